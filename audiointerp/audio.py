@@ -1,0 +1,155 @@
+"""Audio files and levels: read, write, mono, resample, fit length, peak.
+
+Waveforms here are float32 tensors (..., samples). Files that would lead to silent nonsense (empty, truncated, NaN) are
+refused by name.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".caf")
+RESAMPLER = "soxr_hq"
+
+__all__ = ["RESAMPLER", "SUFFIXES", "AudioError", "fit_length", "normalize_peak", "probe", "read", "resample", "write"]
+
+
+class AudioError(ValueError):
+    """A file that cannot be used as audio; the message names it and says why."""
+
+
+def probe(path: str | Path) -> soundfile._SoundFileInfo:
+    """Rate, frames and channels of a file, after checking that it is one piece.
+
+    Raises:
+        AudioError: missing, not audio, empty, or shorter than its header says.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from None
+    if info.frames <= 0:
+        raise AudioError(f"{path}: holds no audio (0 frames)")
+    missing = _missing_wav_bytes(path)
+    if missing:
+        raise AudioError(f"{path}: truncated, {missing} bytes of audio are missing; copy or record it again")
+    if _ogg_unfinished(path):
+        raise AudioError(f"{path}: truncated, its last page is missing; copy or record it again")
+    return info
+
+
+def read(path: str | Path, sample_rate: int | None = None) -> Tensor:
+    """A file as mono float32, at its own level, shape (1, samples).
+
+    Args:
+        path: WAV, FLAC, OGG, MP3 or whatever else libsndfile reads; channels are averaged.
+        sample_rate: in Hz, resampled to with soxr; None keeps the file's.
+
+    Raises:
+        AudioError: missing, not audio, empty, truncated, or with NaN or infinite samples.
+    """
+    info = probe(path)
+    try:
+        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise AudioError(f"{path}: decoding failed ({_reason(error)})") from None
+    # Lossy formats: the header's count is an estimate by up to a codec frame or two, hence the slack.
+    if len(samples) < info.frames - 4608:
+        raise AudioError(f"{path}: truncated, {len(samples)} of {info.frames} frames could be read")
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: has NaN or infinite samples; repair or leave out this file")
+    mono = torch.from_numpy(samples.mean(1))[None]
+    return mono if sample_rate is None else resample(mono, rate, sample_rate)
+
+
+def write(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
+    """Writes (samples,) as a float32 WAV (no clipping, no dither), aside and then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        soundfile.write(str(aside), waveform.detach().cpu().numpy(), sample_rate, subtype="FLOAT", format="WAV")
+        os.replace(aside, path)
+    except soundfile.LibsndfileError as error:
+        raise OSError(f"{path}: could not be written ({_reason(error)})") from None
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
+    """(..., samples) at another rate in Hz, by soxr's high-quality filter; ceil(samples * to / from) samples.
+
+    >>> resample(torch.zeros(1, 441), 44100, 16000).shape
+    torch.Size([1, 160])
+    """
+    if from_rate == to_rate:
+        return waveform
+    length = -(-waveform.shape[-1] * to_rate // from_rate)
+    flat = waveform.reshape(-1, waveform.shape[-1]).numpy()
+    rows = [soxr.resample(row, from_rate, to_rate, quality="HQ") for row in flat]
+    return fit_length(torch.from_numpy(np.stack(rows)), length).reshape(*waveform.shape[:-1], length)
+
+
+def fit_length(waveform: Tensor, samples: int) -> Tensor:
+    """Crops the end or pads it with silence, to exactly `samples`.
+
+    >>> fit_length(torch.tensor([1., 2., 3.]), 2), fit_length(torch.tensor([1.]), 2)
+    (tensor([1., 2.]), tensor([1., 0.]))
+    """
+    return functional.pad(waveform, (0, samples - waveform.shape[-1]))
+
+
+def normalize_peak(waveform: Tensor) -> tuple[Tensor, Tensor]:
+    """Scales each row to peak 1 and returns the gains, shape (...,); silence (peak under 1e-8) keeps gain 1.
+
+    >>> normalize_peak(torch.tensor([[0.5, -0.25], [0., 0.]]))
+    (tensor([[ 1.0000, -0.5000], [ 0.0000,  0.0000]]), tensor([2., 1.]))
+    """
+    peak = waveform.abs().amax(-1)
+    gain = torch.where(peak > 1e-8, 1 / peak.clamp(min=1e-8), torch.ones_like(peak))
+    return waveform * gain[..., None], gain
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().rsplit(": ", 1)[-1].rstrip(".") or type(error).__name__
+
+
+def _missing_wav_bytes(path: Path) -> int:
+    """Bytes that a RIFF header's data chunk promises and the file lacks; libsndfile repairs that count silently."""
+    with open(path, "rb") as file:
+        header = file.read(12)
+        if header[:4] != b"RIFF" or header[8:12] != b"WAVE":
+            return 0
+        while len(chunk := file.read(8)) == 8:
+            name, size = chunk[:4], struct.unpack("<I", chunk[4:])[0]
+            if name == b"data":
+                # Streams of unknown length carry 0 or the largest size: nothing was promised.
+                left = path.stat().st_size - file.tell()
+                return 0 if size in (0, 0xFFFFFFFF) else max(0, size - left)
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return 0
+
+
+def _ogg_unfinished(path: Path) -> bool:
+    """Whether an Ogg file's last page lacks the end-of-stream flag (RFC 3533), as when a copy was cut short."""
+    with open(path, "rb") as file:
+        if file.read(4) != b"OggS":
+            return False
+        file.seek(max(0, path.stat().st_size - 65536))  # a page is at most 65,307 bytes
+        tail = file.read()
+    last = tail.rfind(b"OggS")
+    return last < 0 or len(tail) < last + 6 or not tail[last + 5] & 4

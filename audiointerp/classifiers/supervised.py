@@ -1,0 +1,78 @@
+"""Supervised training of a classifier: the losses and scores that the training loop asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiointerp.contracts import Batch, Classifier
+
+__all__ = ["Supervised"]
+
+
+class Supervised(nn.Module):
+    """Cross-entropy (one label) or binary cross-entropy (several) on a classifier; a `Trainable`.
+
+    Args:
+        classifier: trained in place.
+        label_smoothing: share of the probability spread over all classes.
+        augment_features: changes the features (batch, freq, time) during training, drawing from a torch.Generator.
+        positive_weight: weight of positive labels in the binary cross-entropy.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        label_smoothing: float = 0.0,
+        augment_features: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+        positive_weight: float = 1.0,
+    ):
+        super().__init__()
+        self.classifier = classifier
+        self.label_smoothing, self.positive_weight = label_smoothing, positive_weight
+        self.augment_features = augment_features
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """One group: every weight of the classifier."""
+        return {"classifier": [each for each in self.classifier.parameters() if each.requires_grad]}
+
+    def losses(self, batch: Batch, group: str = "classifier") -> dict[str, Tensor]:
+        """{"classification": scalar}."""
+        features = self.classifier.features(batch.waveform)
+        if self.augment_features is not None:
+            # Seeded from the global generator, so that the loop's seed (and a resumed state) decides it.
+            generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+            features = self.augment_features(features, generator)
+        # Batch norm over pooled embeddings has no variance for one clip: such a last batch is judged in eval mode.
+        logits = _logits(self.classifier, features)
+        if self.classifier.multilabel:
+            weight = torch.tensor(self.positive_weight, device=logits.device)
+            loss = functional.binary_cross_entropy_with_logits(logits, batch.label.float(), pos_weight=weight)
+        else:
+            loss = functional.cross_entropy(logits, batch.label, label_smoothing=self.label_smoothing)
+        return {"classification": loss}
+
+    @torch.no_grad()
+    def scores(self, batch: Batch) -> dict[str, Tensor]:
+        """Per clip: accuracy (multilabel: share of labels decided rightly at 0.5), and the negative loss."""
+        prediction = self.classifier(batch.waveform)
+        if self.classifier.multilabel:
+            return {"accuracy": ((prediction.probabilities > 0.5) == batch.label.bool()).float().mean(1)}
+        log_probability = prediction.logits.log_softmax(-1).gather(1, batch.label[:, None])[:, 0]
+        return {
+            "accuracy": (prediction.predicted == batch.label).float(),
+            "log_probability": log_probability,
+        }
+
+
+def _logits(classifier: Classifier, features: Tensor) -> Tensor:
+    if len(features) > 1 or not classifier.training:
+        return classifier.classify(features).logits
+    classifier.eval()
+    try:
+        return classifier.classify(features).logits
+    finally:
+        classifier.train()

@@ -1,0 +1,48 @@
+"""Data sets as lists of clips, clips as batches, batches augmented, and mixtures with known stems."""
+
+from audiointerp.datasets.augment import (
+    Chain,
+    EnergyMask,
+    FrequencyMask,
+    Gain,
+    Mixup,
+    Remix,
+    TimeMask,
+    TimeRoll,
+    one_hot_labels,
+)
+from audiointerp.datasets.clips import Clip, ClipDataset, Splits, class_names, split
+from audiointerp.datasets.esc50 import read_esc50
+from audiointerp.datasets.mixtures import Mixture, draw_pairs, gains_from_snr, mix, read_mixtures, write_mixtures
+from audiointerp.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
+from audiointerp.datasets.synthetic import make_synthetic
+from audiointerp.datasets.table import read_table
+from audiointerp.datasets.vggsound import read_vggsound
+
+__all__ = [
+    "SYNTHETIC_CLASSES",
+    "Chain",
+    "Clip",
+    "ClipDataset",
+    "EnergyMask",
+    "FrequencyMask",
+    "Gain",
+    "Mixture",
+    "Mixup",
+    "Remix",
+    "Splits",
+    "TimeMask",
+    "TimeRoll",
+    "class_names",
+    "draw_pairs",
+    "gains_from_snr",
+    "make_synthetic",
+    "mix",
+    "one_hot_labels",
+    "read_esc50",
+    "read_mixtures",
+    "read_table",
+    "read_vggsound",
+    "split",
+    "write_mixtures",
+]

@@ -1,0 +1,275 @@
+"""Augmentation of training batches: of waveforms (`Batch -> Batch`) and of log-magnitudes (`Tensor -> Tensor`).
+
+Everything random comes from the torch.Generator passed in, which lives on the CPU whatever the data's device, so that
+a resumed run draws what an unbroken one would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from scipy.special import betaincinv
+from torch import Generator, Tensor, nn
+
+from audiointerp.contracts import Batch
+from audiointerp.datasets.mixtures import SILENCE, mix
+
+__all__ = [
+    "Chain",
+    "EnergyMask",
+    "FrequencyMask",
+    "Gain",
+    "Mixup",
+    "Remix",
+    "TimeMask",
+    "TimeRoll",
+    "one_hot_labels",
+]
+
+
+class Chain:
+    """Several augmentations in turn, all of waveforms or all of spectrograms."""
+
+    def __init__(self, steps: Sequence[Callable[[Any, Generator], Any]]):
+        self.steps = list(steps)
+
+    def __call__(self, data: Any, generator: Generator) -> Any:
+        """The data after the last step."""
+        for step in self.steps:
+            data = step(data, generator)
+        return data
+
+
+class TimeRoll:
+    """Rolls each clip in time by a random amount; what leaves at the end comes back at the start."""
+
+    def __call__(self, batch: Batch, generator: Generator) -> Batch:
+        """Waveform and stem rolled alike."""
+        shift = _shifts(batch.waveform, generator)
+        stem = None if batch.stem is None else roll(batch.stem, shift)
+        return _changed(batch, roll(batch.waveform, shift), stem)
+
+
+class Gain:
+    """A random level a clip, uniform in dB.
+
+    Args:
+        low_db, high_db: range, in dB.
+    Raises:
+        ValueError: if low_db is above high_db.
+    """
+
+    def __init__(self, low_db: float, high_db: float):
+        _check_range("Gain", low_db, high_db)
+        self.low_db, self.high_db = low_db, high_db
+
+    def __call__(self, batch: Batch, generator: Generator) -> Batch:
+        """Waveform and stem scaled alike."""
+        level = self.low_db + (self.high_db - self.low_db) * _uniform(batch.waveform, generator)
+        gain = 10 ** (level[:, None] / 20)
+        return _changed(batch, batch.waveform * gain, None if batch.stem is None else batch.stem * gain)
+
+
+class Mixup:
+    """Convex combinations of two clips and of their labels: `w a + (1 - w) b`, w ~ Beta(alpha, alpha).
+
+    Zhang et al. (2018), "mixup: Beyond Empirical Risk Minimization", https://arxiv.org/abs/1710.09412. One w a clip,
+    as against one a batch in the authors' code.
+
+    Args:
+        alpha: above 0; the larger, the closer w to 1/2.
+    Raises:
+        ValueError: if alpha is not above 0, or labels are indices (see `one_hot_labels`).
+    """
+
+    def __init__(self, alpha: float):
+        if not alpha > 0:
+            raise ValueError(f"Mixup's alpha is {alpha}; it must be above 0")
+        self.alpha = alpha
+
+    def __call__(self, batch: Batch, generator: Generator) -> Batch:
+        """Labels (batch, classes) are mixed as the waveforms are."""
+        if batch.label.ndim != 2:
+            raise ValueError("Mixup needs labels (batch, classes); apply one_hot_labels to class indices first")
+        uniform = torch.rand(len(batch), generator=generator, dtype=torch.float64)
+        weight = torch.from_numpy(betaincinv(self.alpha, self.alpha, uniform.numpy()))  # inverse of Beta's CDF
+        weight = weight.to(batch.waveform)[:, None]
+        partner = torch.randperm(len(batch), generator=generator).to(batch.waveform.device)
+
+        def blend(value: Tensor) -> Tensor:
+            return weight * value + (1 - weight) * value[partner]
+
+        stem = None if batch.stem is None else blend(batch.stem)
+        return _changed(batch, blend(batch.waveform), stem).replace(label=blend(batch.label))
+
+
+class Remix:
+    """Mixes clips with others of the batch that share none of their labels, and keeps the part of their own.
+
+    A partner is drawn per clip and rolled in time by a random amount; unit-norm stems are summed at an SNR (own over
+    other) uniform in dB and the sum is scaled to peak 1, as `mixtures.mix` does. The label stays the clip's own. A clip
+    stays clean, with itself as stem, if it or every possible partner is silent or shares a label.
+
+    Args:
+        snr_low, snr_high: range of the SNR, in dB.
+        probability: of mixing a clip.
+    Raises:
+        ValueError: if snr_low is above snr_high, the probability is outside [0, 1], or the batch is mixed already.
+    """
+
+    def __init__(self, snr_low: float = -5.0, snr_high: float = 15.0, probability: float = 1.0):
+        _check_range("Remix", snr_low, snr_high)
+        if not 0 <= probability <= 1:
+            raise ValueError(f"Remix's probability is {probability}; it must be in [0, 1]")
+        self.snr_low, self.snr_high, self.probability = snr_low, snr_high, probability
+
+    def __call__(self, batch: Batch, generator: Generator) -> Batch:
+        """Waveform: the mixtures; stem: each clip's own scaled part of its mixture."""
+        if batch.stem is not None:
+            raise ValueError("Remix needs clean clips; this batch has stems already")
+        waveform = batch.waveform
+        size = len(batch)
+        # Always the same number of draws, whatever the labels: later draws do not depend on them.
+        chance, lottery = torch.rand(size, generator=generator), torch.rand(size, size, generator=generator)
+        snr_db = self.snr_low + (self.snr_high - self.snr_low) * torch.rand(size, generator=generator)
+        shift = _shifts(waveform, generator)
+
+        audible = (waveform.abs().amax(1) > SILENCE).cpu()
+        allowed = _disjoint(batch.label).cpu() & audible[:, None] & audible
+        own = [row for row in range(size) if chance[row] < self.probability and allowed[row].any()]
+        if not own:
+            return _changed(batch, waveform, waveform)
+        partner = lottery.masked_fill(~allowed, -1).argmax(1)[own]
+        gain = (10 ** (-snr_db[own] / 20)).to(waveform)
+        mixed, stem = waveform.clone(), waveform.clone()
+        mixed[own], stem[own], _ = mix(
+            waveform[own], roll(waveform[partner], shift[own]), base_gain=1.0, other_gain=gain
+        )
+        return _changed(batch, mixed, stem)
+
+
+class FrequencyMask:
+    """Silences a random band of each log-magnitude (batch, freq, time), 0 to `max_bins` bins high.
+
+    Park et al. (2019), "SpecAugment", https://arxiv.org/abs/1904.08779. Silence is 0, as log1p of no magnitude.
+    """
+
+    def __init__(self, max_bins: int):
+        self.max_bins = _check_width("FrequencyMask", max_bins)
+
+    def __call__(self, features: Tensor, generator: Generator) -> Tensor:
+        """A masked copy."""
+        return features.masked_fill(_stripe(features, features.shape[1], self.max_bins, generator)[:, :, None], 0)
+
+
+class TimeMask:
+    """Silences a random stretch of each log-magnitude (batch, freq, time), 0 to `max_frames` frames long.
+
+    Park et al. (2019), as `FrequencyMask`.
+    """
+
+    def __init__(self, max_frames: int):
+        self.max_frames = _check_width("TimeMask", max_frames)
+
+    def __call__(self, features: Tensor, generator: Generator) -> Tensor:
+        """A masked copy."""
+        return features.masked_fill(_stripe(features, features.shape[2], self.max_frames, generator)[:, None, :], 0)
+
+
+class EnergyMask:
+    """Silences a random part of the weaker bins of each log-magnitude (batch, freq, time).
+
+    Per clip: q is uniform in [0, max_quantile] and p in [0, 1]; bins below the clip's q-quantile are silenced with
+    probability p each. A classifier trained so meets what masks leave: loud parts on nothing.
+
+    Args:
+        max_quantile: in [0, 1].
+    Raises:
+        ValueError: if max_quantile is outside [0, 1].
+    """
+
+    def __init__(self, max_quantile: float = 0.9):
+        if not 0 <= max_quantile <= 1:
+            raise ValueError(f"EnergyMask's max_quantile is {max_quantile}; it must be in [0, 1]")
+        self.max_quantile = max_quantile
+
+    def __call__(self, features: Tensor, generator: Generator) -> Tensor:
+        """A masked copy."""
+        quantile = self.max_quantile * torch.rand(len(features), generator=generator)
+        share = torch.rand(len(features), generator=generator)
+        # One number per bin is much to draw on the CPU and move: a generator beside the features does it.
+        nearby = Generator(features.device).manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        uniform = torch.rand(features.shape, generator=nearby, device=features.device)
+        chosen = uniform < share.to(features.device)[:, None, None]
+        flat = features.flatten(1)
+        rank = (quantile * (flat.shape[1] - 1)).long() + 1
+        level = torch.stack([row.kthvalue(int(k)).values for row, k in zip(flat, rank)])
+        return features.masked_fill(chosen & (features < level[:, None, None]), 0)
+
+
+def one_hot_labels(batch: Batch, classes: int) -> Batch:
+    """The batch with labels (batch, classes), float; labels that already are stay.
+
+    Raises:
+        ValueError: if the labels name another number of classes.
+    """
+    if batch.label.ndim == 1:
+        if len(batch) and int(batch.label.max()) >= classes:
+            raise ValueError(f"label {int(batch.label.max())} does not fit {classes} classes")
+        return batch.replace(label=nn.functional.one_hot(batch.label, classes).to(batch.waveform.dtype))
+    if batch.label.shape[1] != classes:
+        raise ValueError(f"labels have {batch.label.shape[1]} classes; expected {classes}")
+    return batch
+
+
+def roll(waveform: Tensor, shift: Tensor) -> Tensor:
+    """(batch, samples) rolled to the right by its own number of samples a row.
+
+    >>> roll(torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([1, 0]))
+    tensor([[3, 1, 2],
+            [4, 5, 6]])
+    """
+    return torch.stack([row.roll(count) for row, count in zip(waveform, shift.tolist())])
+
+
+def _changed(batch: Batch, waveform: Tensor, stem: Tensor | None) -> Batch:
+    # Feature maps computed before belong to the waveform as it was.
+    return batch.replace(waveform=waveform, stem=stem, feature_maps=None)
+
+
+def _uniform(waveform: Tensor, generator: Generator) -> Tensor:
+    return torch.rand(len(waveform), generator=generator).to(waveform)
+
+
+def _shifts(waveform: Tensor, generator: Generator) -> Tensor:
+    return torch.randint(waveform.shape[1], (len(waveform),), generator=generator)
+
+
+def _disjoint(label: Tensor) -> Tensor:
+    """(batch, batch) bool: rows with no class in common."""
+    if label.ndim == 1:
+        return label[:, None] != label
+    held = (label > 0).float()
+    return held @ held.T == 0
+
+
+def _stripe(features: Tensor, size: int, widest: int, generator: Generator) -> Tensor:
+    """(batch, size) bool: one run of random width and place a row."""
+    uniform = torch.rand(2, len(features), generator=generator)
+    width = (uniform[0] * (min(widest, size) + 1)).long()
+    start = (uniform[1] * (size - width + 1)).long()
+    place = torch.arange(size)
+    return ((place >= start[:, None]) & (place < (start + width)[:, None])).to(features.device)
+
+
+def _check_range(name: str, low: float, high: float) -> None:
+    if not low <= high:
+        raise ValueError(f"{name}'s range {low} to {high} dB is empty; the first must not be above the second")
+
+
+def _check_width(name: str, width: int) -> int:
+    if width < 0:
+        raise ValueError(f"{name}'s width is {width}; it must be 0 or more")
+    return width

@@ -1,0 +1,193 @@
+"""Decoded clips on disk: each file is read, mixed to mono and resampled once, then memory-mapped.
+
+One flat float32 file and one index a fold, in a folder named by a hash of the sources (paths, sizes, modification
+times), the segments and the rate: changed sources make another folder, and rotated folds share theirs. Any folder in
+the cache may be deleted at any time between runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from audiointerp import audio
+
+if TYPE_CHECKING:
+    from audiointerp.datasets.clips import Clip
+
+FORMAT = 1
+ABANDONED_AFTER = 24 * 3600  # seconds; a build that died (kill -9, power) is swept up by a later one
+
+# A segment of a file: path, start and length in seconds (None: to the end).
+Segment = tuple[str, float, float | None]
+INDEX = np.dtype([("offset", "<i8"), ("length", "<i8"), ("gain", "<f4"), ("digest", "S32")])
+
+__all__ = ["ClipCache", "default_root"]
+
+
+def default_root() -> Path:
+    """`$AUDIOINTERP_CACHE`, or `~/.cache/audiointerp`."""
+    return Path(os.environ.get("AUDIOINTERP_CACHE") or "~/.cache/audiointerp").expanduser()
+
+
+class ClipCache:
+    """The samples of a list of clips, decoded once; only what is asked for is read into memory.
+
+    Args:
+        clips: in the order in which `read` counts them.
+        sample_rate: in Hz, resampled to as `audio.read` does.
+        root: where the cache lies, or None for `default_root()`.
+    Raises:
+        AudioError: naming the file that is missing, broken, or ends before its clip starts.
+    """
+
+    def __init__(self, clips: Sequence[Clip], sample_rate: int, root: str | Path | None = None):
+        folder = (default_root() if root is None else Path(root)) / "clips"
+        self._rows: list[tuple[np.memmap, np.void]] = [None] * len(clips)  # type: ignore[list-item]
+        # A fold at a time, so that five rotations of five folds decode and store each clip once.
+        for fold in sorted({clip.fold for clip in clips}):
+            members = [(place, _segment(clip)) for place, clip in enumerate(clips) if clip.fold == fold]
+            segments = sorted({segment for _, segment in members}, key=_order)
+            samples, index = _open(segments, sample_rate, folder)
+            row = {segment: number for number, segment in enumerate(segments)}
+            for place, segment in members:
+                self._rows[place] = (samples, index[row[segment]])
+
+    def length(self, place: int) -> int:
+        """Samples of a clip."""
+        return int(self._rows[place][1]["length"])
+
+    def gain(self, place: int) -> float:
+        """Factor that brings the whole clip to peak 1 (silence: 1)."""
+        return float(self._rows[place][1]["gain"])
+
+    def digest(self, place: int) -> str:
+        """Hash of a clip's samples, wherever its file lies."""
+        return self._rows[place][1]["digest"].decode()
+
+    def read(self, place: int, start: int = 0, samples: int | None = None) -> Tensor:
+        """(samples,) of a clip from sample `start` on, at the file's own level; fewer if the clip ends before."""
+        flat, row = self._rows[place]
+        offset, length = int(row["offset"]), int(row["length"])
+        stop = length if samples is None else min(length, start + samples)
+        return torch.from_numpy(np.array(flat[offset + start : offset + stop]))
+
+
+def _segment(clip: Clip) -> Segment:
+    return os.path.abspath(clip.path), float(clip.start), None if clip.seconds is None else float(clip.seconds)
+
+
+def _order(segment: Segment) -> tuple[str, float, float]:
+    path, start, seconds = segment
+    return path, start, float("inf") if seconds is None else seconds
+
+
+def _open(segments: list[Segment], sample_rate: int, root: Path) -> tuple[np.memmap, np.ndarray]:
+    folder = root / _key(segments, sample_rate)
+    if not _complete(folder):
+        _build(folder, segments, sample_rate)
+    index = np.load(folder / "index.npy")
+    return np.memmap(folder / "samples.f32", dtype="<f4", mode="r"), index
+
+
+def _key(segments: list[Segment], sample_rate: int) -> str:
+    facts: list = [FORMAT, audio.RESAMPLER, sample_rate]
+    for path, same in itertools.groupby(segments, key=lambda segment: segment[0]):
+        try:
+            stat = os.stat(path)
+        except OSError as error:
+            raise audio.AudioError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
+        facts.append([path, stat.st_size, stat.st_mtime_ns, [segment[1:] for segment in same]])
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def _complete(folder: Path) -> bool:
+    """Whether index and samples are there and agree; a crashed machine may leave renamed but empty files."""
+    try:
+        index = np.load(folder / "index.npy")
+        return (folder / "samples.f32").stat().st_size == 4 * int(index["length"].sum())
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+def _build(folder: Path, segments: list[Segment], sample_rate: int) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder.parent)
+    aside = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    try:
+        index, offset = np.zeros(len(segments), INDEX), 0
+        with open(aside / "samples.f32", "wb") as file:
+            for number, samples in enumerate(_decoded(segments, sample_rate)):
+                gain = float(audio.normalize_peak(samples)[1])
+                raw = samples.numpy().astype("<f4", copy=False).tobytes()
+                index[number] = (offset, len(samples), gain, hashlib.sha256(raw).hexdigest()[:32])
+                offset += len(samples)
+                file.write(raw)
+        np.save(aside / "index.npy", index)
+        _publish(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _publish(aside: Path, folder: Path) -> None:
+    try:
+        os.rename(aside, folder)
+    except OSError:
+        if _complete(folder):
+            return  # another process was faster; what it wrote is the same
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(aside, folder)
+
+
+def _sweep(root: Path) -> None:
+    for part in root.glob(".part-*"):
+        try:
+            newest = max(entry.stat().st_mtime for entry in [part, *part.iterdir()])
+        except OSError:
+            continue  # being renamed by its builder right now
+        if time.time() - newest > ABANDONED_AFTER:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _decoded(segments: list[Segment], sample_rate: int) -> Iterator[Tensor]:
+    """Samples of each segment in turn; each file is decoded once, a few files at a time."""
+    files = [list(same) for _, same in itertools.groupby(segments, key=lambda segment: segment[0])]
+    threads = min(8, os.cpu_count() or 1)
+    progress = tqdm(total=len(files), desc="reading clips", unit="file", disable=not sys.stderr.isatty())
+    with progress, ThreadPoolExecutor(threads) as pool:
+        # In small groups: a plain `map` over all files would hold every clip that the disk is too slow to take.
+        for first in range(0, len(files), 4 * threads):
+            group = files[first : first + 4 * threads]
+            for parts in pool.map(lambda same: _read_file(same, sample_rate), group):
+                progress.update()
+                yield from parts
+
+
+def _read_file(same: list[Segment], sample_rate: int) -> list[Tensor]:
+    path = same[0][0]
+    whole = audio.read(path, sample_rate)[0]
+    parts = []
+    for _, start, seconds in same:
+        first = round(start * sample_rate)
+        last = len(whole) if seconds is None else first + round(seconds * sample_rate)
+        part = whole[first:last]
+        if not len(part):
+            lasts = len(whole) / sample_rate
+            raise audio.AudioError(f"{path}: a clip starts at {start:g} s but the file lasts {lasts:.2f} s")
+        parts.append(part)
+    return parts

@@ -1,0 +1,92 @@
+"""VGGSound: 10-second clips of YouTube videos in 309 classes.
+
+Chen, Xie, Vedaldi & Zisserman (2020), "VGGSound: A Large-scale Audio-Visual Dataset",
+https://arxiv.org/abs/2004.14368. The authors publish the table; the videos vanish over time, so copies differ.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from pathlib import Path
+
+from audiointerp import audio
+from audiointerp.datasets.clips import Clip
+
+FOLDS = {"train": 1, "test": 2}
+
+__all__ = ["read_vggsound"]
+
+logger = logging.getLogger(__name__)
+
+
+def read_vggsound(folder: str | Path, csv_path: str | Path | None = None) -> list[Clip]:
+    """The table's clips that lie in `folder` or below it; training is fold 1, test is fold 2.
+
+    The table has no header: YouTube id, start in seconds, label, `train` or `test`. A clip's file is
+    `<id>_<start in 6 digits>` or `<id>_<start>`, with any audio suffix. Clips that are missing are counted in a
+    warning.
+
+    Args:
+        folder: where the audio is; sub-folders are searched too.
+        csv_path: None for `folder/vggsound.csv`.
+    Raises:
+        ValueError: no such folder or table, a row that cannot be read (named), or no clip of the table is there.
+    """
+    folder = Path(folder)
+    csv_path = folder / "vggsound.csv" if csv_path is None else Path(csv_path)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; name the folder with VGGSound's audio files")
+    if not csv_path.is_file():
+        raise ValueError(f"{csv_path}: no such file; VGGSound's table vggsound.csv comes from its authors' page")
+    found, videos = _files(folder)
+    clips, missing = [], []
+    for video, start, label, fold in _rows(csv_path):
+        path = found.get(f"{video}_{start:06d}") or found.get(f"{video}_{start}")
+        if path is None:
+            missing.append(f"{video}_{start:06d}")
+        else:
+            clips.append(Clip(path, (label,), fold))
+    if not clips:
+        hint = f"; {videos} video files are there: extract their audio first" if videos else ""
+        raise ValueError(f"{folder}: holds none of the {len(missing)} clips of {csv_path} ({missing[0]}){hint}")
+    if missing:
+        logger.warning(
+            "%s: %d of the table's %d clips are missing (%s)",
+            folder,
+            len(missing),
+            len(missing) + len(clips),
+            missing[0],
+        )
+    return clips
+
+
+def _files(folder: Path) -> tuple[dict[str, Path], int]:
+    """Audio files by stem, and how many videos there are."""
+    found: dict[str, Path] = {}
+    videos = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            stem, suffix = os.path.splitext(name)
+            videos += suffix.lower() in (".mp4", ".mkv", ".webm")
+            if suffix.lower() in audio.SUFFIXES:
+                path = Path(parent, name)
+                # The same stem twice: the first by name, whatever order the disk lists them in.
+                found[stem] = min(path, found.get(stem, path))
+    return found, videos
+
+
+def _rows(csv_path: Path) -> list[tuple[str, int, str, int]]:
+    rows = []
+    with open(csv_path, newline="", encoding="utf-8-sig") as file:
+        for number, cells in enumerate(csv.reader(file), 1):
+            if not cells:
+                continue
+            cells = [cell.strip() for cell in cells]
+            if len(cells) != 4 or not cells[1].isdecimal() or not cells[2] or cells[3] not in FOLDS:
+                raise ValueError(f"{csv_path}, row {number}: {cells} is not id, start in seconds, label, train or test")
+            rows.append((cells[0], int(cells[1]), cells[2], FOLDS[cells[3]]))
+    if not rows:
+        raise ValueError(f"{csv_path}: is empty")
+    return rows

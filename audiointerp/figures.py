@@ -1,0 +1,298 @@
+"""Pictures of a run: one interpretation, a confusion matrix, the training curves. Arrays in, PNG files out.
+
+Figures are built as objects, never through pyplot: no global state, no window, safe in threads and loops.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.fft import rfft
+
+from audiointerp.metrics.names import INFO
+
+__all__ = ["plot_confusion", "plot_interpretation", "plot_training"]
+
+DYNAMIC_RANGE = 80.0  # dB shown below the input's loudest bin
+MAX_COLUMNS = 1200  # more frames than this cannot be told apart in the picture
+MAX_NUMBERED, MAX_NAMED = 60, 120  # classes up to which cells carry numbers and every row its name
+DPI = 130
+# Okabe & Ito's colours, told apart with any colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#555555")
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 6,
+    "axes.edgecolor": "#888888",
+    "axes.linewidth": 0.7,
+    "axes.labelcolor": "#333333",
+    "text.color": "#222222",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    # A class or file name with dollar signs is a name, not mathematics.
+    "text.parse_math": False,
+}
+_NOT_PLOTTED = re.compile(r"(^|[_/.])(epoch|step|steps|lr|learning_rate|seconds|time|best)([_/.]|$)")
+_SCORE = re.compile(
+    r"(accuracy|precision|recall|f1|auprc|auc|top[-_]?\d*.*|.*(fidelity|faithfulness|probability)"
+    r"|.*(codes|perplexity|active|dead|used).*)$"
+)
+
+
+def plot_interpretation(
+    path: str | Path,
+    waveform: np.ndarray,
+    kept: np.ndarray,
+    mask: np.ndarray | None,
+    sample_rate: int,
+    title: str,
+    n_fft: int = 1024,
+    hop_length: int = 186,
+    win_length: int = 372,
+) -> None:
+    """Input, mask and interpretation beside each other, over seconds and Hz.
+
+    Both spectrograms are in dB below the input's loudest bin, so that they can be compared. Of long clips the loudest
+    of neighbouring frames is drawn.
+
+    Args:
+        path: the PNG to write.
+        waveform, kept: (samples,), the input and the interpretation.
+        mask: (freq, time) in [0, 1], from 0 Hz to half the rate over the whole clip, or None for no such panel.
+        sample_rate: in Hz.
+        title: one line above the panels.
+        n_fft, hop_length, win_length: of the pictured STFT, in samples.
+
+    Raises:
+        ValueError: if shapes do not fit, samples are not finite or the mask leaves [0, 1].
+    """
+    waveform, kept = np.asarray(waveform, np.float32), np.asarray(kept, np.float32)
+    _check_interpretation(waveform, kept, mask)
+    spectra = [_magnitude(signal, n_fft, hop_length, win_length) for signal in (waveform, kept)]
+    loudest = float(spectra[0].max()) or 1.0
+    extent = (0.0, len(waveform) / sample_rate, 0.0, sample_rate / 2)
+    decibels = [_decibels(spectrum, loudest) for spectrum in spectra]
+    panels = [("Input", decibels[0]), ("Interpretation: what the mask keeps", decibels[1])]
+    if mask is None:
+        panels[1] = ("Interpretation", decibels[1])
+    else:
+        panels.insert(1, ("Mask", _pool(np.asarray(mask, np.float32), np.mean)))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(3.3 * len(panels), 2.6), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+        for axis, (name, image) in zip(axes, panels):
+            is_mask = name == "Mask"
+            _image_panel(figure, axis, image, extent, is_mask)
+            axis.set_title(name)
+            axis.set_xlabel("Time (s)")
+            if not is_mask and image.max() <= -DYNAMIC_RANGE:
+                axis.text(0.5, 0.5, "silent", color="white", ha="center", va="center", transform=axis.transAxes)
+        axes[0].set_ylabel("Frequency (Hz)")
+        figure.suptitle(_shorten(title, 110), x=0.008, ha="left", fontsize=10.5, fontweight="bold")
+        _save(figure, path)
+
+
+def plot_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str]) -> None:
+    """Confusion matrix: rows are the true class, columns the predicted one, shades are shares of the row.
+
+    Args:
+        path: the PNG to write.
+        counts: (classes, classes), how many clips.
+        labels: class names.
+
+    Raises:
+        ValueError: if `counts` is not square with a row per label, or has negative entries.
+    """
+    counts = np.asarray(counts)
+    classes = len(labels)
+    if counts.shape != (classes, classes) or not classes:
+        raise ValueError(f"counts have shape {counts.shape}; {classes} labels need ({classes}, {classes})")
+    if not np.isfinite(counts).all() or (counts < 0).any():
+        raise ValueError("counts has negative or NaN entries; a confusion matrix counts clips")
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = float(np.clip(0.28 * classes, 2.6, 15.0))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(side + 2.2, side + 1.4), layout="constrained")
+        axis = figure.subplots()
+        image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+        small = 8 if classes <= 25 else 6
+        every = 1 if classes <= MAX_NAMED else -(-classes // MAX_NAMED)
+        names = [_shorten(str(label), 24) for label in labels][::every]
+        axis.set_xticks(range(0, classes, every), names, rotation=90, fontsize=small)
+        axis.set_yticks(range(0, classes, every), names, fontsize=small)
+        axis.tick_params(length=0)
+        axis.set_xlabel("Predicted")
+        axis.set_ylabel("True")
+        right, total = np.trace(counts), counts.sum()
+        axis.set_title(f"{right:g} of {total:g} right" + (f" ({100 * right / total:.1f} %)" if total else ""))
+        if classes <= MAX_NUMBERED:
+            for row, column in np.argwhere(counts > 0):
+                shade = "white" if share[row, column] > 0.55 else "#222222"
+                text = f"{counts[row, column]:g}"
+                axis.text(column, row, text, ha="center", va="center", color=shade, fontsize=small)
+        bar = figure.colorbar(image, ax=axis, shrink=0.6, aspect=25, pad=0.02)
+        bar.set_label("Share of the true class")
+        bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+        _save(figure, path)
+
+
+def plot_training(path: str | Path, log: pd.DataFrame) -> None:
+    """The columns of log.csv against the epoch: losses, scores from 0 to 1, and other scores, each in its axes.
+
+    Columns named train_* are solid and valid_* dashed, in one colour per quantity. Positive losses that span more than
+    a factor 30 get a logarithmic axis. Learning rates and times are left out.
+
+    Raises:
+        ValueError: if there is no epoch, or nothing to draw.
+    """
+    groups = _curves(log)
+    epoch = log["epoch"] if "epoch" in log else pd.Series(range(1, len(log) + 1), index=log.index)
+    if not groups:
+        raise ValueError(f"log has no numbers to draw: {len(log)} epochs, columns {', '.join(map(str, log.columns))}")
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.9 * len(groups), 3.1), layout="constrained")
+        for axis, (name, columns) in zip(np.atleast_1d(figure.subplots(1, len(groups))), groups.items()):
+            _draw_curves(axis, epoch, log, columns)
+            axis.set_title(name)
+            axis.set_xlabel("Epoch")
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.grid(axis="y", color="#dddddd", linewidth=0.6)
+            values = log[columns].to_numpy(float)
+            values = values[np.isfinite(values)]
+            if name == "Losses" and values.min() > 0 and values.max() > 30 * values.min():
+                axis.set_yscale("log")
+                axis.yaxis.set_major_formatter("{x:g}")
+            if name == "Scores":
+                axis.set_ylim(min(-0.02, values.min() - 0.02), 1.02)
+        _save(figure, path)
+
+
+def _check_interpretation(waveform: np.ndarray, kept: np.ndarray, mask: np.ndarray | None) -> None:
+    if waveform.ndim != 1 or waveform.shape != kept.shape or not waveform.size:
+        raise ValueError(
+            f"waveform has shape {waveform.shape} and kept {kept.shape}; both must be (samples,), equally long"
+        )
+    if not (np.isfinite(waveform).all() and np.isfinite(kept).all()):
+        raise ValueError("waveform or kept has NaN or infinite samples; nothing can be drawn")
+    if mask is None:
+        return
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or not mask.size:
+        raise ValueError(f"mask has shape {mask.shape}; it must be (freq, time)")
+    # Rounding may step over the bounds by a little; NaN fails both comparisons.
+    if not (mask.min() >= -1e-4 and mask.max() <= 1 + 1e-4):
+        raise ValueError(f"mask runs from {mask.min():g} to {mask.max():g}; it must stay within 0 and 1")
+
+
+def _magnitude(waveform: np.ndarray, n_fft: int, hop_length: int, win_length: int) -> np.ndarray:
+    """(freq, time) magnitudes, frames centred and zero-padded, of which at most MAX_COLUMNS remain (the maxima)."""
+    window = np.hamming(win_length + 1)[:-1].astype(np.float32)
+    before = win_length // 2
+    padded = np.pad(waveform, (before, win_length))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, win_length)[: len(waveform) + 1 : hop_length]
+    group = -(-len(frames) // MAX_COLUMNS)
+    block = group * max(1, 4096 // group)  # bounds memory for recordings of any length
+    # The window need not be centred in the FFT: that only turns the phase.
+    columns = [
+        _pool(np.abs(rfft(frames[start : start + block] * window, n_fft, axis=1)).T, np.max, group)  # pyright: ignore
+        for start in range(0, len(frames), block)
+    ]
+    return np.concatenate(columns, axis=1)
+
+
+def _pool(image: np.ndarray, reduce, group: int | None = None) -> np.ndarray:
+    """`reduce` over each `group` neighbouring columns; as many as bring a picture under MAX_COLUMNS by default."""
+    group = int(group or -(-image.shape[1] // MAX_COLUMNS))
+    if group == 1:
+        return image
+    missing = -image.shape[1] % group
+    padded = np.pad(image, ((0, 0), (0, missing)), mode="edge")
+    return reduce(padded.reshape(image.shape[0], -1, group), axis=2)
+
+
+def _decibels(magnitude: np.ndarray, loudest: float) -> np.ndarray:
+    floor = 10 ** (-DYNAMIC_RANGE / 20)
+    return 20 * np.log10(np.maximum(magnitude / loudest, floor))
+
+
+def _image_panel(figure: Figure, axis: Axes, image: np.ndarray, extent: tuple, is_mask: bool) -> None:
+    low, high, colours = (0, 1, "viridis") if is_mask else (-DYNAMIC_RANGE, 0, "magma")
+    drawn = axis.imshow(image, cmap=colours, vmin=low, vmax=high, origin="lower", aspect="auto", extent=extent)
+    bar = figure.colorbar(drawn, ax=axis, pad=0.015, aspect=28)
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    bar.set_ticks([0, 0.5, 1] if is_mask else [0, -20, -40, -60, -80])
+    bar.ax.set_title("" if is_mask else "dB", fontsize=8, loc="left", pad=4)
+    axis.xaxis.set_major_locator(MaxNLocator(6))
+    axis.yaxis.set_major_locator(MaxNLocator(5))
+
+
+def _curves(log: pd.DataFrame) -> dict[str, list[str]]:
+    """Axes title -> columns."""
+    groups: dict[str, list[str]] = {"Losses": [], "Scores": [], "Other scores": []}
+    for column in map(str, log.columns):
+        if _NOT_PLOTTED.search(column) or not pd.api.types.is_numeric_dtype(log[column]):
+            continue
+        values = log[column].to_numpy(float)
+        values = values[np.isfinite(values)]
+        if not values.size:
+            continue
+        _, quantity = _split(column)
+        if not (quantity in INFO or _SCORE.match(quantity)):
+            groups["Losses"].append(column)
+        elif np.abs(values).max() <= 1:
+            groups["Scores"].append(column)
+        else:
+            groups["Other scores"].append(column)
+    return {name: columns for name, columns in groups.items() if columns}
+
+
+def _split(column: str) -> tuple[str, str]:
+    """("valid", "fidelity") of valid_fidelity, valid/fidelity or valid.fidelity."""
+    found = re.match(r"(train|valid|val|test)[_/.](.+)", column)
+    return (found[1], found[2]) if found else ("", column)
+
+
+def _draw_curves(axis: Axes, epoch: pd.Series, log: pd.DataFrame, columns: list[str]) -> None:
+    quantities = list(dict.fromkeys(_split(column)[1] for column in columns))
+    for column in columns:
+        split, quantity = _split(column)
+        drawn = np.isfinite(log[column].to_numpy(float))  # scores may be taken every few epochs only
+        colour = COLOURS[quantities.index(quantity) % len(COLOURS)]
+        line = "--" if split in ("valid", "val", "test") else "-"
+        marker = "o" if drawn.sum() <= 12 else None
+        name = f"{quantity.replace('_', ' ')} ({split})" if split else quantity.replace("_", " ")
+        axis.plot(epoch[drawn], log[column][drawn], line, color=colour, marker=marker, ms=3, lw=1.5, label=name)
+    axis.legend(loc="best", ncols=1 + (len(columns) > 8))
+
+
+def _shorten(text: str, length: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    """Written aside and renamed, so that a killed run leaves no half picture."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    FigureCanvasAgg(figure)
+    figure.savefig(aside, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.08)
+    os.replace(aside, path)

@@ -1,0 +1,6 @@
+"""Methods that explain a decision with a sound; one file a method."""
+
+from audiointerp.interpreters.controls import Loudest, Threshold
+from audiointerp.interpreters.piq import PIQ
+
+__all__ = ["PIQ", "Loudest", "Threshold"]

@@ -1,0 +1,62 @@
+"""Trivial masks as interpreters: what a method must beat."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from audiointerp.contracts import Classifier, Domain
+from audiointerp.interpreters.masked import MaskInterpreter, Scene
+from audiointerp.masking import loudest_mask, threshold_mask
+
+__all__ = ["Loudest", "Threshold"]
+
+
+class Threshold(MaskInterpreter):
+    """Keeps the bins above a share of the clip's maximum: PIQ's training target, without any network.
+
+    Args:
+        classifier: only judged, never asked.
+        threshold: share of the maximum.
+        domain: of the threshold and of the mask.
+        like: not used; every control takes the method it stands beside.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        threshold: float = 0.35,
+        domain: Domain = "log_magnitude",
+        like: MaskInterpreter | None = None,
+    ):
+        super().__init__(classifier)
+        self.threshold, self.domain = threshold, domain
+
+    def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
+        """1 above the threshold, whatever the target."""
+        return threshold_mask(scene.stft.abs(), self.threshold, self.domain), {}
+
+
+class Loudest(MaskInterpreter):
+    """Keeps the loudest bins, as many as another method keeps (the sum of its mask), or a fixed share.
+
+    Args:
+        classifier: only judged, never asked.
+        share: of the bins, used when there is no method to be like.
+        domain: of the mask; a binary mask is the same in both.
+        like: the method whose area is matched, clip by clip.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        share: float = 0.2,
+        domain: Domain = "log_magnitude",
+        like: MaskInterpreter | None = None,
+    ):
+        super().__init__(classifier)
+        self.share, self.domain, self.like = share, domain, like
+
+    def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
+        """1 on the loudest bins, whatever the target."""
+        share = self.share if self.like is None else self.like.make_mask(scene)[0].mean((1, 2))
+        return loudest_mask(scene.stft.abs(), share), {}

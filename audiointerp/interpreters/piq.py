@@ -1,0 +1,258 @@
+"""PIQ: posthoc interpretation via quantization.
+
+Paissan, Ravanelli, Subakan (2023), https://arxiv.org/abs/2303.12659. A frozen classifier's feature maps are quantised
+with codes that belong to the asked class, and decoded into a mask: what the class's codes cannot say is left out.
+
+    feature map -> adapter -> quantise with the asked class's codes -> decoder -> mask
+
+Departures from the released code (SpeechBrain, `VectorQuantizedPSI_Audio`): the latent is padded so that no frame is
+lost; the loss is computed on logits, so that a saturated wrong bin keeps its gradient; the codebook's are stated in
+`audiointerp.quantization`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiointerp.classifiers.vggsound import ResidualBlock
+from audiointerp.contracts import Batch, Classifier, Domain, Prediction, resolve_target
+from audiointerp.interpreters.masked import MaskInterpreter, Scene, frozen
+from audiointerp.masking import TargetMask, ThresholdMask
+from audiointerp.quantization import ClassCodebook, Quantized
+from audiointerp.upsampling import FastConvTranspose2d
+
+STRIDE = 32  # samples of the STFT grid per code, in frequency and in time
+
+__all__ = ["PIQ", "Decoder"]
+
+
+class Decoder(nn.Module):
+    """Quantised latent (batch, channel, freq / 32, time / 32) -> mask logits at 16 n + 1 bins an axis; as released."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        upsamplings = [(3, 2)] + [(4, 2)] * 3
+        stages = [
+            layer
+            for kernel, stride in upsamplings
+            for layer in (
+                FastConvTranspose2d(channels, channels, kernel, stride=stride, padding=1),
+                nn.ReLU(inplace=True),
+                nn.BatchNorm2d(channels),
+            )
+        ]
+        self.up = FastConvTranspose2d(channels, channels, 4, stride=2, padding=1)
+        self.stages = nn.Sequential(*stages)
+        self.last = FastConvTranspose2d(channels, 1, 12, stride=1, padding=1)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Logits (batch, freq, time)."""
+        return self.last(self.stages(self.up(latent))).squeeze(1)
+
+
+class PIQ(MaskInterpreter, nn.Module):
+    """Masks decoded from codes of the asked class; a `Trainable` interpreter.
+
+    Args:
+        classifier: explained, never changed; it must give feature maps.
+        channels: of the adapter, codes and decoder; None: as the feature map.
+        codes: K, over all classes; 1024 in the paper.
+        shared: codes that every class may use.
+        normalize: quantise on the unit sphere (appendix D).
+        layer: which feature map is read; the last in the paper.
+        domain: what the mask multiplies; log_magnitude in the paper.
+        target_mask: (stft, stem's stft or None) -> the mask to learn.
+        mask_loss: "bce", "weighted_bce" (bins weigh by their relative log-magnitude) or "dice".
+        condition: whose codes are used in training: the "predicted" class (paper) or the clip's "label" (for mixtures,
+            where the label names the known stem).
+        binary: round masks at 0.5 when interpreting.
+        fill: leave removed bins at the clip's noise floor when interpreting.
+        class_weight: weight of equation (5)'s term enters through the recipe's loss_weights; True computes it.
+    Raises:
+        ValueError: if the classifier gives no feature maps.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        channels: int | None = None,
+        codes: int = 1024,
+        shared: int = 0,
+        normalize: bool = False,
+        layer: int = -1,
+        domain: Domain = "log_magnitude",
+        target_mask: TargetMask | None = None,
+        mask_loss: Literal["bce", "weighted_bce", "dice"] = "bce",
+        condition: Literal["predicted", "label"] = "predicted",
+        binary: bool = False,
+        fill: bool = False,
+        separate_classes: bool = False,
+    ):
+        nn.Module.__init__(self)
+        # Not a submodule: its weights are not ours to train, save with each step, or switch to training mode.
+        object.__setattr__(self, "classifier", classifier)
+        width = _width(classifier, layer)
+        channels = channels or width
+        self.config = {
+            "channels": channels,
+            "codes": codes,
+            "shared": shared,
+            "normalize": normalize,
+            "layer": layer,
+            "domain": domain,
+            "binary": binary,
+            "fill": fill,
+        }
+        self.layer, self.domain, self.binary, self.fill = layer, domain, binary, fill
+        self.target_mask = target_mask or ThresholdMask()
+        self.mask_loss, self.condition, self.separate_classes = mask_loss, condition, separate_classes
+        self.adapter = nn.Sequential(ResidualBlock(width), nn.Conv2d(width, channels, 4, stride=2, padding=1))
+        self.codebook = ClassCodebook(len(classifier.labels), codes, channels, shared, normalize)
+        self.decoder = Decoder(channels)
+        for module in (*self.adapter.modules(), *self.decoder.modules()):
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)  # pyright: ignore[reportArgumentType]
+
+    # --- interpreting
+
+    def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mask, and the codes it was decoded from, (batch, freq / 32, time / 32)."""
+        training = self.training
+        self.eval()
+        try:
+            logits, quantized = self.mask_logits(scene.prediction, scene.target, scene.stft)
+        finally:
+            self.train(training)
+        return logits.sigmoid(), {"codes": quantized.codes}
+
+    def mask_logits(self, prediction: Prediction, allowed: Tensor, stft: Tensor) -> tuple[Tensor, Quantized]:
+        """Logits (batch, freq, time) of the mask that the codes of the allowed classes give."""
+        quantized = self.codebook(self.latent(prediction, stft), allowed)
+        freq, time = stft.shape[1:]
+        return self.decoder(quantized.quantized)[:, :freq, :time], quantized
+
+    def latent(self, prediction: Prediction, stft: Tensor) -> Tensor:
+        """Adapted feature map, padded with zeros so that the decoded grid covers every bin and frame."""
+        features = prediction.feature_maps[self.layer]
+        wanted = [2 * max(1, -(-(size - 1) // STRIDE)) for size in stft.shape[1:]]
+        missing = [max(0, want - have) for want, have in zip(wanted, features.shape[2:])]
+        return self.adapter(functional.pad(features, (0, missing[1], 0, missing[0])))
+
+    # --- training
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """One group: adapter, codebook and decoder."""
+        return {"interpreter": list(self.parameters())}
+
+    def losses(self, batch: Batch, group: str = "interpreter") -> dict[str, Tensor]:
+        """Equation (2): reconstruction of the target mask, codebook and commitment; equation (5)'s term if asked."""
+        with frozen(self.classifier) as classifier:
+            stft, prediction = self._look(batch)
+            allowed = self._allowed(batch, prediction)
+            with torch.no_grad():
+                stem = None if batch.stem is None else classifier.spectrogram(batch.stem)
+                goal = self.target_mask(stft, stem)
+            logits, quantized = self.mask_logits(prediction, allowed, stft)
+            losses = {
+                "reconstruction": reconstruction(logits, goal, stft, self.mask_loss),
+                "codebook": quantized.codebook_loss,
+                "commitment": quantized.commitment_loss,
+            }
+            if self.separate_classes:
+                losses["separation"] = self._separation(prediction, stft)
+        return losses
+
+    @torch.no_grad()
+    def _look(self, batch: Batch) -> tuple[Tensor, Prediction]:
+        """STFT and prediction; the classifier runs once a clip, or only its head when its maps are cached."""
+        stft = self.classifier.spectrogram(batch.waveform)
+        if batch.feature_maps is not None:
+            return stft, self.classifier.classify_maps(batch.feature_maps)  # pyright: ignore[reportCallIssue]
+        return stft, self.classifier.classify_stft(stft, batch.waveform.shape[-1])
+
+    def _allowed(self, batch: Batch, prediction: Prediction) -> Tensor:
+        if self.condition == "predicted":
+            return resolve_target(None, prediction, self.classifier.multilabel)
+        label = batch.label.bool() if batch.label.ndim == 2 else batch.label
+        return resolve_target(label, prediction, self.classifier.multilabel)
+
+    def _separation(self, prediction: Prediction, stft: Tensor) -> Tensor:
+        """Equation (5): the mask of each predicted class alone must make the classifier hear that class alone.
+
+        Binary cross-entropy of f(m_k x) against the one-hot k. (The second term as printed lacks "1 -" in the log.)
+        """
+        active = resolve_target(None, prediction, self.classifier.multilabel)
+        rows, classes = active.nonzero(as_tuple=True)
+        alone = functional.one_hot(classes, active.shape[1])
+        chosen = Prediction(
+            prediction.logits[rows], prediction.probabilities[rows], None, tuple(m[rows] for m in prediction.feature_maps)
+        )
+        logits, _ = self.mask_logits(chosen, alone.bool(), stft[rows])
+        log_magnitude = stft[rows].abs().log1p()
+        heard = self.classifier.classify(logits.sigmoid() * log_magnitude).probabilities
+        return functional.binary_cross_entropy(heard.clamp(1e-6, 1 - 1e-6), alone.to(heard.dtype))
+
+    @torch.no_grad()
+    def on_start(self, batches: Iterable[Batch]) -> None:
+        """Starts every class's codes from the first representations of its clips."""
+        self.eval()
+        with frozen(self.classifier):
+            self.codebook.start_from(self._representations(batches))
+
+    def _representations(self, batches: Iterable[Batch]) -> Iterable[tuple[Tensor, Tensor]]:
+        for batch in batches:
+            stft, prediction = self._look(batch)
+            yield self.latent(prediction, stft), self._allowed(batch, prediction)
+
+    def on_epoch(self, epoch: int) -> None:
+        """Marks the codes that went unused in the last epoch, to be moved."""
+        if epoch:
+            self.codebook.end_epoch()
+
+    def epoch_scores(self) -> dict[str, float]:
+        """Codebook health for the log: perplexity per class and on average, and the number of unused codes."""
+        perplexity = self.codebook.perplexity()
+        per_class = {f"perplexity_{name}": float(each) for name, each in zip(self.classifier.labels, perplexity)}
+        unused = int((self.codebook.usage == 0).sum())
+        return {"perplexity": float(perplexity.mean()), "unused_codes": float(unused), **per_class}
+
+    @torch.no_grad()
+    def scores(self, batch: Batch) -> dict[str, Tensor]:
+        """Per clip: fidelity (kept part classified as the clip is) and faithfulness, on masked features."""
+        raise_if = self.interpret(batch.waveform)
+        return {"mean_mask": raise_if.mask.mean((1, 2))} if raise_if.mask is not None else {}
+
+
+def reconstruction(logits: Tensor, goal: Tensor, stft: Tensor, kind: str) -> Tensor:
+    """How far the mask is from its goal, both (batch, freq, time).
+
+    "bce": mean binary cross-entropy over bins. "weighted_bce": bins weigh by their log-magnitude over the clip's mean, so
+    that silence does not outvote sound. "dice": 1 - Dice overlap (Sudre et al., 2017), per clip.
+    """
+    if kind == "bce":
+        return functional.binary_cross_entropy_with_logits(logits, goal)
+    if kind == "weighted_bce":
+        level = stft.abs().log1p()
+        weight = level / level.mean((1, 2), keepdim=True).clamp(min=1e-8)
+        return functional.binary_cross_entropy_with_logits(logits, goal, weight=weight)
+    mask = logits.sigmoid()
+    overlap = 2 * (mask * goal).sum((1, 2)) + 1
+    return (1 - overlap / (mask.sum((1, 2)) + goal.sum((1, 2)) + 1)).mean()
+
+
+def _width(classifier: Classifier, layer: int) -> int:
+    """Channels of the feature map that PIQ reads, found by one pass over a moment of silence."""
+    with frozen(classifier), torch.no_grad():
+        device = next(classifier.parameters()).device
+        maps = classifier(torch.zeros(1, classifier.sample_rate // 4, device=device)).feature_maps
+    if not -len(maps) <= layer < len(maps):
+        raise ValueError(
+            f"PIQ reads feature map {layer} of the classifier, which gives {len(maps)}; name its layers (layers=...)"
+        )
+    return maps[layer].shape[1]

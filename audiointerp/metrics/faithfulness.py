@@ -1,0 +1,71 @@
+"""How much of the decision the interpretation carries: pure functions of probabilities, one value a clip.
+
+c is the explained class, p its probability on the input, o on the interpretation, q on the residual; probabilities have
+been through softmax (or sigmoid) exactly once. Several explained classes count by the mean of their probabilities.
+Definitions: Paissan et al. (2023), https://arxiv.org/abs/2303.12659, equations (3) and (4); average increase, drop and
+gain as in Paissan et al. (2024), https://arxiv.org/abs/2403.13086. The released code takes the softmax of
+probabilities before the average drop, which reports 54.6 for a fall from 0.9 to 0.1 among 50 classes; it is 88.9.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "average_drop",
+    "average_gain",
+    "average_increase",
+    "faithfulness",
+    "fidelity",
+    "target_probability",
+]
+
+
+def target_probability(probabilities: Tensor, target: Tensor) -> Tensor:
+    """Mean probability of the explained classes; (batch, classes) and (batch, classes) bool -> (batch,)."""
+    _check(probabilities, target)
+    return (probabilities * target).sum(1) / target.sum(1)
+
+
+def fidelity(probabilities: Tensor, target: Tensor) -> Tensor:
+    """1 where the likeliest class on the interpretation is one of the explained classes (equation 3).
+
+    >>> fidelity(torch.tensor([[0.2, 0.8]]), torch.tensor([[False, True]]))
+    tensor([1.])
+    """
+    _check(probabilities, target)
+    return target.gather(1, probabilities.argmax(1, keepdim=True))[:, 0].float()
+
+
+def faithfulness(p: Tensor, q: Tensor) -> Tensor:
+    """p - q: how far the probability falls when the interpretation is taken away (equation 4)."""
+    return p - q
+
+
+def average_increase(p: Tensor, o: Tensor) -> Tensor:
+    """100 where the interpretation alone is surer than the input, else 0 (per cent)."""
+    return 100.0 * (o > p)
+
+
+def average_drop(p: Tensor, o: Tensor) -> Tensor:
+    """100 max(0, p - o) / p: the share of the probability that the interpretation loses (per cent).
+
+    >>> round(float(average_drop(torch.tensor([0.9]), torch.tensor([0.1]))), 1)
+    88.9
+    """
+    return 100 * (p - o).clamp(min=0) / p.clamp(min=torch.finfo(p.dtype).tiny)
+
+
+def average_gain(p: Tensor, o: Tensor) -> Tensor:
+    """100 max(0, o - p) / (1 - p): the share of the missing probability that it gains (per cent); 0 where p is 1."""
+    missing = 1 - p
+    return torch.where(missing > 0, 100 * (o - p).clamp(min=0) / missing.clamp(min=1e-12), torch.zeros_like(p))
+
+
+def _check(probabilities: Tensor, target: Tensor) -> None:
+    if probabilities.shape != target.shape or target.dtype != torch.bool:
+        raise ValueError(
+            f"probabilities {tuple(probabilities.shape)} need a bool target of that shape, got {tuple(target.shape)} "
+            f"{target.dtype}; labels and scores are never one argument"
+        )

@@ -1,0 +1,41 @@
+"""How well an interpretation is the true sound, where it is known: pure functions of waveforms, one value a clip."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SILENCE_DB = -80.0
+
+__all__ = ["is_silent", "si_sdr", "si_sdr_improvement"]
+
+
+def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Scale-invariant signal-to-distortion ratio in dB, (batch, samples) -> (batch,).
+
+    Le Roux et al. (2019), https://arxiv.org/abs/1811.02508, without removing the mean. A silent estimate or reference
+    has no score: NaN, never the 0 dB that would beat any real estimate below it.
+
+    >>> si_sdr(torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 0.0]]))
+    tensor([0.], dtype=torch.float64)
+    """
+    estimate, reference = estimate.double(), reference.double()
+    energy = reference.square().sum(1)
+    scale = (estimate * reference).sum(1) / energy.clamp(min=1e-300)
+    wanted = scale[:, None] * reference
+    error = (estimate - wanted).square().sum(1)
+    tiny = torch.finfo(torch.float64).tiny
+    ratio = 10 * torch.log10(wanted.square().sum(1).clamp(min=tiny) / error.clamp(min=tiny))
+    void = (energy == 0) | (estimate.abs().amax(1) == 0)
+    return ratio.masked_fill(void, torch.nan)
+
+
+def si_sdr_improvement(estimate: Tensor, reference: Tensor, mixture: Tensor) -> Tensor:
+    """SI-SDR of the estimate minus that of the untouched mixture, in dB; NaN where either has none."""
+    return si_sdr(estimate, reference) - si_sdr(mixture, reference)
+
+
+def is_silent(interpretation: Tensor, waveform: Tensor) -> Tensor:
+    """Whether an interpretation's peak lies over 80 dB below its input's, (batch,) bool."""
+    bound = waveform.abs().amax(1) * 10 ** (SILENCE_DB / 20)
+    return interpretation.abs().amax(1) <= bound

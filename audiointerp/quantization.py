@@ -1,0 +1,205 @@
+"""Vector quantisation with a codebook whose codes belong to classes.
+
+van den Oord et al. (2017), "Neural Discrete Representation Learning", https://arxiv.org/abs/1711.00937; partitioned by
+class in Paissan et al. (2023), https://arxiv.org/abs/2303.12659, section 2. Departures, each an option or stated:
+
+1. Blocks of floor((c + 1) K / C) - floor(c K / C) codes, at most one code apart; the released rule is kept as
+   `official_offsets` for copied weights.
+2. Shared codes may be chosen in training and in evaluation (the released code bars them while training).
+3. Distances are computed to a clip's own candidates only, not to all K codes.
+4. Blocks start from the first representations of their class; codes that went unused for an epoch move to the vectors
+   that are quantised worst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["ClassCodebook", "Quantized", "even_offsets", "official_offsets"]
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What the codebook returns.
+
+    Attributes:
+        quantized: (batch, channel, freq, time), the codes' vectors; gradients pass straight through to the input.
+        codes: (batch, freq, time), indices into the codebook.
+        codebook_loss: mean squared distance that moves the codes to the vectors.
+        commitment_loss: the same distance, moving the vectors to the codes.
+    """
+
+    quantized: Tensor
+    codes: Tensor
+    codebook_loss: Tensor
+    commitment_loss: Tensor
+
+
+def even_offsets(codes: int, classes: int) -> Tensor:
+    """Where each class's block starts and the last ends, (classes + 1,): block c is floor(cK/C) .. floor((c+1)K/C).
+
+    >>> even_offsets(10, 3)
+    tensor([ 0,  3,  6, 10])
+    """
+    return torch.arange(classes + 1) * codes // classes
+
+
+def official_offsets(codes: int, classes: int) -> Tensor:
+    """The released partition: code i belongs to class round(-0.5 + i (C - 0.01) / (K - 1)), half to even."""
+    owner = torch.linspace(-0.5, classes - 0.51, codes, dtype=torch.float64).round().long().clamp(0, classes - 1)
+    return torch.searchsorted(owner, torch.arange(classes + 1))
+
+
+class ClassCodebook(nn.Module):
+    """K codes, a block for each class and a block shared by all.
+
+    Args:
+        classes: number of classes; each needs at least one code.
+        codes: K, shared codes included.
+        dim: length of a code vector.
+        shared: codes at the end that every class may use.
+        normalize: quantise on the unit sphere: vectors and codes are L2-normalised first (the paper's appendix D).
+        offsets: (classes + 1,) block bounds; None: even blocks.
+    Shape:
+        vectors (batch, dim, freq, time), allowed (batch, classes) bool -> Quantized.
+    Raises:
+        ValueError: if there are fewer codes than classes.
+
+    >>> codebook = ClassCodebook(classes=2, codes=8, dim=4)
+    >>> out = codebook(torch.randn(1, 4, 3, 5), torch.tensor([[False, True]]))
+    >>> out.codes.shape, bool((out.codes >= 4).all())
+    (torch.Size([1, 3, 5]), True)
+    """
+
+    offsets: Tensor
+    usage: Tensor
+    dead: Tensor
+
+    def __init__(
+        self,
+        classes: int,
+        codes: int,
+        dim: int,
+        shared: int = 0,
+        normalize: bool = False,
+        offsets: Tensor | None = None,
+    ):
+        super().__init__()
+        if codes - shared < classes:
+            raise ValueError(f"{codes} codes, {shared} of them shared, cannot give each of {classes} classes one")
+        self.classes, self.shared, self.normalize = classes, shared, normalize
+        bounds = even_offsets(codes - shared, classes) if offsets is None else offsets
+        self.register_buffer("offsets", bounds)
+        self.register_buffer("usage", torch.zeros(codes, dtype=torch.long), persistent=False)
+        self.register_buffer("dead", torch.zeros(codes, dtype=torch.bool))
+        self.weight = nn.Parameter(torch.empty(codes, dim).uniform_(-1 / codes, 1 / codes))
+
+    def forward(self, vectors: Tensor, allowed: Tensor) -> Quantized:
+        """Nearest candidate code of each vector; a row's candidates are its classes' blocks and the shared block."""
+        vectors = functional.normalize(vectors, dim=1) if self.normalize else vectors
+        codebook = functional.normalize(self.weight, dim=1) if self.normalize else self.weight
+        candidates, usable = self.candidates(allowed)
+        flat = vectors.flatten(2).transpose(1, 2)
+        if self.training and self.dead.any():
+            self._revive(flat.detach(), allowed)
+        with torch.no_grad():
+            choices = codebook[candidates]
+            # |v - c|^2 = |v|^2 - 2 v.c + |c|^2, and |v|^2 is the same for every candidate.
+            distance = torch.baddbmm(choices.square().sum(2)[:, None], flat, choices.transpose(1, 2), alpha=-2)
+            nearest = distance.masked_fill(~usable[:, None], torch.inf).argmin(2)
+            codes = candidates.gather(1, nearest)
+        if self.training:
+            self.usage += codes.flatten().bincount(minlength=len(self.usage))
+        chosen = functional.embedding(codes, codebook)
+        codebook_loss = functional.mse_loss(chosen, flat.detach())
+        commitment_loss = functional.mse_loss(flat, chosen.detach())
+        straight = flat + (chosen - flat).detach()
+        shape = (len(flat), *vectors.shape[2:])
+        return Quantized(
+            straight.transpose(1, 2).reshape_as(vectors), codes.view(shape), codebook_loss, commitment_loss
+        )
+
+    def candidates(self, allowed: Tensor) -> tuple[Tensor, Tensor]:
+        """Code indices each row may use, (batch, most), and which of them count (rows have different numbers)."""
+        own = self.owner[None] < 0
+        member = own | allowed[:, self.owner.clamp(min=0)]
+        most = int(member.sum(1).max())
+        order = member.to(torch.int8).sort(dim=1, descending=True, stable=True).indices[:, :most]
+        return order, member.gather(1, order)
+
+    @property
+    def owner(self) -> Tensor:
+        """Class of each code, (codes,); -1 for the shared ones."""
+        index = torch.arange(len(self.weight), device=self.offsets.device)
+        owner = torch.searchsorted(self.offsets, index, right=True) - 1
+        return owner.masked_fill(owner >= self.classes, -1)
+
+    @torch.no_grad()
+    def start_from(self, batches: Iterable[tuple[Tensor, Tensor]], most: int = 4096, rounds: int = 10) -> None:
+        """Sets each class's block to the k-means centres of its first representations.
+
+        Args:
+            batches: pairs of vectors (batch, dim, freq, time) and allowed classes (batch, classes).
+            most: representations kept per class.
+            rounds: Lloyd iterations.
+        """
+        pools: list[list[Tensor]] = [[] for _ in range(self.classes)]
+        for vectors, allowed in batches:
+            vectors = functional.normalize(vectors, dim=1) if self.normalize else vectors
+            flat = vectors.flatten(2).transpose(1, 2)
+            for row, label in allowed.nonzero().tolist():
+                pools[label].append(flat[row])
+        everything = [torch.cat(pool) for pool in pools if pool]
+        for label, pool in enumerate(pools):
+            if pool:
+                self._start_block(self.owner == label, torch.cat(pool), most, rounds)
+        if self.shared and everything:
+            self._start_block(self.owner < 0, torch.cat(everything), most, rounds)
+
+    def _start_block(self, block: Tensor, pool: Tensor, most: int, rounds: int) -> None:
+        pool = pool[torch.randperm(len(pool))[:most].to(pool.device)]
+        wanted = int(block.sum())
+        centres = pool[torch.arange(wanted, device=pool.device) % len(pool)]
+        for _ in range(rounds):
+            nearest = torch.cdist(pool, centres).argmin(1)
+            count = nearest.bincount(minlength=wanted)[:, None]
+            total = torch.zeros_like(centres).index_add_(0, nearest, pool)
+            centres = torch.where(count > 0, total / count.clamp(min=1), centres)
+        self.weight[block] = centres
+
+    def end_epoch(self) -> None:
+        """Marks the codes that no vector chose since the last call, to be moved when their class comes by."""
+        seen = torch.zeros(self.classes + 1, dtype=torch.bool, device=self.usage.device)
+        seen[self.owner[self.usage > 0]] = True
+        self.dead = (self.usage == 0) & seen[self.owner]
+        self.usage.zero_()
+
+    @torch.no_grad()
+    def _revive(self, flat: Tensor, allowed: Tensor) -> None:
+        """Moves a class's dead codes onto the vectors of its clips that its living codes serve worst."""
+        for label in allowed.any(0).nonzero()[:, 0].tolist():
+            block, rows = self.owner == label, allowed[:, label]
+            lost = (block & self.dead).nonzero()[:, 0]
+            alive = block & ~self.dead
+            if len(lost) == 0 or not alive.any():
+                continue
+            pool = flat[rows].flatten(0, 1)
+            codes = functional.normalize(self.weight[alive], dim=1) if self.normalize else self.weight[alive]
+            worst = torch.cdist(pool, codes).amin(1).topk(min(len(lost), len(pool))).indices
+            self.weight[lost[: len(worst)]] = pool[worst]
+            self.dead[lost] = False
+
+    def perplexity(self) -> Tensor:
+        """exp(entropy) of the codes each class used since the epoch began, (classes,): 1 = one code, K/C = all alike."""
+        used = self.usage.double()
+        result = []
+        for label in range(self.classes):
+            share = used[self.owner == label]
+            share = share / share.sum().clamp(min=1)
+            result.append(torch.special.entr(share).sum().exp())
+        return torch.stack(result)

@@ -1,0 +1,177 @@
+"""The problems of a merged recipe: names that do not exist, keys nobody reads, values of the wrong type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml as pyyaml
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from audiointerp.recipe.merging import CALLS, MAP, PLAIN, REFERENCES, arguments_of, children, walk, where
+from audiointerp.recipe.references import evaluate, find, names_in, path_of
+from audiointerp.recipe.signatures import Instance, Signature, fits, is_mapping, kind_problem, locate, misfit, nearest
+
+__all__ = ["Checker"]
+
+PLACEHOLDER, TUPLE, PYTHON = "!PLACEHOLDER", "!tuple", "tag:yaml.org,2002:python/"
+TAGS = [each.strip(":") for each in (*CALLS, *REFERENCES, "!include:", PLACEHOLDER, TUPLE)]
+
+
+class Checker:
+    """Walks a merged recipe and collects its problems, each with its file and line."""
+
+    def __init__(self, root: MappingNode, schema: Mapping[str, Any]):
+        self.root, self.schema = root, schema
+        self.problems: list[str] = []
+        self.used = [path_of(name) for node in walk(root) for name in names_in(node)]
+        self.order = {id(node): position for position, node in enumerate(walk(root))}
+
+    def check(self) -> list[str]:
+        """All problems."""
+        self._cycles(self.root, [], set())
+        for key, value in self.root.value:
+            name = key.value
+            if name not in self.schema and not name.startswith("__"):  # HyperPyYAML drops the keys with two underscores
+                self._used(key, value, (name,))
+            self._visit(value, key, (name,), self.schema.get(name, Any))
+            if name in self.schema and value.tag == MAP and not is_mapping(self.schema[name]):
+                self._add(key, f"'{name}' is a plain mapping; write !new:module.Class in front of its arguments")
+        return self.problems
+
+    def _add(self, node: Node, message: str) -> None:
+        self.problems.append(f"{where(node)}: {message}")
+
+    def _used(self, key: Node, value: Node, path: tuple[str, ...]) -> None:
+        """A key that the program does not know must serve some reference; in a plain mapping, each key in it."""
+        if not any(each[: len(path)] == path[: len(each)] for each in self.used):
+            right = list(self.schema) if len(path) == 1 else [each[-1] for each in self.used]
+            self._add(key, f"unknown key '{'.'.join(path)}', and no !ref uses it" + nearest(path[-1], right))
+        elif isinstance(value, MappingNode) and value.tag == MAP:
+            for inner, node in value.value:
+                self._used(inner, node, (*path, inner.value))
+
+    def _cycles(self, node: Node, trail: list[Node], done: set[int]) -> None:
+        """Follows children and references: a way back to where one came from can never be built."""
+        loop = next((trail[start:] for start, each in enumerate(trail) if each is node), None)
+        if loop is not None:
+            references = [each for each in loop if names_in(each)]
+            self._add(references[0], f"cyclic reference {' -> '.join(each.value for each in references)}")
+        if loop is not None or id(node) in done:
+            return
+        targets = [find(self.root, path_of(name)) for name in names_in(node)]
+        for each in [*children(node), *targets]:
+            if each is not None:
+                self._cycles(each, [*trail, node], done)
+        done.add(id(node))
+
+    def _visit(self, node: Node, key: Node, path: tuple[str, ...], annotation: Any) -> None:
+        """Checks a value below `key`: its tag, what it calls, everything in it, and its type."""
+        before, tag, name = len(self.problems), node.tag, ".".join(path)
+        if tag == PLACEHOLDER:
+            option = "" if key is node else f"give --{name} VALUE or "  # no option reaches into a list
+            self._add(node, f"'{name}' is not filled in; {option}write a value")
+        elif tag in REFERENCES:
+            self._reference(node)
+        elif tag.startswith(CALLS):
+            self._call(node, path)
+        elif tag == TUPLE and not isinstance(node, ScalarNode):
+            self._add(node, "!tuple takes text: (1, 2)")
+        elif tag.startswith(PYTHON):
+            self._add(node, f"'!!{tag.removeprefix('tag:yaml.org,2002:')}' is refused; use !new:, !name: or !apply:")
+        elif tag not in (*PLAIN, TUPLE):
+            self._add(node, f"unknown tag '{tag}'" + nearest(tag.partition(":")[0], TAGS))
+        elif isinstance(node, MappingNode):
+            for inner, value in node.value:
+                self._visit(value, inner, (*path, inner.value), Any)
+        elif isinstance(node, SequenceNode):
+            for position, value in enumerate(node.value):
+                self._visit(value, value, (*path[:-1], f"{path[-1]}[{position}]"), Any)
+        if len(self.problems) == before:
+            self._type(node, key, name, annotation)
+
+    def _type(self, node: Node, key: Node, name: str, annotation: Any) -> None:
+        try:
+            value = evaluate(self.root, node)
+        except (ValueError, ArithmeticError, YAMLError, pyyaml.YAMLError) as error:
+            self._add(node, f"'{name}: {node.value}' cannot be computed: {' '.join(str(error).split())}")
+            return
+        if not fits(value, annotation):
+            given = f"an object of class {value.type.__name__}" if isinstance(value, Instance) else repr(value)
+            source = f" (from {node.value})" if names_in(node) else ""
+            self._add(key, f"'{name}' is {given}{source}, {misfit(value, annotation)}")
+
+    def _reference(self, node: Node) -> None:
+        names = names_in(node)
+        if not names:
+            self._add(node, f"{node.tag} names no <key>")
+        for name in names:
+            target, attribute = find(self.root, path_of(name)), "." in name
+            if target is None:
+                self._add(node, f"{node.tag} <{name}> names no key of this recipe{self._nearest_key(path_of(name))}")
+            elif attribute and target.tag in PLAIN:
+                hint = f" (did you mean '<{name.replace('.', '[', 1)}]>'?)" if target.tag == MAP else ""
+                self._add(node, f"{node.tag} <{name}>: only objects have attributes{hint}")
+            elif node.value != f"<{name}>" and (attribute or target.tag.startswith("!new:") or children(target)):
+                self._add(node, f"{node.tag} {node.value}: <{name}> is no number or text, so it must stand alone")
+            elif self.order[id(node)] < self.order[id(target)] and "!copy" in (node.tag, target.tag):
+                if target.tag == "!copy" or any(names_in(each) for each in walk(target)):
+                    self._add(node, f"{node.tag} <{name}> must stand below '{name}'")  # HyperPyYAML copies in order
+
+    def _nearest_key(self, path: tuple[str, ...]) -> str:
+        for depth in range(len(path)):
+            outer = find(self.root, path[:depth])
+            keys = [key.value for key, _ in outer.value] if isinstance(outer, MappingNode) else []
+            if path[depth] not in keys:
+                around = path[0] + "".join(f"[{part}]" for part in path[1:depth]) if depth else ""
+                return nearest(path[depth], keys, f"<{around}[{{}}]>" if around else "<{}>")
+        return ""
+
+    def _call(self, node: Node, path: tuple[str, ...]) -> None:
+        """What a `!new:`, `!name:`, `!apply:` or `!module:` names must exist and take the arguments given."""
+        tag, _, dotted = node.tag.partition(":")
+        entries, signature = arguments_of(node), None
+        try:
+            target = locate(dotted)
+        except LookupError as error:
+            self._add(node, f"{tag}:{dotted}: {error.args[0]}")
+        else:
+            signature = Signature.of(target)
+            problem = kind_problem(tag, target, bool(children(node)))
+            if problem:
+                self._add(node, f"{tag}:{dotted} {problem}")
+        if isinstance(node, SequenceNode):
+            filled = self._positions(node, signature, path)
+        elif entries is None:
+            self._add(node, f"{tag}:{dotted} takes its arguments as a mapping or a list, not as '{node.value}'")
+            return
+        else:
+            filled = self._names(entries, dotted, signature, path)
+        if signature is not None and tag in ("!new", "!apply"):
+            for name in signature.required:
+                if name not in filled:
+                    self._add(node, f"{dotted} misses its argument '{name}'")
+
+    def _positions(self, node: SequenceNode, signature: Signature | None, path: tuple[str, ...]) -> list[str]:
+        """Checks a list of arguments; names of the parameters it fills."""
+        names = [] if signature is None else [each.name for each in signature.positional]
+        if signature is not None and signature.rest is None and len(node.value) > len(names):
+            self._add(node, f"{node.tag} takes {len(names)} arguments at most, {len(node.value)} are given")
+        for position, value in enumerate(node.value):
+            name = names[position] if position < len(names) else str(position)
+            annotation = Any if signature is None else signature.annotation(position)
+            self._visit(value, value, (*path, name), annotation)
+        return names[: len(node.value)]
+
+    def _names(
+        self, entries: list[tuple[Node, Node]], dotted: str, signature: Signature | None, path: tuple[str, ...]
+    ) -> list[str]:
+        """Checks a mapping of arguments; names of the parameters it fills."""
+        for key, value in entries:
+            name = key.value
+            if signature is not None and name not in signature.named and signature.options is None:
+                self._add(key, f"{dotted} takes no argument '{name}'" + nearest(name, signature.named))
+            annotation = Any if signature is None else signature.annotation(name)
+            self._visit(value, key, (*path, name), annotation)
+        return [key.value for key, _ in entries]

@@ -1,0 +1,175 @@
+"""A run folder, read: run.json, its tables, and their means. Files only, no model code."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from audiointerp.metrics.names import INFO, MetricInfo
+
+__all__ = ["Run", "describe", "format_score", "is_true", "pivot", "read_table", "score_columns", "summary"]
+
+# Read as text: class names such as "NA" or "007" stay what they are.
+TEXT = ("item_id", "method", "source", "target", "predicted", "label", "role", "path", "pred_class", "true_class")
+TEXT += ("distractor_class", "group", "sha256", "silent")
+
+LEFT_OUT_WHEN_SILENT = ("si_sdr", "si_sdr_improvement")
+NOT_SCORES = ("item_id", "method", "source", "start_s", "target", "predicted", "probability", "label", "silent")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds.
+
+    Attributes:
+        folder: where it is.
+        about: run.json.
+        scores: scores.csv, a row per item, method and window; empty if a classifier's run has none.
+        manifest: manifest.csv, a row per WAV; empty if there is none.
+    """
+
+    folder: Path
+    about: dict[str, Any]
+    scores: pd.DataFrame
+    manifest: pd.DataFrame
+
+    @property
+    def name(self) -> str:
+        """Recipe name and seed."""
+        name, seed = self.about.get("name") or self.folder.name, self.about.get("seed")
+        return str(name) if seed is None else f"{name}, seed {seed}"
+
+    @property
+    def labels(self) -> list[str]:
+        """Class names; their order is the class index. May be empty."""
+        return [str(label) for label in self.about.get("labels") or []]
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Run:
+        """Reads the folder; ValueError, naming the file, if it is no run folder or a table cannot be read."""
+        folder = Path(folder)
+        path = folder / "run.json"
+        if not path.is_file():
+            raise ValueError(f"{folder}: no run.json in it; give the folder that a run wrote")
+        try:
+            about = json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: not valid JSON ({error})") from None
+        if not isinstance(about, dict):
+            raise ValueError(f"{path}: must hold a JSON object, not a {type(about).__name__}")
+        # A classifier's run explains nothing: its training curves and confusion matrix are worth a page by themselves.
+        if not (folder / "scores.csv").is_file() and about.get("kind") != "classifier":
+            raise ValueError(f"{folder}: no scores.csv in it; let the run finish, or evaluate it, and report again")
+        scores = read_table(folder / "scores.csv", ("item_id", "method"))
+        return cls(folder, about, scores, read_table(folder / "manifest.csv", ("item_id", "role", "path")))
+
+
+def read_table(path: Path, needed: Iterable[str] = ()) -> pd.DataFrame:
+    """A CSV file of a run, names as text; empty if there is no such file.
+
+    Raises:
+        ValueError: if it is no table or lacks a needed column.
+    """
+    if not path.is_file():
+        return pd.DataFrame()
+    try:
+        types: Any = dict.fromkeys(TEXT, str)
+        table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=["", "nan", "NaN"])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable as a table ({' '.join(str(error).split())})") from None
+    missing = [name for name in needed if name not in table]
+    if missing:
+        raise ValueError(f"{path}: no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
+    for name in table.columns.difference(TEXT):
+        # True, False and empty cells together are read as text; they are scores of 1, 0 and none.
+        if table[name].dropna().isin(["True", "False", True, False]).all():
+            table[name] = table[name].map({"True": 1.0, "False": 0.0, True: 1.0, False: 0.0})
+    return table.fillna(dict.fromkeys((name for name in TEXT if name in table), ""))
+
+
+def summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean and SD over clips of every score, per method.
+
+    A score counts where it is a finite number; SI-SDR means leave out silent interpretations besides. The SD is the
+    sample's (n - 1), NaN for a single clip.
+
+    Args:
+        scores: a row per item and method, as scores.csv.
+
+    Returns:
+        A row per method and metric, with columns method, metric, mean, sd, n_scored, n, n_silent: of n rows, n_scored
+        enter the mean; n_silent are silent, whether or not this metric leaves them out.
+
+    >>> table = summary(pd.DataFrame({"method": ["piq", "piq"], "ad": [10.0, 30.0], "silent": [False, True]}))
+    >>> table[["method", "metric", "mean", "n_scored", "n", "n_silent"]].values.tolist()
+    [['piq', 'ad', 20.0, 2, 2, 1]]
+    """
+    rows = []
+    for method, group in scores.groupby("method", sort=False):
+        silent = _silent(group)
+        for metric in score_columns(scores):
+            values = group.loc[~silent, metric] if metric in LEFT_OUT_WHEN_SILENT else group[metric]
+            values = values.astype(float)
+            values = values[np.isfinite(values)]
+            rows.append((method, metric, values.mean(), values.std(), len(values), len(group), int(silent.sum())))
+    return pd.DataFrame(rows, columns=["method", "metric", "mean", "sd", "n_scored", "n", "n_silent"])
+
+
+def format_score(value: float | None, unit: str = "", show_unit: bool = True) -> str:
+    """A score as people read it, with digits that suit its unit; an en dash where there is none.
+
+    >>> format_score(0.81234), format_score(54.61, "%"), format_score(-3.14159, "dB"), format_score(float("nan"))
+    ('0.812', '54.6 %', '−3.1 dB', '–')
+    """
+    if value is None or math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    digits = {"%": 1, "dB": 1, "s": 2}.get(unit, 3)
+    # Adding 0.0 turns -0.0 into 0.0.
+    text = f"{round(value, digits) + 0.0:.{digits}f}" if abs(value) < 1e6 else f"{value:.3g}"
+    return f"{text.replace('-', '−')} {unit if show_unit else ''}".rstrip()
+
+
+def describe(metric: str) -> MetricInfo:
+    """The metric's description; of a column nobody described, its name."""
+    return INFO.get(metric) or MetricInfo(metric, metric.replace("_", " "), None, "")
+
+
+def score_columns(scores: pd.DataFrame) -> list[str]:
+    """Columns to average: the known ones in their order, then whatever else holds numbers."""
+    numeric = [str(name) for name in scores if name not in NOT_SCORES and pd.api.types.is_numeric_dtype(scores[name])]
+    return [name for name in INFO if name in numeric] + [name for name in numeric if name not in INFO]
+
+
+def _silent(scores: pd.DataFrame) -> pd.Series:
+    if "silent" not in scores:
+        return pd.Series(False, index=scores.index)
+    return scores["silent"].map(is_true).astype(bool)
+
+
+def pivot(table: pd.DataFrame) -> dict[str, Any]:
+    """Rows of `summary` arranged for reading: a line per metric, a cell per method."""
+    cells = {(row["method"], row["metric"]): row for row in table.to_dict("records")}
+    methods = list(dict.fromkeys(method for method, _ in cells))
+    return {
+        "methods": methods,
+        "lines": [
+            (describe(metric), [cells.get((method, metric)) for method in methods])
+            for metric in dict.fromkeys(metric for _, metric in cells)
+        ],
+        "means": {key: row["mean"] for key, row in cells.items()},
+        "silent": [next(row for key, row in cells.items() if key[0] == method) for method in methods],
+    }
+
+
+def is_true(value: object) -> bool:
+    """Whether a cell of a table says yes."""
+    return str(value).lower() in ("true", "1", "1.0")

@@ -1,0 +1,279 @@
+"""One training loop for whatever is Trainable, read from top to bottom.
+
+Losses are a dict of named scalars; their weights stand in the recipe and the same dict is what is logged. A run that is
+killed at any moment goes on from `checkpoints/last.ckpt` and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from tqdm import tqdm
+
+from audiointerp.contracts import Batch, Trainable
+
+Weight = float | list[list[float]]
+Augment = Callable[[Batch, torch.Generator], Batch]
+
+__all__ = ["Schedule", "Trainer", "weight_at"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over the whole run.
+
+    Args:
+        kind: "one_cycle" (up over the first `warmup` share of all steps, then cosine down to zero) or "constant".
+        warmup: share of the steps, in (0, 1).
+    """
+
+    kind: str = "one_cycle"
+    warmup: float = 0.3
+
+    def build(self, optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRScheduler:
+        """A scheduler to step after every optimiser step."""
+        if self.kind == "one_cycle":
+            return OneCycleLR(optimizer, lr, total_steps=max(steps, 2), pct_start=self.warmup)
+        if self.kind == "constant":
+            return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+        raise ValueError(f"schedule {self.kind!r} does not exist; choose one_cycle or constant")
+
+
+def weight_at(weight: Weight, epoch: int) -> float:
+    """A loss weight at an epoch: a number, or [[epoch, weight], ...] of which the last one reached holds.
+
+    >>> weight_at([[0, 1.0], [5, 0.1]], 4), weight_at([[0, 1.0], [5, 0.1]], 5)
+    (1.0, 0.1)
+    """
+    if isinstance(weight, (int, float)):
+        return float(weight)
+    reached = [value for start, value in sorted(weight) if start <= epoch]
+    return float(reached[-1]) if reached else 0.0
+
+
+class Trainer:
+    """Trains a module in place, keeping checkpoints/last.ckpt and log.csv in the run folder.
+
+    Args:
+        trainable: a module that is `Trainable`.
+        folder: the run folder.
+        epochs: how often every clip is seen.
+        steps_per_epoch: batches in an epoch.
+        lr: peak learning rate of AdamW.
+        weight_decay: of AdamW.
+        clip_norm: largest gradient norm of a group.
+        loss_weights: name -> weight; a loss not named here has weight 1, a name without a loss is an error.
+        schedule: of the learning rate.
+        seed: start of every random number drawn while training.
+        select: column of the log whose highest value marks the weights to keep; None keeps the last epoch's.
+        fabric: device, precision and processes; None: the CPU.
+        checkpoint_minutes: longest time between checkpoints; one is always kept at the end of an epoch.
+    Raises:
+        ValueError: for settings that cannot train, or a checkpoint of another architecture.
+    """
+
+    def __init__(
+        self,
+        trainable: nn.Module,
+        folder: Path,
+        *,
+        epochs: int,
+        steps_per_epoch: int,
+        lr: float,
+        weight_decay: float = 0.01,
+        clip_norm: float = 5.0,
+        loss_weights: Mapping[str, Weight] | None = None,
+        schedule: Schedule | None = None,
+        seed: int = 0,
+        select: str | None = None,
+        fabric: Fabric | None = None,
+        checkpoint_minutes: float = 10.0,
+    ):
+        if not isinstance(trainable, Trainable):
+            raise ValueError(f"{type(trainable).__name__} has no losses() and parameter_groups(): it cannot be trained")
+        if epochs < 1:
+            raise ValueError(f"epochs is {epochs}; train for at least 1")
+        self.trainable, self.folder, self.epochs, self.steps_per_epoch = trainable, folder, epochs, steps_per_epoch
+        self.lr, self.clip_norm, self.seed, self.select = lr, clip_norm, seed, select
+        self.loss_weights = dict(loss_weights or {})
+        self.checkpoint_seconds, self.saved_at = 60 * checkpoint_minutes, time.monotonic()
+        self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
+        self.groups = {name: list(parameters) for name, parameters in trainable.parameter_groups().items()}
+        optimizers = [torch.optim.AdamW(each, lr, weight_decay=weight_decay) for each in self.groups.values()]
+        self.module, *wrapped = self.fabric.setup(trainable, *optimizers)
+        self.module.mark_forward_method("losses")
+        self.optimizers = dict(zip(self.groups, wrapped))
+        schedule = schedule or Schedule()
+        self.schedulers = {
+            name: schedule.build(each, lr, epochs * steps_per_epoch) for name, each in zip(self.groups, optimizers)
+        }
+        self.generator = torch.Generator()
+        self.epoch = self.step = 0
+        self.sums: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, float] | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run goes on from."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    def fit(
+        self,
+        batches: Callable[[int], Iterable[Batch]],
+        valid_batches: Callable[[], Iterable[Batch]] | None = None,
+        augment: Augment | None = None,
+        on_best: Callable[[dict[str, float]], None] | None = None,
+    ) -> dict[str, float]:
+        """Trains to the last epoch and returns the log row of the weights to keep.
+
+        Args:
+            batches: epoch -> its batches, the same ones each time it is asked.
+            valid_batches: the validation clips.
+            augment: changes a training batch, drawing from the generator it is given.
+            on_best: called with the log row while the weights to keep are in place.
+        """
+        if not self._resume() and hasattr(self.trainable, "on_start"):
+            torch.manual_seed(self.seed)
+            self.trainable.on_start(each.to(self.fabric.device) for each in batches(0))
+        while self.epoch < self.epochs:
+            if self.step == 0:
+                self._start_epoch()
+            self._train_epoch(batches, augment)
+            row = self._log_row() | self._validate(valid_batches)
+            if self._is_best(row):
+                self.best = row
+                if on_best is not None and self.fabric.is_global_zero:
+                    on_best(row)
+            self._finish_epoch(row)
+        assert self.best is not None
+        return self.best
+
+    def _start_epoch(self) -> None:
+        """Random numbers are a function of seed and epoch, so that a resumed epoch repeats itself."""
+        start = self.seed * 100_003 + self.epoch
+        torch.manual_seed(start)
+        self.generator.manual_seed(start)
+        self.sums = {}
+        if hasattr(self.trainable, "on_epoch"):
+            self.trainable.on_epoch(self.epoch)
+
+    def _train_epoch(self, batches: Callable[[int], Iterable[Batch]], augment: Augment | None) -> None:
+        self.trainable.train()
+        label = f"epoch {self.epoch + 1}/{self.epochs}"
+        with tqdm(total=self.steps_per_epoch, initial=self.step, desc=label, leave=False, disable=None) as bar:
+            for number, batch in enumerate(batches(self.epoch)):
+                if number < self.step:
+                    continue
+                self._train_step(augment(batch, self.generator) if augment else batch)
+                self.step = number + 1
+                bar.update()
+                if time.monotonic() - self.saved_at > self.checkpoint_seconds:
+                    self._save()
+
+    def _train_step(self, batch: Batch) -> None:
+        batch = batch.to(self.fabric.device)
+        for group, optimizer in self.optimizers.items():
+            with self.fabric.autocast():
+                losses = self.module.losses(batch, group)
+            total = self._weighted_sum(losses)
+            optimizer.zero_grad(set_to_none=True)
+            self.fabric.backward(total)
+            nn.utils.clip_grad_norm_(self.groups[group], self.clip_norm)
+            optimizer.step()
+            self.schedulers[group].step()
+            for name, value in {**losses, "loss": total}.items():
+                key = name if len(self.groups) == 1 else f"{group}_{name}"
+                self.sums[key] = self.sums.get(key, 0.0) + float(value.detach())
+
+    def _weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
+        unknown = set(self.loss_weights) - set(losses)
+        if unknown and len(self.groups) == 1:
+            raise ValueError(f"loss_weights names {sorted(unknown)}; the losses are {sorted(losses)}")
+        weights = {name: weight_at(self.loss_weights.get(name, 1.0), self.epoch) for name in losses}
+        total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+        if not torch.isfinite(total.detach()):
+            raise ValueError(f"the loss became {float(total.detach())} in epoch {self.epoch + 1}; lower lr ({self.lr})")
+        return total
+
+    def _log_row(self) -> dict[str, float]:
+        row = {"epoch": float(self.epoch + 1), "lr": float(next(iter(self.optimizers.values())).param_groups[0]["lr"])}
+        row |= {name: value / self.steps_per_epoch for name, value in self.sums.items()}
+        if hasattr(self.trainable, "epoch_scores"):
+            row |= self.trainable.epoch_scores()
+        return row
+
+    def _validate(self, valid_batches: Callable[[], Iterable[Batch]] | None) -> dict[str, float]:
+        if valid_batches is None:
+            return {}
+        self.trainable.eval()
+        values: dict[str, list[Tensor]] = {}
+        for batch in valid_batches():
+            for name, each in self.trainable.scores(batch.to(self.fabric.device)).items():
+                values.setdefault(f"valid_{name}", []).append(each.detach().double().cpu())
+        return {name: float(torch.cat(each).mean()) for name, each in values.items()}
+
+    def _is_best(self, row: dict[str, float]) -> bool:
+        if self.select is None:
+            return self.epoch + 1 == self.epochs
+        if self.select not in row:
+            raise ValueError(f"select names {self.select!r}, which no epoch logs; the columns are {sorted(row)}")
+        return self.best is None or row[self.select] > self.best[self.select]
+
+    def _finish_epoch(self, row: dict[str, float]) -> None:
+        self.history.append(row)
+        self.epoch, self.step = self.epoch + 1, 0
+        if self.fabric.is_global_zero:
+            self._save()
+            aside = self.folder / "log.csv.part"
+            pandas.DataFrame(self.history).to_csv(aside, index=False)
+            os.replace(aside, self.folder / "log.csv")
+
+    def _save(self) -> None:
+        """Everything needed to go on bit for bit, written aside and renamed."""
+        state: dict[str, Any] = {
+            "trainable": self.trainable.state_dict(),
+            "optimizers": {name: each.state_dict() for name, each in self.optimizers.items()},
+            "schedulers": {name: each.state_dict() for name, each in self.schedulers.items()},
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "generator": self.generator.get_state(),
+            **{name: getattr(self, name) for name in ("epoch", "step", "sums", "history", "best")},
+        }
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.checkpoint.with_suffix(".part")
+        torch.save(state, aside)
+        os.replace(aside, self.checkpoint)
+        self.saved_at = time.monotonic()
+
+    def _resume(self) -> bool:
+        if not self.checkpoint.is_file():
+            return False
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        try:
+            self.trainable.load_state_dict(state["trainable"])
+            for name in self.groups:
+                self.optimizers[name].load_state_dict(state["optimizers"][name])
+                self.schedulers[name].load_state_dict(state["schedulers"][name])
+        except (RuntimeError, KeyError, ValueError) as error:
+            first = str(error).strip().splitlines()[-1].strip()
+            raise ValueError(
+                f"{self.checkpoint}: holds another architecture ({first}); use another output_folder or delete it"
+            ) from None
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        self.generator.set_state(state["generator"])
+        for name in ("epoch", "step", "sums", "history", "best"):
+            setattr(self, name, state[name])
+        return True
