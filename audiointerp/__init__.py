@@ -1,0 +1,77 @@
+"""audiointerp explains the decisions of audio classifiers with sounds.
+
+    waveform -> STFT -> log-magnitude -> classifier -> Prediction
+                  |                                        |
+                  |                 interpreter(feature maps, target) -> mask on the STFT grid, in [0, 1]
+                  v                                        v
+       mixture phase + masked magnitude -> inverse STFT -> waveform, exactly as long as the input
+                                                           v
+                                scores (per clip) -> tables, report page
+
+    contracts       what flows along the chain; what a classifier, an interpreter and a trainable object are
+    audio           read, write, resample; recordings: the same for hours, a window at a time
+    spectrogram     STFT and inverse; masking: mask -> waveform
+    datasets        clips, folds, batches, mixtures, augmentation, the embedded default
+    classifiers     the PIQ paper's CNN, and a wrapper for any other; quantization: codes that belong to classes
+    interpreters    one file a method
+    metrics         pure functions, one value a clip
+    recipe          YAML -> objects, strictly; experiment: a recipe, run; training: the loop
+    evaluation      items x interpreters -> WAVs and tables; report: tables -> one page
+    bundle          what people share
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from audiointerp.audio import read, write
+    from audiointerp.bundle import load, save
+    from audiointerp.classifiers import External, VGGSound
+    from audiointerp.contracts import Classifier, Interpretation, Interpreter, Prediction
+    from audiointerp.interpreters import PIQ
+    from audiointerp.spectrogram import STFT
+
+# Imported at first use, so that `audiointerp --help` needs no torch.
+_HOME = {
+    "read": "audio",
+    "write": "audio",
+    "load": "bundle",
+    "save": "bundle",
+    "External": "classifiers",
+    "VGGSound": "classifiers",
+    "Classifier": "contracts",
+    "Interpretation": "contracts",
+    "Interpreter": "contracts",
+    "Prediction": "contracts",
+    "PIQ": "interpreters",
+    "STFT": "spectrogram",
+}
+
+__all__ = [
+    "PIQ",
+    "STFT",
+    "Classifier",
+    "External",
+    "Interpretation",
+    "Interpreter",
+    "Prediction",
+    "VGGSound",
+    "load",
+    "read",
+    "save",
+    "write",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'audiointerp' has no attribute {name!r}")
+    return getattr(import_module(f"audiointerp.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

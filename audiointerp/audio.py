@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,18 @@ from torch.nn import functional
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".caf")
 RESAMPLER = "soxr_hq"
 
-__all__ = ["RESAMPLER", "SUFFIXES", "AudioError", "fit_length", "normalize_peak", "probe", "read", "resample", "write"]
+__all__ = [
+    "RESAMPLER",
+    "SUFFIXES",
+    "AudioError",
+    "fit_length",
+    "normalize_peak",
+    "probe",
+    "quiet_decoder",
+    "read",
+    "resample",
+    "write",
+]
 
 
 class AudioError(ValueError):
@@ -39,7 +52,8 @@ def probe(path: str | Path) -> soundfile._SoundFileInfo:
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
     try:
-        info = soundfile.info(str(path))
+        with quiet_decoder():
+            info = soundfile.info(str(path))
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from None
     if info.frames <= 0:
@@ -64,7 +78,8 @@ def read(path: str | Path, sample_rate: int | None = None) -> Tensor:
     """
     info = probe(path)
     try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+        with quiet_decoder():
+            samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(f"{path}: decoding failed ({_reason(error)})") from None
     # Lossy formats: the header's count is an estimate by up to a codec frame or two, hence the slack.
@@ -122,6 +137,19 @@ def normalize_peak(waveform: Tensor) -> tuple[Tensor, Tensor]:
     peak = waveform.abs().amax(-1)
     gain = torch.where(peak > 1e-8, 1 / peak.clamp(min=1e-8), torch.ones_like(peak))
     return waveform * gain[..., None], gain
+
+
+@contextmanager
+def quiet_decoder() -> Iterator[None]:
+    """Silences the MP3 decoder, which writes its own remarks to stderr; our errors name the file instead."""
+    silenced, stderr = os.open(os.devnull, os.O_WRONLY), os.dup(2)
+    os.dup2(silenced, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(silenced)
+        os.close(stderr)
 
 
 def _reason(error: Exception) -> str:

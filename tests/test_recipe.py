@@ -393,7 +393,7 @@ def test_a_list_in_brackets_may_refer_to_a_block_further_down(write):
 
 def test_an_attribute_that_is_missing_is_an_error_of_the_recipe(write):
     path = write("classifier: !new:torch.nn.Linear [2, 3]\nseed: !ref <classifier.in_feature>\n")
-    with pytest.raises(RecipeError, match="r.yaml: 'Linear' object has no attribute 'in_feature'"):
+    with pytest.raises(RecipeError, match="'Linear' object has no attribute 'in_feature'"):
         load(path)
 
 

@@ -16,8 +16,7 @@ import pytest
 import soundfile
 
 from audiointerp.figures import plot_training
-from audiointerp.metrics.names import INFO
-from audiointerp.report import format_score, summary, write_report
+from audiointerp.report import write_report
 
 EVIL = "<script>alert(1)<script> & co #1 100%.wav"
 METHODS = ("piq", "l2i & <b>")
@@ -203,35 +202,6 @@ def test_windows_of_a_long_recording(tmp_path):
     assert "1 of 2" in page.text
 
 
-def test_summary_by_hand():
-    scores = pd.DataFrame(
-        {
-            "item_id": list("abcd"),
-            "method": ["piq", "piq", "piq", "l2i"],
-            "faithfulness": [0.1, 0.3, math.nan, 0.5],
-            "si_sdr": [1.0, 5.0, -90.0, math.inf],
-            "silent": [False, "0", "True", 0],
-            "start_s": [0.0] * 4,
-            "extra": [1, 2, 3, 4],
-        }
-    )
-    table = summary(scores).set_index(["method", "metric"])
-    assert list(table.columns) == ["mean", "sd", "n_scored", "n", "n_silent"]
-    expected = {
-        # The missing value leaves; the silent row stays.
-        ("piq", "faithfulness"): (0.2, math.sqrt(0.02), 2, 3, 1),
-        # The silent row's -90 dB leaves.
-        ("piq", "si_sdr"): (3.0, math.sqrt(8), 2, 3, 1),
-        ("piq", "extra"): (2.0, 1.0, 3, 3, 1),
-        ("l2i", "faithfulness"): (0.5, math.nan, 1, 1, 0),
-        ("l2i", "si_sdr"): (math.nan, math.nan, 0, 1, 0),
-        ("l2i", "extra"): (4.0, math.nan, 1, 1, 0),
-    }
-    assert list(table.index) == list(expected)
-    for key, values in expected.items():
-        assert tuple(table.loc[key]) == pytest.approx(values, nan_ok=True)
-
-
 def test_comparison_of_runs_by_hand(tmp_path):
     runs = [make_run(tmp_path / str(seed), seed, 2, fidelity, seed != 2) for seed, fidelity in ((1, 0.5), (2, 1.0))]
     path = write_report([*runs, runs[0]], tmp_path / "out")
@@ -291,22 +261,6 @@ def test_broken_files_are_named(tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message):
         write_report([tmp_path])
     assert not (tmp_path / "report.html").exists()
-
-
-def test_format_score():
-    given = [(0.5, ""), (100.0, "%"), (-1.25, "dB"), (0.004, "s"), (math.inf, "dB"), (None, ""), (-0.00001, "")]
-    assert [format_score(*each) for each in given] == ["0.500", "100.0 %", "−1.2 dB", "0.00 s", "∞", "–", "0.000"]
-
-
-def test_every_metric_is_described():
-    assert all(name == info.name and info.label and info.help.endswith(".") for name, info in INFO.items())
-    assert {info.unit for info in INFO.values()} == {"", "%", "dB", "s"}
-    assert [name for name, info in INFO.items() if info.higher_is_better is False] == [
-        "ad",
-        "complexity",
-        "silent",
-        "seconds",
-    ]
 
 
 def test_a_report_needs_no_model_code(run):

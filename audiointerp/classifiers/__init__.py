@@ -1,5 +1,7 @@
 """Classifiers: ours, and a wrapper for any other."""
 
+from audiointerp.classifiers.external import External
+from audiointerp.classifiers.supervised import Supervised
 from audiointerp.classifiers.vggsound import VGGSound
 
-__all__ = ["VGGSound"]
+__all__ = ["External", "Supervised", "VGGSound"]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 Signal = NDArray[np.float64]
 SAMPLE_RATE = 16000
-SNR = (8.0, 25.0)  # events over background noise, in dB, both over the whole clip
+SNR = (10.0, 25.0)  # events over background noise, in dB, both over the whole clip
 VERSION = 1  # raise whenever a change here alters any sample of any clip
 
 __all__ = ["CLASSES", "make_synthetic", "synthesize"]
@@ -239,11 +239,11 @@ def _engine(rng: Generator, samples: int, rate: int) -> Signal:
 
 
 def _cricket(rng: Generator, samples: int, rate: int) -> Signal:
-    """Chirps of three to six quick pulses of one fixed high tone, two to four chirps a second."""
+    """Chirps of four to seven quick pulses of one fixed high tone, about two chirps a second."""
     pitch, pulse_rate = _log_uniform(rng, 2000, 4800), rng.uniform(22, 32)
-    time = _time(rng.integers(3, 7) / pulse_rate, rate)
+    time = _time(rng.integers(4, 8) / pulse_rate, rate)
     chirp = _tone(np.full_like(time, pitch), rate) * np.maximum(0, np.sin(2 * np.pi * pulse_rate * time)) ** 1.5
-    onsets = _regular(rng, rng.uniform(0.3, 0.6), samples / rate, 0.03)
+    onsets = _regular(rng, rng.uniform(0.36, 0.6), samples / rate, 0.03)
     return _place([(onset, rng.uniform(0.6, 1) * chirp) for onset in onsets], samples, rate)
 
 
@@ -258,15 +258,15 @@ def _knock(rng: Generator, samples: int, rate: int) -> Signal:
 
 
 def _bird(rng: Generator, samples: int, rate: int) -> Signal:
-    """Short whistles that glide by half an octave or more, up, down or in an arch, in loose phrases."""
+    """Short whistles that glide by about an octave, up, down or in an arch, in loose phrases."""
     pitch, seconds = _log_uniform(rng, 1300, 3000), samples / rate
     shapes = [lambda x: x, lambda x: 1 - x, lambda x: np.sin(np.pi * x), lambda x: 1 - np.sin(np.pi * x)]
     syllables = []
     for shape in rng.choice(4, 2, replace=False):
-        time = _time(rng.uniform(0.08, 0.25), rate)
-        glide = pitch * rng.uniform(0.8, 1.2) * 2 ** (rng.uniform(0.5, 1) * (shapes[shape](time / time[-1]) - 0.5))
+        time = _time(rng.uniform(0.12, 0.28), rate)
+        glide = pitch * rng.uniform(0.8, 1.2) * 2 ** (rng.uniform(0.7, 1.2) * (shapes[shape](time / time[-1]) - 0.5))
         syllables.append(_tone(glide, rate, [1, rng.uniform(0, 0.3)]) * _gate(len(time), rate, 0.02))
-    onsets = _regular(rng, rng.uniform(0.3, 0.55), seconds, 0.2)
+    onsets = _regular(rng, rng.uniform(0.25, 0.42), seconds, 0.15)
     return _place([(o, rng.uniform(0.5, 1) * syllables[rng.integers(2)]) for o in onsets], samples, rate)
 
 
@@ -282,15 +282,15 @@ def _beep(rng: Generator, samples: int, rate: int) -> Signal:
 
 
 def _bark(rng: Generator, samples: int, rate: int) -> Signal:
-    """Hoarse cries of 0.15 to 0.3 s, a stack of harmonics that bends up and down together, at odd intervals."""
+    """Hoarse cries of 0.2 to 0.35 s, a stack of harmonics that bends up and down together, at odd intervals."""
     base, formant = _log_uniform(rng, 250, 550), _log_uniform(rng, 700, 1800)
-    onsets, barks = _regular(rng, rng.uniform(0.5, 1.2), samples / rate, 0.25), []
+    onsets, barks = _regular(rng, rng.uniform(0.5, 0.9), samples / rate, 0.2), []
     for _ in onsets:
-        time = _time(rng.uniform(0.15, 0.3), rate)
+        time = _time(rng.uniform(0.2, 0.35), rate)
         arch = np.sin(np.pi * time / time[-1])
         pitch = base * rng.uniform(0.9, 1.1) * 2 ** (rng.uniform(0.4, 0.7) * arch)
         weights = 1 / (1 + ((base * np.arange(1, 13) - formant) / 600) ** 2)
-        voice = _tone(pitch, rate, weights) + 0.15 * rng.standard_normal(len(time))
+        voice = _tone(pitch, rate, weights) + 0.08 * rng.standard_normal(len(time))
         barks.append(rng.uniform(0.6, 1) * voice * np.sqrt(np.maximum(arch, 0)))
     return _place(zip(onsets, barks), samples, rate)
 

@@ -115,9 +115,14 @@ class Checker:
                 self._add(node, f"{node.tag} <{name}>: only objects have attributes{hint}")
             elif node.value != f"<{name}>" and (attribute or target.tag.startswith("!new:") or children(target)):
                 self._add(node, f"{node.tag} {node.value}: <{name}> is no number or text, so it must stand alone")
-            elif self.order[id(node)] < self.order[id(target)] and "!copy" in (node.tag, target.tag):
-                if target.tag == "!copy" or any(names_in(each) for each in walk(target)):
-                    self._add(node, f"{node.tag} <{name}> must stand below '{name}'")  # HyperPyYAML copies in order
+            elif self._copied_too_early(node, target):
+                self._add(node, f"{node.tag} <{name}> must stand below '{name}'")
+
+    def _copied_too_early(self, node: Node, target: Node) -> bool:
+        """HyperPyYAML copies in the order of the document: what it copies must not wait for references itself."""
+        if self.order[id(node)] > self.order[id(target)]:
+            return False
+        return target.tag == "!copy" or (node.tag == "!copy" and any(names_in(each) for each in walk(target)))
 
     def _nearest_key(self, path: tuple[str, ...]) -> str:
         for depth in range(len(path)):

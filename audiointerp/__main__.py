@@ -1,0 +1,129 @@
+"""The command line: `audiointerp run | check | interpret | mix | evaluate | report | demo`.
+
+Parsing needs no torch; each command is imported when it is called. What the user can mend is one line on stderr and
+exit status 2; `--debug` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+from audiointerp import __version__
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options, rest = _parser().parse_known_args(arguments)
+    debug = "--debug" in rest or options.debug
+    rest = [each for each in rest if each != "--debug"]
+    if rest and not options.takes_overrides:
+        return _fail(f"{options.command} has no option {rest[0]!r}; see audiointerp {options.command} --help")
+    try:
+        commands = import_module("audiointerp.commands")
+        return getattr(commands, {"report": "report_runs"}.get(options.command, options.command))(options, rest) or 0
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        if debug:
+            raise
+        return _fail(_one_line(error))
+
+
+def _fail(message: str) -> int:
+    print(f"audiointerp: {message}", file=sys.stderr)
+    return 2
+
+
+def _one_line(error: Exception) -> str:
+    """A recipe's problems keep their lines; anything else becomes one."""
+    if hasattr(error, "problems"):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'output'}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class _Parser(argparse.ArgumentParser):
+    """Never completes abbreviated options: `--data` must not become something else; one line on errors."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="audiointerp", description="Explains the decisions of audio classifiers with sounds.")
+    parser.add_argument("--version", action="version", version=f"audiointerp {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, help: str, takes_overrides: bool = False) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=help, description=help)
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        sub.set_defaults(takes_overrides=takes_overrides)
+        return sub
+
+    run = command("run", "train and evaluate as a recipe says; goes on where it was stopped", takes_overrides=True)
+    run.add_argument("recipe", help="RECIPE.yaml, then any of its keys as --key value")
+    run.add_argument("--rotate_folds", action="store_true", help="one run per fold, each fold tested once")
+    check = command("check", "name every problem of a recipe without running it", takes_overrides=True)
+    check.add_argument("recipe", help="RECIPE.yaml, then any of its keys as --key value")
+    _add_interpret(command("interpret", "explain recordings: WAVs, figures, scores and a page"))
+    mix = command("mix", "mix pairs of clips of different classes, stems kept")
+    mix.add_argument("data", metavar="DATA", help="an ESC-50-layout folder or a clips.csv")
+    _add_output(mix)
+    mix.add_argument("--items", type=int, default=160, help="how many mixtures (default: %(default)s)")
+    mix.add_argument("--snr", type=float, default=0.0, help="base over other, in dB (default: %(default)s)")
+    mix.add_argument("--gains", type=float, nargs=2, metavar=("BASE", "OTHER"), help="of unit-norm clips, instead of --snr")
+    mix.add_argument("--folds", type=int, nargs="+", help="draw clips from these folds only")
+    mix.add_argument("--seconds", type=float, default=5.0, help="length (default: %(default)s)")
+    mix.add_argument("--seed", type=int, default=0, help="the same one gives the same mixtures")
+    evaluate = command("evaluate", "score an interpreter (or a classifier) on labelled clips or mixtures")
+    evaluate.add_argument("model", metavar="BUNDLE|RUN|RECIPE")
+    evaluate.add_argument("data", metavar="DATA", help="an ESC-50-layout folder, a clips.csv or a mixtures.csv")
+    _add_output(evaluate)
+    _add_model_options(evaluate)
+    evaluate.add_argument("--folds", type=int, nargs="+", help="these folds only")
+    evaluate.add_argument("--seconds", type=float, default=5.0, help="length of clips (default: %(default)s)")
+    report = command("report", "page, tables and figures of runs; mean and SD over several")
+    report.add_argument("runs", nargs="+", metavar="RUN", type=Path)
+    report.add_argument("-o", "--output", type=Path, help="folder of the comparison (needed for several runs)")
+    demo = command("demo", "the whole chain on the embedded default, from sound synthesis to the page")
+    demo.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder (default: %(default)s)")
+    demo.add_argument("--force", action="store_true", help="go on in a folder that is not empty")
+    return parser
+
+
+def _add_interpret(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="BUNDLE|RUN|RECIPE", help="what explains; esc10-piq ships with the package")
+    parser.add_argument("files", nargs="+", metavar="FILE|FOLDER", help="recordings of any rate and length")
+    _add_output(parser)
+    _add_model_options(parser)
+    parser.add_argument("--target", help="class or classes to explain, comma-separated (default: the predicted one)")
+    parser.add_argument(
+        "--output_rate", choices=("model", "input"), default="model", help="sample rate of the WAVs (default: the model's)"
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder to write")
+    parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--method", help="another interpreter, by name (default: the bundle's own)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: %(default)s)")
+    parser.add_argument("--no_figures", action="store_true", help="leave out the figures, which take most of the time")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Any `waveform -> logits` module as a classifier that our interpreters can explain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from audiointerp.contracts import Classifier, Prediction
+from audiointerp.spectrogram import STFT
+
+Reshape = Callable[[Tensor], Tensor]
+
+__all__ = ["External"]
+
+
+class External(Classifier):
+    """Wraps a module of which only `forward` is used; masks are judged through the inverse STFT.
+
+    Args:
+        module: (batch, samples) -> logits (batch, classes).
+        labels: class names, in the order of the logits.
+        sample_rate: that the module expects, in Hz.
+        multilabel: sigmoid instead of softmax.
+        layers: names of submodules (as in `named_modules`) whose outputs are the feature maps, earliest first.
+        reshape: turns a layer's output into (batch, channel, freq, time), for modules whose maps are laid out
+            otherwise; such as `lambda maps: maps.transpose(2, 3)`.
+        max_samples: longer inputs are judged in pieces of at most this length and their logits averaged.
+        spectrogram: STFT that masks live on; None: 64 ms FFT with the default's overlap at this rate.
+    Raises:
+        ValueError: for a layer that does not exist, or logits that do not fit the labels.
+
+    >>> class Loudness(nn.Module):
+    ...     def forward(self, waveform):
+    ...         return torch.stack([waveform.abs().mean(1), 0.1 + 0 * waveform[:, 0]], 1)
+    >>> External(Loudness(), ["loud", "quiet"], 16000)(torch.ones(1, 800)).predicted
+    tensor([0])
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        labels: Sequence[str],
+        sample_rate: int,
+        multilabel: bool = False,
+        layers: Sequence[str] = (),
+        reshape: Reshape | None = None,
+        max_samples: int | None = None,
+        spectrogram: STFT | None = None,
+    ):
+        super().__init__()
+        known = dict(module.named_modules())
+        missing = [name for name in layers if name not in known]
+        if missing:
+            raise ValueError(f"layers {missing} are not in {type(module).__name__}; it has {sorted(known)[1:][:20]} ...")
+        self.module, self.labels, self.sample_rate, self.multilabel = module, tuple(labels), sample_rate, multilabel
+        self.layers, self.reshape, self.max_samples = tuple(layers), reshape, max_samples
+        self.spectrogram = spectrogram or _default_stft(sample_rate)
+
+    def features(self, waveform: Tensor) -> Tensor:
+        """The waveform itself: the module has its own front end."""
+        return waveform
+
+    def classify(self, features: Tensor) -> Prediction:
+        """Prediction of waveforms (batch, samples)."""
+        limit = self.max_samples
+        if limit is None or features.shape[1] <= limit:
+            logits, maps = self._run(features)
+        else:
+            pieces = [self._run(piece) for piece in _pieces(features, limit)]
+            logits = torch.stack([logits for logits, _ in pieces]).mean(0)
+            # Pieces follow one another in time, so their maps do too.
+            maps = tuple(torch.cat(each, -1) for each in zip(*(maps for _, maps in pieces)))
+        if logits.ndim != 2 or logits.shape[1] != len(self.labels):
+            raise ValueError(
+                f"{type(self.module).__name__} returned logits of shape {tuple(logits.shape)}; "
+                f"expected (batch, {len(self.labels)}), one per label"
+            )
+        embedding = maps[-1].mean((2, 3)) if maps else None
+        return Prediction.from_logits(logits, self.multilabel, embedding=embedding, feature_maps=maps)
+
+    def _run(self, waveform: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        captured: dict[str, Tensor] = {}
+        modules = dict(self.module.named_modules())
+        hooks = [modules[name].register_forward_hook(_keep(captured, name)) for name in self.layers]
+        try:
+            logits = self.module(waveform)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        maps = tuple(captured[name] if self.reshape is None else self.reshape(captured[name]) for name in self.layers)
+        wrong = [name for name, each in zip(self.layers, maps) if each.ndim != 4]
+        if wrong:
+            raise ValueError(f"layers {wrong} do not give (batch, channel, freq, time); pass reshape to lay them out so")
+        return logits, maps
+
+
+def _keep(captured: dict[str, Tensor], name: str) -> Callable:
+    def hook(module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
+        captured[name] = output[0] if isinstance(output, tuple) else output
+
+    return hook
+
+
+def _pieces(waveform: Tensor, limit: int) -> list[Tensor]:
+    """Consecutive pieces of equal length, at most `limit` samples each."""
+    count = -(-waveform.shape[1] // limit)
+    return list(waveform.tensor_split(count, dim=1))
+
+
+def _default_stft(sample_rate: int) -> STFT:
+    """The default front end's lengths in seconds, at another rate; the FFT as the next power of two of 64 ms."""
+    hop = round(186 / 16000 * sample_rate)
+    n_fft = 1 << (round(1024 / 16000 * sample_rate) - 1).bit_length()
+    return STFT(sample_rate, n_fft, 2 * hop, hop)

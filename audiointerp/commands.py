@@ -1,0 +1,201 @@
+"""What each command of the command line does; `__main__` parses and reports errors."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from audiointerp import bundle, datasets, interpreters, recipe, report, runfolder, sources
+from audiointerp.audio import AudioError
+from audiointerp.contracts import Classifier, Interpreter, Target
+from audiointerp.datasets import ClipDataset
+from audiointerp.evaluation import evaluate as evaluate_items
+from audiointerp.experiment import SCHEMA, Experiment, describe_results, evaluate_classifier, load_any, make_fabric
+
+__all__ = ["check", "demo", "evaluate", "interpret", "mix", "report_runs", "run"]
+
+
+def run(options: argparse.Namespace, rest: list[str]) -> int:
+    """Trains and evaluates; prints where the results are."""
+    overrides = recipe.parse_overrides(rest)
+    experiments = _rotated(options.recipe, overrides) if options.rotate_folds else [Experiment(options.recipe, overrides)]
+    for experiment in experiments:
+        folder = experiment.run()
+        print(f"{folder}: {describe_results(folder) or 'done'}; see {folder / 'report.html'}")
+    if len(experiments) > 1:
+        page = report.write_report([each.folder for each in experiments], experiments[0].folder.parent / "folds")
+        print(f"all folds: {page}")
+    return 0
+
+
+def _rotated(path: str, overrides: dict[str, str]) -> list[Experiment]:
+    """One experiment per fold that the recipe names: each is tested once, the others train."""
+    values = Experiment(path, overrides).values
+    folds = sorted({*values["train_folds"], *values["valid_folds"], *values["test_folds"]})
+    held = len(values["valid_folds"])
+    runs = []
+    for place, fold in enumerate(folds):
+        valid = [folds[(place - 1 - k) % len(folds)] for k in range(held)]
+        train = [each for each in folds if each != fold and each not in valid]
+        split = {"train_folds": train, "valid_folds": valid, "test_folds": [fold]}
+        runs.append(Experiment(path, {**overrides, **{k: str(v) for k, v in split.items()}}, f"fold_{fold}"))
+    return runs
+
+
+def check(options: argparse.Namespace, rest: list[str]) -> int:
+    """Prints every problem of a recipe; status 2 if there is one."""
+    problems = recipe.check(options.recipe, recipe.parse_overrides(rest), SCHEMA)
+    if problems:
+        raise recipe.RecipeError(problems)
+    print(f"{options.recipe}: no problems")
+    return 0
+
+
+def interpret(options: argparse.Namespace, rest: list[str]) -> int:
+    """Explains files and folders; what cannot be read is named and the rest goes on."""
+    methods = _methods(options)
+    interpreter = next(iter(methods.values()))
+    target = _target(options.target, interpreter.classifier)
+    files = sources.audio_files(options.files)
+    folder = runfolder.prepare_output(options.output, options.force)
+    info = _start(options, folder, "interpret", interpreter.classifier)
+    failed = []
+    for path in tqdm(files, unit="file", disable=None):
+        try:
+            item = sources.recording_item(path, interpreter.classifier.sample_rate, options.output_rate)
+            evaluate_items([item], methods, folder, target=target, draw=not options.no_figures)
+        except AudioError as error:
+            failed.append(str(error))
+            print(f"audiointerp: {error}", file=sys.stderr)
+    if len(failed) == len(files):
+        return 2
+    return _finish(folder, info, f"{len(files) - len(failed)} of {len(files)} explained", failed)
+
+
+def mix(options: argparse.Namespace, rest: list[str]) -> int:
+    """Writes mixtures with known stems and mixtures.csv."""
+    dataset = _dataset(options, None)
+    folder = runfolder.prepare_output(options.output, options.force)
+    gains = tuple(options.gains) if options.gains else None
+    table = datasets.write_mixtures(
+        dataset, folder, items=options.items, seed=options.seed, snr_db=options.snr, gains=gains
+    )
+    print(f"{options.items} mixtures: {table}")
+    return 0
+
+
+def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
+    """Scores a model on labelled clips or on mixtures."""
+    data = Path(options.data)
+    model = load_any(options.model)
+    folder = runfolder.prepare_output(options.output, options.force)
+    if isinstance(model, Classifier) and not options.method:
+        classifier = model.to(make_fabric(options.device).device)
+        info = _start(options, folder, "classifier", classifier)
+        results = evaluate_classifier(classifier, _dataset(options, classifier), folder, 16)
+        runfolder.finish(folder, info, results=results)
+        print(f"{folder}: {describe_results(folder)}; see {report.write_report([folder])}")
+        return 0
+    methods = _methods(options)
+    classifier = next(iter(methods.values())).classifier
+    info = _start(options, folder, "evaluate", classifier)
+    mixtures = data.suffix == ".csv" and "base_stem" in data.open().readline()
+    items: Any = (
+        sources.mixture_items(data, classifier.sample_rate) if mixtures else sources.clip_items(_dataset(options, classifier))
+    )
+    made = evaluate_items(_progress(items), methods, folder, other_class=mixtures, draw=not options.no_figures)
+    return _finish(folder, info, f"{made} interpretations", [])
+
+
+def report_runs(options: argparse.Namespace, rest: list[str]) -> int:
+    """Writes the page of one run, or the comparison of several."""
+    if len(options.runs) > 1 and options.output is None:
+        raise ValueError("several runs need a folder for their comparison; give -o OUT")
+    print(report.write_report(options.runs, options.output))
+    return 0
+
+
+def demo(options: argparse.Namespace, rest: list[str]) -> int:
+    """The whole chain on the embedded default."""
+    from audiointerp.demo import run_demo
+
+    print(f"open {run_demo(options.output, options.force)}")
+    return 0
+
+
+def _methods(options: argparse.Namespace) -> dict[str, Interpreter]:
+    """The bundle's interpreter, or the one named by --method on the bundle's classifier."""
+    device = make_fabric(options.device).device
+    model = load_any(options.model)
+    own = type(model).__name__.lower()
+    if isinstance(model, Interpreter):
+        model.classifier.to(device)
+        model = model.to(device)  # pyright: ignore[reportAttributeAccessIssue]
+        if options.method in (None, own):
+            return {own: model}
+    elif not options.method:
+        raise ValueError(f"{options.model}: is a classifier; say how to explain it: --method {_names()}")
+    else:
+        model = model.to(device)
+    kinds = {name.lower(): getattr(interpreters, name) for name in interpreters.__all__}
+    kind = kinds.get(options.method.lower())
+    if kind is None or not issubclass(kind, Interpreter):
+        raise ValueError(f"method {options.method!r} is unknown; choose from {_names()}")
+    if kind is interpreters.PIQ:
+        raise ValueError("method piq must be trained for its classifier; name the bundle or run of a trained one")
+    classifier = model.classifier if isinstance(model, Interpreter) else model
+    return {options.method.lower(): kind(classifier)}
+
+
+def _names() -> str:
+    kinds = (getattr(interpreters, name) for name in interpreters.__all__)
+    return ", ".join(kind.__name__.lower() for kind in kinds if isinstance(kind, type))
+
+
+def _target(text: str | None, classifier: Classifier) -> Target:
+    if text is None:
+        return None
+    wanted = [name.strip() for name in text.split(",")]
+    unknown = [name for name in wanted if name not in classifier.labels]
+    if unknown:
+        raise ValueError(f"target {unknown[0]!r} is no class of this classifier; it knows {', '.join(classifier.labels)}")
+    return torch.tensor([[label in wanted for label in classifier.labels]])
+
+
+def _dataset(options: argparse.Namespace, classifier: Classifier | None) -> ClipDataset:
+    clips = sources.read_clips(options.data)
+    if options.folds:
+        clips = [clip for clip in clips if clip.fold in options.folds]
+        if not clips:
+            raise ValueError(f"{options.data}: has no clips in folds {options.folds}")
+    labels = datasets.class_names(clips) if classifier is None else classifier.labels
+    several = any(len(clip.labels) > 1 for clip in clips)
+    return ClipDataset(
+        clips, labels, 16000 if classifier is None else classifier.sample_rate, options.seconds,
+        several if classifier is None else classifier.multilabel,
+    )  # fmt: skip
+
+
+def _start(options: argparse.Namespace, folder: Path, kind: str, classifier: Classifier) -> dict[str, Any]:
+    return runfolder.start(
+        folder, f"# audiointerp {options.command} {options.model}\n", name=folder.name, kind=kind,
+        model=str(options.model), labels=list(classifier.labels), device=options.device,
+    )  # fmt: skip
+
+
+def _finish(folder: Path, info: dict[str, Any], what: str, failed: list[str]) -> int:
+    runfolder.finish(folder, info, results={}, failed=failed)
+    print(f"{what}; see {report.write_report([folder])}")
+    return 0
+
+
+def _progress(items: Any) -> Any:
+    bar: Any = tqdm(items, unit="item", disable=None)
+    return bar
+
+

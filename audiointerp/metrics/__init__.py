@@ -1,0 +1,1 @@
+"""Scores of interpretations: each a pure function with one value a clip; `names.INFO` says what each asks."""

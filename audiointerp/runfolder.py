@@ -1,0 +1,108 @@
+"""A run folder's own facts: recipe.yaml and run.json; who may write into it; where weights start from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audiointerp.contracts import Classifier
+
+PACKAGES = ("audiointerp", "torch", "torchaudio", "librosa", "soundfile", "soxr", "numpy", "scipy", "hyperpyyaml")
+
+__all__ = ["finish", "prepare_output", "start", "start_from", "write_info"]
+
+
+def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
+    """Opens a run folder, or goes on in one that the same recipe began.
+
+    Raises:
+        ValueError: if the folder holds a run of another recipe.
+    """
+    path = folder / "recipe.yaml"
+    if path.is_file() and path.read_text() != recipe_text:
+        raise ValueError(f"{folder}: holds a run of another recipe (its recipe.yaml differs); change output_folder or seed")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(path, recipe_text)
+    info = {
+        **facts,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "git": _git_state(),
+        "threads": torch.get_num_threads(),
+        "recipe_hash": hashlib.sha256(recipe_text.encode()).hexdigest()[:12],
+        "start": _now(),
+        "end": None,
+        "finished": False,
+    }
+    before = folder / "run.json"
+    if before.is_file():
+        info["start"] = json.loads(before.read_text()).get("start", info["start"])
+    write_info(folder, info)
+    return info
+
+
+def finish(folder: Path, info: dict[str, Any], **results: Any) -> None:
+    """Marks the run as finished and keeps its results."""
+    write_info(folder, {**info, **results, "end": _now(), "finished": True})
+
+
+def write_info(folder: Path, info: dict[str, Any]) -> None:
+    """run.json, written aside and renamed."""
+    _write(folder / "run.json", json.dumps(info, indent=2) + "\n")
+
+
+def prepare_output(folder: Path, force: bool) -> Path:
+    """Makes an output folder; one that holds something is refused without force.
+
+    Raises:
+        ValueError: if it is a file, or not empty without force.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder}: is a file; give a folder for the output")
+    if folder.is_dir() and any(folder.iterdir()) and not force:
+        raise ValueError(f"{folder}: is not empty; choose another folder, or give --force to add to it")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def start_from(classifier: Classifier, pretrained: Classifier, source: str) -> None:
+    """Copies the encoder of a pretrained classifier, bit for bit; the head stays as it is.
+
+    Raises:
+        ValueError: if the encoders differ in shape.
+    """
+    try:
+        classifier.encoder.load_state_dict(pretrained.encoder.state_dict())  # pyright: ignore
+    except (AttributeError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(f"pretrained {source}: its encoder does not fit this classifier ({reason})") from None
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(text, "utf-8")
+    os.replace(aside, path)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _git_state() -> str | None:
+    """Commit of the working folder's checkout, with a + if it has changes; None outside one."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")

@@ -1,0 +1,117 @@
+"""manifest.csv and scores.csv of a run folder, appended a row at a time so that nothing written is lost."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+__all__ = ["MANIFEST_COLUMNS", "SCORE_COLUMNS", "Manifest", "Scores"]
+
+SCORE_COLUMNS = (
+    *("item_id", "method", "source", "condition", "start_s", "label", "predicted", "probability", "target"),
+    *("fidelity", "faithfulness", "ai", "ad", "ag", "sparseness", "complexity", "kept_energy", "mean_mask"),
+    *("si_sdr", "si_sdr_improvement", "other_si_sdr", "other_si_sdr_improvement"),
+    *("wav_fidelity", "wav_faithfulness", "silent", "seconds"),
+)
+MANIFEST_COLUMNS = (
+    *("item_id", "role", "method", "path", "pred_class", "pred_prob", "true_class", "distractor_class", "snr_db"),
+    *("sample_rate", "n_frames", "n_channels", "sha256", "lufs", "peak_dbfs", "group", "source", "start_s"),
+)
+
+
+class _Table:
+    """A CSV file that grows; a last line cut short by a kill is dropped when it is opened again."""
+
+    def __init__(self, path: Path, columns: Sequence[str], key: Sequence[str]):
+        self.path, self.columns, self.key = path, columns, key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            self._append([columns])
+        text = path.read_text("utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            with open(path, "r+", encoding="utf-8") as file:
+                file.truncate(len(whole.encode()))
+        rows = list(csv.DictReader(io.StringIO(whole)))
+        self.keys = {tuple(row[name] for name in key) for row in rows}
+
+    def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Appends rows in one write; columns they lack stay empty."""
+        rows = list(rows)
+        self._append([[_cell(row.get(name, "")) for name in self.columns] for row in rows])
+        self.keys |= {tuple(str(row[name]) for name in self.key) for row in rows}
+
+    def _append(self, rows: Iterable[Iterable[Any]]) -> None:
+        lines = io.StringIO()
+        csv.writer(lines, lineterminator="\n").writerows(rows)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(lines.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class Scores(_Table):
+    """scores.csv: a row per item, method and window."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder / "scores.csv", SCORE_COLUMNS, ("item_id", "method"))
+
+    def has(self, item_id: str, method: str) -> bool:
+        """Whether the item was scored with the method."""
+        return (item_id, method) in self.keys
+
+
+class Manifest(_Table):
+    """manifest.csv: a row per WAV, with its hash and peak."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder / "manifest.csv", MANIFEST_COLUMNS, ("item_id", "role", "method"))
+        self.folder = folder
+
+    def add(self, item_id: str, files: Iterable[tuple[str, str, Path]], facts: dict[str, Any]) -> None:
+        """Adds WAVs as (role, method, path), unless they are listed already."""
+        for role, method, path in files:
+            if (item_id, role, method) in self.keys:
+                continue
+            info = soundfile.info(str(path))
+            row = {
+                "item_id": item_id,
+                "role": role,
+                "method": method,
+                "path": path.relative_to(self.folder).as_posix(),
+                "sample_rate": info.samplerate,
+                "n_frames": info.frames,
+                "n_channels": info.channels,
+                "sha256": _sha256(path),
+                "peak_dbfs": _peak_dbfs(path),
+            }
+            self.add_rows([row | facts])
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _peak_dbfs(path: Path) -> float:
+    """Peak in dB relative to full scale; -inf for silence."""
+    peak = max(float(np.abs(block).max()) for block in soundfile.blocks(str(path), 1 << 18, dtype="float32"))
+    return 20 * math.log10(peak) if peak > 0 else -math.inf
