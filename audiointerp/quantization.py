@@ -102,11 +102,11 @@ class ClassCodebook(nn.Module):
     def forward(self, vectors: Tensor, allowed: Tensor) -> Quantized:
         """Nearest candidate code of each vector; a row's candidates are its classes' blocks and the shared block."""
         vectors = functional.normalize(vectors, dim=1) if self.normalize else vectors
-        codebook = functional.normalize(self.weight, dim=1) if self.normalize else self.weight
-        candidates, usable = self.candidates(allowed)
         flat = vectors.flatten(2).transpose(1, 2)
         if self.training and self.dead.any():
             self._revive(flat.detach(), allowed)
+        codebook = functional.normalize(self.weight, dim=1) if self.normalize else self.weight
+        candidates, usable = self.candidates(allowed)
         with torch.no_grad():
             choices = codebook[candidates]
             # |v - c|^2 = |v|^2 - 2 v.c + |c|^2, and |v|^2 is the same for every candidate.

@@ -24,7 +24,8 @@ from audiointerp.contracts import Batch, Classifier, Domain, Prediction, resolve
 from audiointerp.interpreters.masked import MaskInterpreter, Scene, frozen
 from audiointerp.masking import TargetMask, ThresholdMask
 from audiointerp.quantization import ClassCodebook, Quantized
-from audiointerp.upsampling import FastConvTranspose2d
+from audiointerp.spectrogram import log_magnitude
+from audiointerp.upsampling import FastConvTranspose2d, NormalizedUpsampling
 
 STRIDE = 32  # samples of the STFT grid per code, in frequency and in time
 
@@ -36,23 +37,64 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        upsamplings = [(3, 2)] + [(4, 2)] * 3
-        stages = [
-            layer
-            for kernel, stride in upsamplings
-            for layer in (
-                FastConvTranspose2d(channels, channels, kernel, stride=stride, padding=1),
-                nn.ReLU(inplace=True),
-                nn.BatchNorm2d(channels),
-            )
-        ]
         self.up = FastConvTranspose2d(channels, channels, 4, stride=2, padding=1)
-        self.stages = nn.Sequential(*stages)
-        self.last = FastConvTranspose2d(channels, 1, 12, stride=1, padding=1)
+        self.first = FastConvTranspose2d(channels, channels, 3, stride=2, padding=1)
+        self.stages = nn.Sequential(
+            *(NormalizedUpsampling(channels, channels, 4, stride=2, padding=1) for _ in range(3)),
+            NormalizedUpsampling(channels, 1, 12, padding=1),
+        )
 
-    def forward(self, latent: Tensor) -> Tensor:
-        """Logits (batch, freq, time)."""
-        return self.last(self.stages(self.up(latent))).squeeze(1)
+    def forward(self, latent: Tensor, log_magnitude: Tensor) -> Tensor:
+        """Logits (batch, freq, time), cropped to those of the input's log-magnitude."""
+        logits = self.stages(self.first(self.up(latent)))
+        return _crop(logits, log_magnitude)
+
+
+class LightDecoder(nn.Module):
+    """A decoder that stops at half the resolution, a tenth of the arithmetic; a departure from the paper.
+
+    Args:
+        channels: of the codes.
+        width: of the maps at half resolution.
+        detail: the last layers also see the clip's log-magnitude, so that a mask can follow a partial or an onset that
+            the codes, one for 500 Hz x 0.37 s, can only point at. Which class is kept still comes from the codes alone.
+    """
+
+    def __init__(self, channels: int, width: int = 16, detail: bool = False):
+        super().__init__()
+        self.detail = detail
+        widths = (channels, channels, channels, width, width)
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(
+                    FastConvTranspose2d(before, after, 4, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+                )
+                for before, after in zip(widths, widths[1:])
+            )
+        )
+        extra = 4 if detail else 0
+        self.last = nn.Sequential(
+            nn.Conv2d(width + extra, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            nn.Conv2d(width, 4, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, latent: Tensor, log_magnitude: Tensor) -> Tensor:
+        """Logits (batch, freq, time), cropped to those of the input's log-magnitude."""
+        x = self.stages(latent)
+        if self.detail:
+            # Four neighbouring bins are four channels at half the resolution, and back: nothing is lost.
+            size = [2 * each for each in x.shape[2:]]
+            grid = functional.pad(log_magnitude, (0, size[1] - log_magnitude.shape[2], 0, size[0] - log_magnitude.shape[1]))
+            x = torch.cat([x, functional.pixel_unshuffle(grid.unsqueeze(1), 2)], 1)
+        return _crop(functional.pixel_shuffle(self.last(x), 2), log_magnitude)
+
+
+def _crop(logits: Tensor, log_magnitude: Tensor) -> Tensor:
+    """(batch, 1, freq', time') -> the input's grid; a last row or column that is missing repeats its neighbour."""
+    (freq, time), (have_freq, have_time) = log_magnitude.shape[1:], logits.shape[2:]
+    if freq > have_freq or time > have_time:
+        logits = functional.pad(logits, (0, max(0, time - have_time), 0, max(0, freq - have_freq)), mode="replicate")
+    return logits[:, 0, :freq, :time]
 
 
 class PIQ(MaskInterpreter, nn.Module):
@@ -72,7 +114,8 @@ class PIQ(MaskInterpreter, nn.Module):
             where the label names the known stem).
         binary: round masks at 0.5 when interpreting.
         fill: leave removed bins at the clip's noise floor when interpreting.
-        class_weight: weight of equation (5)'s term enters through the recipe's loss_weights; True computes it.
+        separate_classes: adds equation (5)'s term, loss "separation".
+        decoder: "paper", or "light": see `LightDecoder`, whose `detail` it takes.
     Raises:
         ValueError: if the classifier gives no feature maps.
     """
@@ -92,6 +135,8 @@ class PIQ(MaskInterpreter, nn.Module):
         binary: bool = False,
         fill: bool = False,
         separate_classes: bool = False,
+        decoder: Literal["paper", "light"] = "paper",
+        detail: bool = False,
     ):
         nn.Module.__init__(self)
         # Not a submodule: its weights are not ours to train, save with each step, or switch to training mode.
@@ -107,13 +152,15 @@ class PIQ(MaskInterpreter, nn.Module):
             "domain": domain,
             "binary": binary,
             "fill": fill,
+            "decoder": decoder,
+            "detail": detail,
         }
         self.layer, self.domain, self.binary, self.fill = layer, domain, binary, fill
         self.target_mask = target_mask or ThresholdMask()
         self.mask_loss, self.condition, self.separate_classes = mask_loss, condition, separate_classes
         self.adapter = nn.Sequential(ResidualBlock(width), nn.Conv2d(width, channels, 4, stride=2, padding=1))
         self.codebook = ClassCodebook(len(classifier.labels), codes, channels, shared, normalize)
-        self.decoder = Decoder(channels)
+        self.decoder = Decoder(channels) if decoder == "paper" else LightDecoder(channels, detail=detail)
         for module in (*self.adapter.modules(), *self.decoder.modules()):
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.xavier_uniform_(module.weight)
@@ -134,8 +181,7 @@ class PIQ(MaskInterpreter, nn.Module):
     def mask_logits(self, prediction: Prediction, allowed: Tensor, stft: Tensor) -> tuple[Tensor, Quantized]:
         """Logits (batch, freq, time) of the mask that the codes of the allowed classes give."""
         quantized = self.codebook(self.latent(prediction, stft), allowed)
-        freq, time = stft.shape[1:]
-        return self.decoder(quantized.quantized)[:, :freq, :time], quantized
+        return self.decoder(quantized.quantized, log_magnitude(stft)), quantized
 
     def latent(self, prediction: Prediction, stft: Tensor) -> Tensor:
         """Adapted feature map, padded with zeros so that the decoded grid covers every bin and frame."""
