@@ -22,6 +22,11 @@ from torch.nn import functional
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".caf")
 RESAMPLER = "soxr_hq"
 
+# First bytes of a file -> where its chunks start, how a chunk's head is laid out, and the chunk that holds the samples.
+_CHUNKED = {b"RIFF": (12, "<4sI", b"data"), b"FORM": (12, ">4sI", b"SSND"), b"caff": (8, ">4sq", b"data")}
+# Sizes in headers of streams whose length was not known: nothing was promised. 0x7FFFF000 is SoX's.
+_UNKNOWN_SIZES = (0, -1, 0xFFFFFFFF, 0x7FFFF000)
+
 __all__ = [
     "RESAMPLER",
     "SUFFIXES",
@@ -54,11 +59,11 @@ def probe(path: str | Path) -> soundfile._SoundFileInfo:
     try:
         with quiet_decoder():
             info = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+    except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:  # TypeError: .raw, which needs a rate
         raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from None
     if info.frames <= 0:
         raise AudioError(f"{path}: holds no audio (0 frames)")
-    missing = _missing_wav_bytes(path)
+    missing = _missing_bytes(path)
     if missing:
         raise AudioError(f"{path}: truncated, {missing} bytes of audio are missing; copy or record it again")
     if _ogg_unfinished(path):
@@ -92,7 +97,16 @@ def read(path: str | Path, sample_rate: int | None = None) -> Tensor:
 
 
 def write(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
-    """Writes (samples,) as a float32 WAV (no clipping, no dither), aside and then renamed."""
+    """Writes (samples,) as a float32 WAV (no clipping, no dither), aside and then renamed.
+
+    Raises:
+        ValueError: if the waveform has other axes.
+        OSError: if the file cannot be written.
+    """
+    if waveform.ndim != 1:
+        raise ValueError(
+            f"waveform has shape {tuple(waveform.shape)}; a file holds one, (samples,): write a row at a time"
+        )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.part")
@@ -153,31 +167,37 @@ def quiet_decoder() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip().rsplit(": ", 1)[-1].rstrip(".") or type(error).__name__
+    reason = str(error).strip().rsplit(": ", 1)[-1].rstrip(".") or type(error).__name__
+    # So libsndfile calls an MP3 without a single frame; the file does exist.
+    return "Format not recognised" if reason.startswith("File does not exist") else reason
 
 
-def _missing_wav_bytes(path: Path) -> int:
-    """Bytes that a RIFF header's data chunk promises and the file lacks; libsndfile repairs that count silently."""
+def _missing_bytes(path: Path) -> int:
+    """Bytes that the header of a WAV, AIFF or CAF promises and the file lacks; libsndfile mends that count silently."""
     with open(path, "rb") as file:
-        header = file.read(12)
-        if header[:4] != b"RIFF" or header[8:12] != b"WAVE":
+        start, layout, wanted = _CHUNKED.get(file.read(4), (0, "", b""))
+        if not layout:
             return 0
-        while len(chunk := file.read(8)) == 8:
-            name, size = chunk[:4], struct.unpack("<I", chunk[4:])[0]
-            if name == b"data":
-                # Streams of unknown length carry 0 or the largest size: nothing was promised.
+        file.seek(start)
+        head = struct.calcsize(layout)
+        while len(chunk := file.read(head)) == head:
+            name, size = struct.unpack(layout, chunk)
+            if name == wanted:
                 left = path.stat().st_size - file.tell()
-                return 0 if size in (0, 0xFFFFFFFF) else max(0, size - left)
-            file.seek(size + size % 2, os.SEEK_CUR)
+                return 0 if size in _UNKNOWN_SIZES else max(0, size - left)
+            file.seek(size + (size % 2 if head == 8 else 0), os.SEEK_CUR)  # CAF does not pad
     return 0
 
 
 def _ogg_unfinished(path: Path) -> bool:
-    """Whether an Ogg file's last page lacks the end-of-stream flag (RFC 3533), as when a copy was cut short."""
+    """Whether an Ogg file's last page is cut or lacks the end-of-stream flag (RFC 3533), as when a copy was cut short."""
     with open(path, "rb") as file:
         if file.read(4) != b"OggS":
             return False
         file.seek(max(0, path.stat().st_size - 65536))  # a page is at most 65,307 bytes
         tail = file.read()
-    last = tail.rfind(b"OggS")
-    return last < 0 or len(tail) < last + 6 or not tail[last + 5] & 4
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    if len(page) < 27 or not page[5] & 4:
+        return True
+    # A page: a head of 27 bytes, whose last counts the sizes that follow, then as many bytes as these add up to.
+    return len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])

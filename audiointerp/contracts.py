@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +131,9 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """A copy on another device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         if self.feature_maps is not None:
             moved["feature_maps"] = tuple(each.to(device) for each in self.feature_maps)
         return replace(self, **moved)
@@ -209,6 +211,8 @@ def resolve_target(target: Target, prediction: Prediction, multilabel: bool, thr
     Raises:
         ValueError: if the class does not exist, the shape does not fit the batch, or a set is empty.
     """
+    if isinstance(target, str):
+        raise ValueError(f"target is {target!r}; give the class index, classifier.labels.index({target!r})")
     batch, classes = prediction.logits.shape
     if isinstance(target, Tensor) and target.dtype == torch.bool:
         if target.shape != (batch, classes):
@@ -223,7 +227,9 @@ def resolve_target(target: Target, prediction: Prediction, multilabel: bool, thr
     index = torch.as_tensor(target, device=prediction.logits.device)
     index = index.expand(batch) if index.ndim == 0 else index
     if index.shape != (batch,) or index.is_floating_point():
-        raise ValueError(f"target has shape {tuple(index.shape)}, type {index.dtype}; expected ({batch},) class indices")
+        raise ValueError(
+            f"target has shape {tuple(index.shape)}, type {index.dtype}; expected ({batch},) class indices"
+        )
     if ((index < 0) | (index >= classes)).any():
         raise ValueError(f"target {index.tolist()} names a class outside 0..{classes - 1}")
     return nn.functional.one_hot(index.long(), classes).bool()

@@ -79,7 +79,8 @@ def evaluate(
         folder: the run folder.
         target: what to explain; None: the predicted class.
         other_class: on two-class mixtures whose prediction is one of the two, the first method is asked for the other
-            class as well, as method "<name>_other".
+            class as well, as method "<name>_other". A multilabel classifier predicts both: there the first question is
+            for the item's own class.
         draw: whether to draw figures.
 
     Returns:
@@ -90,7 +91,8 @@ def evaluate(
     for item in items:
         names = [name for name in methods if not scores.has(item.item_id, name)]
         for name in names:
-            rows = _explain(item, name, methods[name], folder, manifest, target, draw)
+            first = _own_class(item, methods[name]) if target is None and other_class else target
+            rows = _explain(item, name, methods[name], folder, manifest, first, draw)
             made += 1
             if other_class and name == next(iter(methods)) and (asked := _other(item, rows, methods[name])) is not None:
                 rows += _explain(item, f"{name}_other", methods[name], folder, manifest, asked, draw)
@@ -225,6 +227,13 @@ def _stems_for(item: Item, explained: list[str]) -> list[Tensor]:
     if len(explained) != 1 or explained[0] not in item.stems:
         return []
     return [item.stems[explained[0]], *(stem for label, stem in item.stems.items() if label != explained[0])]
+
+
+def _own_class(item: Item, interpreter: Interpreter) -> int | None:
+    """What to ask a multilabel classifier about a two-class mixture: one class at a time, the item's own first."""
+    if not interpreter.classifier.multilabel or len(item.stems) != 2:
+        return None
+    return interpreter.classifier.labels.index(item.label)
 
 
 def _other(item: Item, rows: list[dict[str, Any]], interpreter: Interpreter) -> int | None:

@@ -50,6 +50,7 @@ class Evaluation:
 SCHEMA: dict[str, Any] = {
     "seed": int,
     "data_folder": str,
+    "download": bool,
     "train_folds": list[int],
     "valid_folds": list[int],
     "test_folds": list[int],

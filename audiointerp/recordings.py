@@ -93,9 +93,14 @@ class Recording:
 def windows(blocks: Iterator[Tensor], length: int, overlap: int) -> Iterator[Window]:
     """Windows of `length` samples every `length - overlap`, and one for what remains (always longer than the overlap).
 
+    Raises:
+        ValueError: unless 0 <= overlap < length.
+
     >>> [(w.start, w.waveform.shape[1], w.overlap) for w in windows(iter([torch.zeros(10)]), 6, 2)]
     [(0, 6, 0), (4, 6, 2)]
     """
+    if not 0 <= overlap < length:
+        raise ValueError(f"windows of {length} samples cannot overlap by {overlap}; take a shorter overlap")
     start, shared = 0, 0
     held = torch.zeros(0)
     for block in blocks:
@@ -123,9 +128,7 @@ class WindowWriter:
         self.path, self.sample_rate, self.file_rate = path, sample_rate, file_rate or sample_rate
         self.aside = path.with_name(f".{path.name}.part")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = soundfile.SoundFile(
-            str(self.aside), "w", self.file_rate, 1, subtype="FLOAT", format="WAV"
-        )
+        self._file = soundfile.SoundFile(str(self.aside), "w", self.file_rate, 1, subtype="FLOAT", format="WAV")
         self._resampler = soxr.ResampleStream(sample_rate, self.file_rate, 1, dtype="float32", quality="HQ")
         self._held = torch.zeros(0)
         self._written = 0
@@ -134,8 +137,7 @@ class WindowWriter:
         """Adds (samples,) that shares `overlap` samples with what came before; the last `keep` wait for the next."""
         if overlap:
             fade = torch.linspace(0, 1, overlap + 2)[1:-1]
-            blended = self._held * (1 - fade) + waveform[:overlap] * fade
-            waveform = torch.cat([blended, waveform[overlap:]])
+            waveform = torch.cat([torch.lerp(self._held, waveform[:overlap], fade), waveform[overlap:]])
         ready = waveform[: len(waveform) - keep]
         self._held = waveform[len(waveform) - keep :]
         self._put(self._resampled(ready.numpy()))

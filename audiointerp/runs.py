@@ -18,10 +18,10 @@ __all__ = ["Run", "describe", "format_score", "is_true", "pivot", "read_table", 
 
 # Read as text: class names such as "NA" or "007" stay what they are.
 TEXT = ("item_id", "method", "source", "target", "predicted", "label", "role", "path", "pred_class", "true_class")
-TEXT += ("distractor_class", "group", "sha256", "silent")
+TEXT += ("distractor_class", "group", "sha256", "silent", "condition")
 
-LEFT_OUT_WHEN_SILENT = ("si_sdr", "si_sdr_improvement")
-NOT_SCORES = ("item_id", "method", "source", "start_s", "target", "predicted", "probability", "label", "silent")
+LEFT_OUT_WHEN_SILENT = ("si_sdr", "si_sdr_improvement", "other_si_sdr", "other_si_sdr_improvement")
+NOT_SCORES = ("item_id", "method", "source", "condition", "start_s", "target", "predicted", "probability", "label", "silent")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,11 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     [['piq', 'ad', 20.0, 2, 2, 1]]
     """
     rows = []
-    for method, group in scores.groupby("method", sort=False):
+    # Clean clips and mixtures are not averaged together: where there are both, a method has a column for each.
+    name = scores["method"]
+    if "condition" in scores and scores["condition"].nunique() > 1:
+        name = name + ", " + scores["condition"]
+    for method, group in scores.groupby(name, sort=False):
         silent = _silent(group)
         for metric in score_columns(scores):
             values = group.loc[~silent, metric] if metric in LEFT_OUT_WHEN_SILENT else group[metric]

@@ -96,7 +96,9 @@ def clip_items(dataset: ClipDataset, count: int | None = None, seed: int = 0) ->
 def mixture_items(csv_path: str | Path, sample_rate: int) -> Iterator[Item]:
     """Mixtures with known stems, as `audiointerp mix` writes them."""
     for each in read_mixtures(csv_path):
-        mixture, base, other = (audio.read(path, sample_rate) for path in (each.mixture, each.base_stem, each.other_stem))
+        mixture, base, other = (
+            audio.read(path, sample_rate) for path in (each.mixture, each.base_stem, each.other_stem)
+        )
         yield Item.of_waveform(
             each.item_id,
             str(each.mixture),

@@ -52,7 +52,13 @@ class STFT(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Complex spectrogram of (batch, samples)."""
         return torch.stft(
-            waveform, self.n_fft, self.hop_length, self.win_length, self.window, pad_mode="constant", return_complex=True
+            waveform,
+            self.n_fft,
+            self.hop_length,
+            self.win_length,
+            self.window,
+            pad_mode="constant",
+            return_complex=True,
         )
 
     def inverse(self, stft: Tensor, samples: int) -> Tensor:

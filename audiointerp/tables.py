@@ -34,14 +34,15 @@ class _Table:
     def __init__(self, path: Path, columns: Sequence[str], key: Sequence[str]):
         self.path, self.columns, self.key = path, columns, key
         path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.is_file():
+        path.touch()
+        # As bytes: the cut may lie within a character.
+        data = path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        if whole != data:
+            os.truncate(path, len(whole))
+        if not whole:
             self._append([columns])
-        text = path.read_text("utf-8")
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            with open(path, "r+", encoding="utf-8") as file:
-                file.truncate(len(whole.encode()))
-        rows = list(csv.DictReader(io.StringIO(whole)))
+        rows = list(csv.DictReader(io.StringIO(whole.decode())))
         self.keys = {tuple(row[name] for name in key) for row in rows}
 
     def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:

@@ -8,8 +8,8 @@ What takes the time on a CPU, and what is done here:
 1. oneDNN's convolutions of these shapes are two to three times faster in channels-last order.
 2. To one output channel they leave most of a vector register idle: `_to_one_channel` sums in another order.
 3. Bias gradients inside them cost half as much as weight gradients: here they are plain sums.
-4. Every new tensor costs page faults, more than the arithmetic done on it. `NormalizedUpsampling` makes one in a forward
-   and one in a backward pass where three layers make three and three: ReLU in place, the affine map of the
+4. Every new tensor costs page faults, more than the arithmetic done on it. `NormalizedUpsampling` makes one
+   in a forward and one in a backward pass where three layers make three and three: ReLU in place, the affine map of the
    normalisation folded into the kernel, and the gradient finished in place.
 """
 
@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-ROWS = 4096  # pixels handled at a time, so that the passes over them share the cache
+# Values held at a time where a temporary copy is needed: little memory, yet few operations, since threads meet after each
+# and on a busy machine wait there for each other.
+PART = 2**23
 Pair = tuple[int, ...]
 
 __all__ = ["FastConvTranspose2d", "NormalizedUpsampling"]
@@ -168,7 +170,7 @@ class _NormalizedUpsample(torch.autograd.Function):
         if grad_input is not None:
             grad_input = grad_input.contiguous(memory_format=torch.channels_last)
             if ctx.batch_statistics:
-                # d variance / d r = 2 (r - mean) / count, d mean / d r = 1 / count, d scale / d variance = -scale^3 / 2.
+                # d mean / d r = 1 / count, d variance / d r = 2 (r - mean) / count, d scale / d variance = -scale^3 / 2
                 count = grad_input.numel() // len(mean)
                 slope = -gamma * scale**2 * grad_gamma / count
                 offset = -gain * grad_shift / count - slope * mean
@@ -191,15 +193,16 @@ def _pixels(image: Tensor) -> Tensor:
 def _statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance per channel, in two passes (torch 2.11's batch norm adds channels-last pixels one by one)."""
     mean = pixels.mean(0)
-    squares = [(part - mean).square_().sum(0) for part in pixels.split(ROWS)]
-    return mean, torch.stack(squares).sum(0) / len(pixels)
+    parts = pixels.split(max(1, PART // len(mean)))
+    centred = torch.empty_like(parts[0])
+    sums = [torch.sub(part, mean, out=centred[: len(part)]).square_().sum(0) for part in parts]
+    return mean, torch.stack(sums).sum(0) / len(pixels)
 
 
 def _finish(grad: Tensor, rectified: Tensor, slope: Tensor, offset: Tensor) -> None:
     """grad <- (grad + slope r + offset) where r > 0, else 0; all (pixel, channel)."""
-    for grad_part, part in zip(grad.split(ROWS), rectified.split(ROWS)):
-        grad_part.addcmul_(part, slope).add_(offset)
-        torch.ops.aten.threshold_backward.grad_input(grad_part, part, 0, grad_input=grad_part)
+    grad.addcmul_(rectified, slope).add_(offset)
+    torch.ops.aten.threshold_backward.grad_input(grad, rectified, 0, grad_input=grad)
 
 
 def _upsample(input: Tensor, weight: Tensor, stride: Pair, padding: Pair) -> Tensor:
@@ -221,12 +224,11 @@ def _to_one_channel(input: Tensor, weight: Tensor, padding: Pair) -> Tensor:
     # (channel, 1, row, column) -> (column, channel, flipped row, 1)
     down = weight[:, 0].flip(1).permute(2, 0, 1)[..., None].contiguous(memory_format=torch.channels_last)
     by_column = functional.conv2d(input, down, padding=(rows - 1 - padding[0], 0))
-    # In bfloat16 a sum of a dozen terms would lose digits.
-    dtype = torch.promote_types(input.dtype, torch.float32)
-    full = input.new_zeros(len(input), 1, by_column.shape[2], width + columns - 1, dtype=dtype)
-    for column in range(columns):
-        full[..., column : column + width] += by_column[:, column : column + 1]
-    return full[..., padding[1] : full.shape[3] - padding[1]].to(input.dtype).contiguous()
+    # Rows of width + columns values, read as rows one shorter: each column's row then starts one bin after the last's.
+    row = width + columns - 1
+    skewed = functional.pad(by_column.transpose(1, 2), (0, columns)).flatten(2)[..., : columns * row]
+    full = skewed.unflatten(2, (columns, row)).sum(2)
+    return full[..., padding[1] : row - padding[1]].unsqueeze(1).contiguous()
 
 
 def _upsample_backward(
@@ -244,19 +246,20 @@ def _upsample_backward(
 def _paired_weight_gradient(grad: Tensor, input: Tensor, weight: Tensor, padding: int) -> Tensor:
     """Gradient for the weight, of 4 columns with stride 2 and padding 1.
 
-    Two neighbouring columns of `grad` count as one column with twice the channels, which in channels-last order costs no
-    copy but that of the padding: a kernel of 2 columns with stride 1, much faster than 4 with stride 2.
+    Two neighbouring columns of `grad` count as one column with twice the channels, which in channels-last order costs
+    no copy but that of the padding: a kernel of 2 columns with stride 1, much faster than 4 with stride 2.
     """
     channels, rows = weight.shape[1:3]
-    padded = functional.pad(torch.zeros_like(grad[:1]), (1, 1)).contiguous(memory_format=torch.channels_last)
-    pairs = padded.permute(0, 2, 3, 1).view(1, grad.shape[2], -1, 2 * channels).permute(0, 3, 1, 2)
     kernel = weight.new_empty(len(weight), 2 * channels, rows, 2)
     total = torch.zeros_like(kernel)
-    for row in range(len(grad)):
-        padded[..., 1:-1] = grad[row]
+    images = min(len(grad), max(1, 2 * PART // grad[0].numel()))
+    padded = grad.new_zeros(images, grad.shape[2], grad.shape[3] + 2, channels)
+    pairs = padded.view(images, grad.shape[2], -1, 2 * channels).permute(0, 3, 1, 2)
+    for part, source in zip(grad.split(images), input.split(images)):
+        padded[: len(part), :, 1:-1] = part.permute(0, 2, 3, 1)
         total += torch.ops.aten.convolution_backward(
-            input[row : row + 1],
-            pairs,
+            source,
+            pairs[: len(part)],
             kernel,
             None,
             [2, 1],

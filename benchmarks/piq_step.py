@@ -134,7 +134,8 @@ def copy_weights(source: nn.Module, destination: nn.Module) -> None:
 @torch.no_grad()
 def assert_equal(reference: Reference, ours: Ours, waveform: Tensor) -> None:
     """Features, the encoder's 26 columns, and mask logits on frames 0..351, which no padding reaches."""
-    reference.psi.eval(), ours.piq.eval()
+    reference.psi.eval()
+    ours.piq.eval()
     features = ours.classifier.features(waveform)
     expected_features = reference.preprocess(waveform)[0]
     torch.testing.assert_close(features, expected_features.transpose(1, 2), atol=1e-4, rtol=1e-4)
@@ -146,7 +147,8 @@ def assert_equal(reference: Reference, ours: Ours, waveform: Tensor) -> None:
     allowed = functional.one_hot(label, CLASSES).bool()
     logits, _ = ours.piq.mask_logits(prediction, allowed, ours.classifier.spectrogram(waveform))
     torch.testing.assert_close(logits[..., :352], expected, atol=1e-3, rtol=1e-3)
-    reference.psi.train(), ours.piq.train()
+    reference.psi.train()
+    ours.piq.train()
     largest = (logits[..., :352] - expected).abs().max()
     print(f"equal: mask logits of standard deviation {expected.std():.2f} differ by {largest:.1e} at most")
 
@@ -185,7 +187,7 @@ def peaks(seconds: float = 0.5) -> dict[str, float]:
 
 
 def step_gflop(channels: int, batch: int) -> float:
-    """Arithmetic of our step in GFLOP: encoder once, decoder's transposed convolutions three times (forward, two gradients)."""
+    """Arithmetic of our step in GFLOP: the encoder once, the decoder three times (forward and two gradients)."""
     square = channels**2 * 16
     encoder = 256 * 215 * channels * 16 + square * (128 * 107 + 64 * 53 + 32 * 26)
     inputs = 16 * 14 + 63 * 55 + 126 * 110 + 252 * 220
@@ -215,9 +217,12 @@ def main() -> None:
         with torch.autocast("cpu", torch.bfloat16):
             ours.step(batch)
 
-    step = {"reference": lambda: reference.step(waveform), "ours": lambda: ours.step(batch)}
-    others = {"cached": lambda: ours.step(cached), "bfloat16": bfloat16_step}
-    median = alternate(step | others, options.repeats)
+    step: dict[str, Callable[[], object]] = {
+        "reference": lambda: reference.step(waveform),
+        "ours": lambda: ours.step(batch),
+    }
+    step |= {"cached": lambda: ours.step(cached), "bfloat16": bfloat16_step}
+    median = alternate(step, options.repeats)
     reference.eval()
     interpret = alternate(
         {"reference": lambda: reference.interpret(clip), "ours": lambda: ours.interpret(clip)}, options.repeats

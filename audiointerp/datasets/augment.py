@@ -115,20 +115,24 @@ class Remix:
     Args:
         snr_low, snr_high: range of the SNR, in dB.
         probability: of mixing a clip.
+        union: the label becomes both clips' classes, for a multilabel classifier, and no stem is kept.
     Raises:
-        ValueError: if snr_low is above snr_high, the probability is outside [0, 1], or the batch is mixed already.
+        ValueError: if snr_low is above snr_high, the probability is outside [0, 1], the batch is mixed already, or
+            union is asked for with one label a clip.
     """
 
-    def __init__(self, snr_low: float = -5.0, snr_high: float = 15.0, probability: float = 1.0):
+    def __init__(self, snr_low: float = -5.0, snr_high: float = 15.0, probability: float = 1.0, union: bool = False):
         _check_range("Remix", snr_low, snr_high)
         if not 0 <= probability <= 1:
             raise ValueError(f"Remix's probability is {probability}; it must be in [0, 1]")
-        self.snr_low, self.snr_high, self.probability = snr_low, snr_high, probability
+        self.snr_low, self.snr_high, self.probability, self.union = snr_low, snr_high, probability, union
 
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
         """Waveform: the mixtures; stem: each clip's own scaled part of its mixture."""
         if batch.stem is not None:
             raise ValueError("Remix needs clean clips; this batch has stems already")
+        if self.union and batch.label.ndim != 2:
+            raise ValueError("Remix with union needs labels (batch, classes); set multilabel to true")
         waveform = batch.waveform
         size = len(batch)
         # Always the same number of draws, whatever the labels: later draws do not depend on them.
@@ -147,7 +151,11 @@ class Remix:
         mixed[own], stem[own], _ = mix(
             waveform[own], roll(waveform[partner], shift[own]), base_gain=1.0, other_gain=gain
         )
-        return _changed(batch, mixed, stem)
+        if not self.union:
+            return _changed(batch, mixed, stem)
+        label = batch.label.clone()
+        label[own] = torch.maximum(label[own], label[partner])
+        return _changed(batch, mixed, None).replace(label=label)
 
 
 class FrequencyMask:

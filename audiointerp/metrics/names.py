@@ -119,6 +119,33 @@ _ALL = (
         "dB",
     ),
     MetricInfo(
+        "other_si_sdr",
+        "SI-SDR to the other sound",
+        None,
+        "How close is the interpretation to the other sound of the mixture, the one that was not explained? In dB.",
+        "dB",
+    ),
+    MetricInfo(
+        "other_si_sdr_improvement",
+        "SI-SDR improvement to the other sound",
+        False,
+        "How much closer to the other sound of the mixture is the interpretation than the input was? In dB; a method "
+        "that singles out its class moves away from it.",
+        "dB",
+    ),
+    MetricInfo(
+        "wav_fidelity",
+        "Fidelity of the WAV",
+        True,
+        "Fidelity once more, on the interpretation's waveform analysed again, as a listener's copy would be.",
+    ),
+    MetricInfo(
+        "wav_faithfulness",
+        "Faithfulness of the WAV",
+        True,
+        "Faithfulness once more, on the waveforms of interpretation and residual analysed again.",
+    ),
+    MetricInfo(
         "silent",
         "Silent outputs",
         False,

@@ -1,0 +1,41 @@
+# Two commands do everything on a machine that has Python and make:
+#   make demo    its own virtual environment, then the whole chain on synthetic sounds
+#   make test    the test suite
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test lint equality slow clean
+
+demo: $(VENV)/installed
+	$(BIN)/audiointerp demo -o demo
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m slow
+
+equality: $(VENV)/installed-equality
+	$(BIN)/python -m pytest -m equality
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+$(VENV)/installed-equality: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,equality]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo
