@@ -190,7 +190,7 @@ def _missing_bytes(path: Path) -> int:
 
 
 def _ogg_unfinished(path: Path) -> bool:
-    """Whether an Ogg file's last page is cut or lacks the end-of-stream flag (RFC 3533), as when a copy was cut short."""
+    """Whether an Ogg file's last page is cut or lacks the end-of-stream flag (RFC 3533): a copy that was cut short."""
     with open(path, "rb") as file:
         if file.read(4) != b"OggS":
             return False

@@ -25,6 +25,8 @@ from audiointerp.spectrogram import STFT
 
 FORMAT = 1
 FILES = ("config.json", "model.safetensors", "metrics.json", "README.md")
+# What the constructors raise when a stranger's config.json gives them anything at all.
+UNFIT = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, StopIteration, TypeError, ValueError)
 BUILDABLE = {
     name: kind
     for home in (classifiers, interpreters)
@@ -84,9 +86,9 @@ def load(path: str | Path, classifier: Classifier | None = None) -> Any:
     weights = _read_weights(folder, config)
     try:
         model = _build(config, classifier)
-        _load_weights(model, weights)
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        _load_weights(model, weights, owns_classifier=config.get("classifier") is not None)
+    except UNFIT as error:
+        reason = " ".join([type(error).__name__, *str(error).strip().splitlines()[-1:]])
         raise BundleError(f"{folder}: config.json and model.safetensors do not fit ({reason})") from None
     return model
 
@@ -126,7 +128,7 @@ def _describe(model: Any) -> dict[str, Any]:
 
 def _expectations(classifier: Classifier) -> dict[str, Any]:
     """What an interpreter relies on in its classifier."""
-    device = next(classifier.parameters()).device
+    device = classifier.spectrogram.window.device
     with interpreters.frozen(classifier), torch.no_grad():
         maps = classifier(torch.zeros(1, classifier.sample_rate, device=device)).feature_maps
     return {
@@ -143,10 +145,10 @@ def _weights(model: Any) -> dict[str, torch.Tensor]:
     return {name: each.detach().cpu().contiguous() for name, each in weights.items()}
 
 
-def _load_weights(model: Any, weights: dict[str, torch.Tensor]) -> None:
+def _load_weights(model: Any, weights: dict[str, torch.Tensor], owns_classifier: bool) -> None:
     model.load_state_dict(_part(weights, "model."))
-    if isinstance(model, Interpreter) and (own := _part(weights, "classifier.")):
-        model.classifier.load_state_dict(own)
+    if owns_classifier:
+        model.classifier.load_state_dict(_part(weights, "classifier."))
         model.classifier.eval()
     model.eval()
 
@@ -162,6 +164,8 @@ def _build(config: dict[str, Any], classifier: Classifier | None) -> nn.Module:
     if issubclass(kind, Interpreter):
         inner = classifier
         if config["classifier"] is not None:
+            if classifier is not None:
+                raise ValueError("it holds its own classifier; leave out classifier=")
             inner = _build(config["classifier"], None)
         elif classifier is None:
             raise ValueError("it explains a classifier of its owner's: load(path, classifier=...)")
@@ -174,7 +178,7 @@ def _build(config: dict[str, Any], classifier: Classifier | None) -> nn.Module:
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BundleError(f"{folder}/config.json: not readable ({error})") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise BundleError(f"{folder}/config.json: format is not {FORMAT}; made by another version or not a bundle")

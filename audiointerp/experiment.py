@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -135,6 +136,8 @@ class Experiment:
         )  # fmt: skip
         kept = self._train(model, data, fabric)
         best = bundle.load(self.folder / "best", None if hasattr(classifier, "config") else classifier).to(fabric.device)
+        if fabric.is_global_zero:
+            figures.plot_training(self.folder / "figures" / "training.png", pandas.read_csv(self.folder / "log.csv"))
         results = self._evaluate(best, data, fabric)
         runfolder.finish(self.folder, info, kept=kept, results=results)
         if fabric.is_global_zero:

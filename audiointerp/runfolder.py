@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -17,7 +18,7 @@ import torch
 
 from audiointerp.contracts import Classifier
 
-PACKAGES = ("audiointerp", "torch", "torchaudio", "librosa", "soundfile", "soxr", "numpy", "scipy", "hyperpyyaml")
+PACKAGES = ("audiointerp", "torch", "soundfile", "soxr", "numpy", "scipy", "hyperpyyaml")
 
 __all__ = ["finish", "prepare_output", "start", "start_from", "write_info"]
 
@@ -35,7 +36,7 @@ def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
     _write(path, recipe_text)
     info = {
         **facts,
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "audiointerp"), *sys.argv[1:]]),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "git": _git_state(),
         "threads": torch.get_num_threads(),

@@ -42,8 +42,12 @@ class Schedule:
 
     def build(self, optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRScheduler:
         """A scheduler to step after every optimiser step."""
+        if not 0 < self.warmup < 1:
+            raise ValueError(f"schedule's warmup is {self.warmup}; give a share of the steps between 0 and 1")
         if self.kind == "one_cycle":
-            return OneCycleLR(optimizer, lr, total_steps=max(steps, 2), pct_start=self.warmup)
+            # torch divides by the length of the ramp, which therefore takes one step at least.
+            steps = max(steps, 3)
+            return OneCycleLR(optimizer, lr, total_steps=steps, pct_start=max(self.warmup, 2 / steps))
         if self.kind == "constant":
             return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
         raise ValueError(f"schedule {self.kind!r} does not exist; choose one_cycle or constant")
@@ -183,9 +187,11 @@ class Trainer:
 
     def _train_step(self, batch: Batch) -> None:
         batch = batch.to(self.fabric.device)
+        known: set[str] = set()
         for group, optimizer in self.optimizers.items():
             with self.fabric.autocast():
                 losses = self.module.losses(batch, group)
+            known |= set(losses)
             total = self._weighted_sum(losses)
             optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(total)
@@ -195,11 +201,10 @@ class Trainer:
             for name, value in {**losses, "loss": total}.items():
                 key = name if len(self.groups) == 1 else f"{group}_{name}"
                 self.sums[key] = self.sums.get(key, 0.0) + float(value.detach())
+        if unknown := set(self.loss_weights) - known:
+            raise ValueError(f"loss_weights names {sorted(unknown)}; the losses are {sorted(known)}")
 
     def _weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
-        unknown = set(self.loss_weights) - set(losses)
-        if unknown and len(self.groups) == 1:
-            raise ValueError(f"loss_weights names {sorted(unknown)}; the losses are {sorted(losses)}")
         weights = {name: weight_at(self.loss_weights.get(name, 1.0), self.epoch) for name in losses}
         total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         if not torch.isfinite(total.detach()):
@@ -243,6 +248,7 @@ class Trainer:
         """Everything needed to go on bit for bit, written aside and renamed."""
         state: dict[str, Any] = {
             "trainable": self.trainable.state_dict(),
+            "buffers": self._passing_buffers(),
             "optimizers": {name: each.state_dict() for name, each in self.optimizers.items()},
             "schedulers": {name: each.state_dict() for name, each in self.schedulers.items()},
             "rng": torch.get_rng_state(),
@@ -256,12 +262,20 @@ class Trainer:
         os.replace(aside, self.checkpoint)
         self.saved_at = time.monotonic()
 
+    def _passing_buffers(self) -> dict[str, Tensor]:
+        """Buffers that no bundle keeps, such as counts of this epoch's codes, yet the next step depends on."""
+        kept = self.trainable.state_dict().keys()
+        return {name: each for name, each in self.trainable.named_buffers() if name not in kept}
+
     def _resume(self) -> bool:
         if not self.checkpoint.is_file():
             return False
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         try:
             self.trainable.load_state_dict(state["trainable"])
+            passing = self._passing_buffers()
+            for name, value in state.get("buffers", {}).items():
+                passing[name].copy_(value)
             for name in self.groups:
                 self.optimizers[name].load_state_dict(state["optimizers"][name])
                 self.schedulers[name].load_state_dict(state["schedulers"][name])

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# Values held at a time where a temporary copy is needed: little memory, yet few operations, since threads meet after each
-# and on a busy machine wait there for each other.
+# Values held at a time where a temporary copy is needed: little memory, yet few operations, since threads meet after
+# each and on a busy machine wait there for each other.
 PART = 2**23
 Pair = tuple[int, ...]
 

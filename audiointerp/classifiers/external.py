@@ -89,8 +89,10 @@ class External(Classifier):
         finally:
             for hook in hooks:
                 hook.remove()
+        if unused := [name for name in self.layers if name not in captured]:
+            raise ValueError(f"layers {unused} were not called by {type(self.module).__name__}.forward; name others")
         maps = tuple(captured[name] if self.reshape is None else self.reshape(captured[name]) for name in self.layers)
-        wrong = [name for name, each in zip(self.layers, maps) if each.ndim != 4]
+        wrong = [name for name, each in zip(self.layers, maps) if not isinstance(each, Tensor) or each.ndim != 4]
         if wrong:
             raise ValueError(f"layers {wrong} do not give (batch, channel, freq, time); pass reshape to lay them out so")
         return logits, maps

@@ -1,6 +1,6 @@
 """PIQ: posthoc interpretation via quantization.
 
-Paissan, Ravanelli, Subakan (2023), https://arxiv.org/abs/2303.12659. A frozen classifier's feature maps are quantised
+Paissan, Subakan, Ravanelli (2023), https://arxiv.org/abs/2303.12659. A frozen classifier's feature maps are quantised
 with codes that belong to the asked class, and decoded into a mask: what the class's codes cannot say is left out.
 
     feature map -> adapter -> quantise with the asked class's codes -> decoder -> mask
@@ -22,7 +22,7 @@ from torch.nn import functional
 from audiointerp.classifiers.vggsound import ResidualBlock
 from audiointerp.contracts import Batch, Classifier, Domain, Prediction, resolve_target
 from audiointerp.interpreters.masked import MaskInterpreter, Scene, frozen
-from audiointerp.masking import TargetMask, ThresholdMask
+from audiointerp.masking import TargetMask, ThresholdMask, apply_mask
 from audiointerp.quantization import ClassCodebook, Quantized
 from audiointerp.spectrogram import log_magnitude
 from audiointerp.upsampling import FastConvTranspose2d, NormalizedUpsampling
@@ -184,10 +184,16 @@ class PIQ(MaskInterpreter, nn.Module):
         return self.decoder(quantized.quantized, log_magnitude(stft)), quantized
 
     def latent(self, prediction: Prediction, stft: Tensor) -> Tensor:
-        """Adapted feature map, padded with zeros so that the decoded grid covers every bin and frame."""
+        """Adapted feature map, padded with zeros so that the decoded grid covers every bin and frame.
+
+        A map that is not 16 times as coarse as the STFT (another layer, another's classifier) is averaged to that.
+        """
         features = prediction.feature_maps[self.layer]
         wanted = [2 * max(1, -(-(size - 1) // STRIDE)) for size in stft.shape[1:]]
-        missing = [max(0, want - have) for want, have in zip(wanted, features.shape[2:])]
+        fitting = [have if want - 2 <= have <= want else want for want, have in zip(wanted, features.shape[2:])]
+        if fitting != list(features.shape[2:]):
+            features = functional.adaptive_avg_pool2d(features, fitting)
+        missing = [want - have for want, have in zip(wanted, fitting)]
         return self.adapter(functional.pad(features, (0, missing[1], 0, missing[0])))
 
     # --- training
@@ -211,7 +217,7 @@ class PIQ(MaskInterpreter, nn.Module):
                 "commitment": quantized.commitment_loss,
             }
             if self.separate_classes:
-                losses["separation"] = self._separation(prediction, stft)
+                losses["separation"] = self._separation(prediction, stft, batch.waveform.shape[-1])
         return losses
 
     @torch.no_grad()
@@ -228,7 +234,7 @@ class PIQ(MaskInterpreter, nn.Module):
         label = batch.label.bool() if batch.label.ndim == 2 else batch.label
         return resolve_target(label, prediction, self.classifier.multilabel)
 
-    def _separation(self, prediction: Prediction, stft: Tensor) -> Tensor:
+    def _separation(self, prediction: Prediction, stft: Tensor, samples: int) -> Tensor:
         """Equation (5): the mask of each predicted class alone must make the classifier hear that class alone.
 
         Binary cross-entropy of f(m_k x) against the one-hot k. (The second term as printed lacks "1 -" in the log.)
@@ -240,8 +246,8 @@ class PIQ(MaskInterpreter, nn.Module):
             prediction.logits[rows], prediction.probabilities[rows], None, tuple(m[rows] for m in prediction.feature_maps)
         )
         logits, _ = self.mask_logits(chosen, alone.bool(), stft[rows])
-        log_magnitude = stft[rows].abs().log1p()
-        heard = self.classifier.classify(logits.sigmoid() * log_magnitude).probabilities
+        kept = apply_mask(stft[rows], logits.sigmoid(), self.domain)
+        heard = self.classifier.classify_stft(kept, samples).probabilities
         return functional.binary_cross_entropy(heard.clamp(1e-6, 1 - 1e-6), alone.to(heard.dtype))
 
     @torch.no_grad()
@@ -270,9 +276,18 @@ class PIQ(MaskInterpreter, nn.Module):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, Tensor]:
-        """Per clip: fidelity (kept part classified as the clip is) and faithfulness, on masked features."""
-        raise_if = self.interpret(batch.waveform)
-        return {"mean_mask": raise_if.mask.mean((1, 2))} if raise_if.mask is not None else {}
+        """Per clip: does the kept part keep the predicted class, how far its probability falls on the rest, mask mean."""
+        made = self.interpret(batch.waveform)
+        mask, target, samples = made.mask, made.target, batch.waveform.shape[-1]
+        assert mask is not None
+        with frozen(self.classifier) as classifier:
+            stft = classifier.spectrogram(batch.waveform * made.input_gain[:, None])
+            kept, left = (
+                classifier.classify_stft(apply_mask(stft, each, self.domain), samples) for each in (mask, 1 - mask)
+            )
+        fall = ((made.prediction.probabilities - left.probabilities) * target).sum(1) / target.sum(1)
+        fidelity = target.gather(1, kept.predicted[:, None])[:, 0].float()
+        return {"fidelity": fidelity, "faithfulness": fall, "mean_mask": mask.mean((1, 2))}
 
 
 def reconstruction(logits: Tensor, goal: Tensor, stft: Tensor, kind: str) -> Tensor:
@@ -295,7 +310,7 @@ def reconstruction(logits: Tensor, goal: Tensor, stft: Tensor, kind: str) -> Ten
 def _width(classifier: Classifier, layer: int) -> int:
     """Channels of the feature map that PIQ reads, found by one pass over a moment of silence."""
     with frozen(classifier), torch.no_grad():
-        device = next(classifier.parameters()).device
+        device = classifier.spectrogram.window.device
         maps = classifier(torch.zeros(1, classifier.sample_rate // 4, device=device)).feature_maps
     if not -len(maps) <= layer < len(maps):
         raise ValueError(
