@@ -1,23 +1,23 @@
 """audiointerp explains the decisions of audio classifiers with sounds.
 
-    waveform -> STFT -> log-magnitude -> classifier -> Prediction
-                  |                                        |
-                  |                 interpreter(feature maps, target) -> mask on the STFT grid, in [0, 1]
-                  v                                        v
-       mixture phase + masked magnitude -> inverse STFT -> waveform, exactly as long as the input
-                                                           v
-                                scores (per clip) -> tables, report page
+waveform -> STFT -> log-magnitude -> classifier -> Prediction
+              |                                        |
+              |                 interpreter(feature maps, target) -> mask on the STFT grid, in [0, 1]
+              v                                        v
+   mixture phase + masked magnitude -> inverse STFT -> waveform, exactly as long as the input
+                                                       v
+                            scores (per clip) -> tables, report page
 
-    contracts       what flows along the chain; what a classifier, an interpreter and a trainable object are
-    audio           read, write, resample; recordings: the same for hours, a window at a time
-    spectrogram     STFT and inverse; masking: mask -> waveform
-    datasets        clips, folds, batches, mixtures, augmentation, the embedded default
-    classifiers     the PIQ paper's CNN, and a wrapper for any other; quantization: codes that belong to classes
-    interpreters    one file a method
-    metrics         pure functions, one value a clip
-    recipe          YAML -> objects, strictly; experiment: a recipe, run; training: the loop
-    evaluation      items x interpreters -> WAVs and tables; report: tables -> one page
-    bundle          what people share
+contracts       what flows along the chain; what a classifier, an interpreter and a trainable object are
+audio           read, write, resample; recordings: the same for hours, a window at a time
+spectrogram     STFT and inverse; masking: mask -> waveform
+datasets        clips, folds, batches, mixtures, augmentation, the embedded default
+classifiers     the PIQ paper's CNN, and a wrapper for any other; quantization: codes that belong to classes
+interpreters    one file a method
+metrics         pure functions, one value a clip
+recipe          YAML -> objects, strictly; experiment: a recipe, run; training: the loop
+evaluation      items x interpreters -> WAVs and tables; report: tables -> one page
+bundle          what people share
 """
 
 from __future__ import annotations

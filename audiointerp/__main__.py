@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{options.command} has no option {rest[0]!r}; see audiointerp {options.command} --help")
     try:
         commands = import_module("audiointerp.commands")
-        return getattr(commands, {"report": "report_runs"}.get(options.command, options.command))(options, rest) or 0
+        return getattr(commands, options.function)(options, rest) or 0
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, help: str, takes_overrides: bool = False) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        sub.set_defaults(takes_overrides=takes_overrides)
+        # The command `report` must not share its name with the module that it calls.
+        function = "report_runs" if name == "report" else name
+        sub.set_defaults(takes_overrides=takes_overrides, function=function)
         return sub
 
     run = command("run", "train and evaluate as a recipe says; goes on where it was stopped", takes_overrides=True)
@@ -83,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(mix)
     mix.add_argument("--items", type=int, default=160, help="how many mixtures (default: %(default)s)")
     mix.add_argument("--snr", type=float, default=0.0, help="base over other, in dB (default: %(default)s)")
-    mix.add_argument("--gains", type=float, nargs=2, metavar=("BASE", "OTHER"), help="of unit-norm clips, instead of --snr")
+    mix.add_argument(
+        "--gains", type=float, nargs=2, metavar=("BASE", "OTHER"), help="of unit-norm clips, instead of --snr"
+    )
     mix.add_argument("--folds", type=int, nargs="+", help="draw clips from these folds only")
     mix.add_argument("--seconds", type=float, default=5.0, help="length (default: %(default)s)")
     mix.add_argument("--seed", type=int, default=0, help="the same one gives the same mixtures")
@@ -110,7 +114,10 @@ def _add_interpret(parser: argparse.ArgumentParser) -> None:
     _add_model_options(parser)
     parser.add_argument("--target", help="class or classes to explain, comma-separated (default: the predicted one)")
     parser.add_argument(
-        "--output_rate", choices=("model", "input"), default="model", help="sample rate of the WAVs (default: the model's)"
+        "--output_rate",
+        choices=("model", "input"),
+        default="model",
+        help="sample rate of the WAVs (default: the model's)",
     )
 
 

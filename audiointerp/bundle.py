@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from audiointerp import audio, classifiers, interpreters
 from audiointerp.contracts import Classifier, Interpreter
@@ -88,7 +87,8 @@ def load(path: str | Path, classifier: Classifier | None = None) -> Any:
         model = _build(config, classifier)
         _load_weights(model, weights, owns_classifier=config.get("classifier") is not None)
     except UNFIT as error:
-        reason = " ".join([type(error).__name__, *str(error).strip().splitlines()[-1:]])
+        *_, reason = str(error).strip().splitlines() or [type(error).__name__]
+        reason = f"config.json lacks {reason}" if isinstance(error, KeyError) else reason.strip()
         raise BundleError(f"{folder}: config.json and model.safetensors do not fit ({reason})") from None
     return model
 
@@ -157,7 +157,7 @@ def _part(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tens
     return {name.removeprefix(prefix): each for name, each in weights.items() if name.startswith(prefix)}
 
 
-def _build(config: dict[str, Any], classifier: Classifier | None) -> nn.Module:
+def _build(config: dict[str, Any], classifier: Classifier | None) -> Any:
     kind = BUILDABLE.get(config["type"])
     if kind is None:
         raise ValueError(f"type {config['type']!r} is none of {sorted(BUILDABLE)}")

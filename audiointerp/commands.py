@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from audiointerp import bundle, datasets, interpreters, recipe, report, runfolder, sources
+from audiointerp import datasets, interpreters, recipe, report, runfolder, sources
 from audiointerp.audio import AudioError
 from audiointerp.contracts import Classifier, Interpreter, Target
 from audiointerp.datasets import ClipDataset
@@ -23,7 +23,9 @@ __all__ = ["check", "demo", "evaluate", "interpret", "mix", "report_runs", "run"
 def run(options: argparse.Namespace, rest: list[str]) -> int:
     """Trains and evaluates; prints where the results are."""
     overrides = recipe.parse_overrides(rest)
-    experiments = _rotated(options.recipe, overrides) if options.rotate_folds else [Experiment(options.recipe, overrides)]
+    experiments = (
+        _rotated(options.recipe, overrides) if options.rotate_folds else [Experiment(options.recipe, overrides)]
+    )
     for experiment in experiments:
         folder = experiment.run()
         print(f"{folder}: {describe_results(folder) or 'done'}; see {folder / 'report.html'}")
@@ -106,7 +108,9 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     info = _start(options, folder, "evaluate", classifier)
     mixtures = data.suffix == ".csv" and "base_stem" in data.open().readline()
     items: Any = (
-        sources.mixture_items(data, classifier.sample_rate) if mixtures else sources.clip_items(_dataset(options, classifier))
+        sources.mixture_items(data, classifier.sample_rate)
+        if mixtures
+        else sources.clip_items(_dataset(options, classifier))
     )
     made = evaluate_items(_progress(items), methods, folder, other_class=mixtures, draw=not options.no_figures)
     return _finish(folder, info, f"{made} interpretations", [])
@@ -142,7 +146,7 @@ def _methods(options: argparse.Namespace) -> dict[str, Interpreter]:
         raise ValueError(f"{options.model}: is a classifier; say how to explain it: --method {_names()}")
     else:
         model = model.to(device)
-    kinds = {name.lower(): getattr(interpreters, name) for name in interpreters.__all__}
+    kinds: dict[str, Any] = {name.lower(): getattr(interpreters, name) for name in interpreters.__all__}
     kind = kinds.get(options.method.lower())
     if kind is None or not issubclass(kind, Interpreter):
         raise ValueError(f"method {options.method!r} is unknown; choose from {_names()}")
@@ -163,7 +167,9 @@ def _target(text: str | None, classifier: Classifier) -> Target:
     wanted = [name.strip() for name in text.split(",")]
     unknown = [name for name in wanted if name not in classifier.labels]
     if unknown:
-        raise ValueError(f"target {unknown[0]!r} is no class of this classifier; it knows {', '.join(classifier.labels)}")
+        raise ValueError(
+            f"target {unknown[0]!r} is no class of this classifier; it knows {', '.join(classifier.labels)}"
+        )
     return torch.tensor([[label in wanted for label in classifier.labels]])
 
 
@@ -197,5 +203,3 @@ def _finish(folder: Path, info: dict[str, Any], what: str, failed: list[str]) ->
 def _progress(items: Any) -> Any:
     bar: Any = tqdm(items, unit="item", disable=None)
     return bar
-
-

@@ -177,7 +177,8 @@ class Interpreter(ABC):
     The classifier's weights, mode, gradients and hooks are left as found. A row of a batch equals a batch of one.
     """
 
-    classifier: Classifier
+    def __init__(self, classifier: Classifier):
+        self.classifier = classifier
 
     @abstractmethod
     def interpret(self, waveform: Tensor, target: Target = None, *, stem: Tensor | None = None) -> Interpretation:

@@ -38,7 +38,7 @@ class Item:
         frames: length of the written WAVs in samples at `file_rate`; a function, as it is known after reading.
         sample_rate: of the windows, in Hz; file_rate: of the written WAVs.
         label: true class, or "".
-        stems: class name -> that class's part of the sound, (1, samples), where it is known; the item's own class first.
+        stems: class name -> its part of the sound, (1, samples), where it is known; the item's own class first.
         condition: such as "clean" or "mixture"; scores are averaged per condition.
         snr_db: own stem over the other, where there are two.
     """
@@ -58,7 +58,13 @@ class Item:
     def of_waveform(cls, item_id: str, source: str, waveform: Tensor, sample_rate: int, **rest: Any) -> Item:
         """An item that is in memory, (1, samples)."""
         return cls(
-            item_id, source, lambda: iter([Window(0, waveform)]), lambda: waveform.shape[1], sample_rate, sample_rate, **rest
+            item_id,
+            source,
+            lambda: iter([Window(0, waveform)]),
+            lambda: waveform.shape[1],
+            sample_rate,
+            sample_rate,
+            **rest,
         )
 
 
@@ -122,7 +128,7 @@ def judge(
                 classifier.classify_stft(apply_mask(stft, mask, interpretation.domain), samples) for mask in masks
             )
     scores = _faithfulness(interpretation.prediction, kept, left, target)
-    on_wav = _faithfulness(interpretation.prediction, *heard, target)
+    on_wav = _faithfulness(interpretation.prediction, heard[0], heard[1], target)
     scores |= {f"wav_{name}": on_wav[name] for name in ("fidelity", "faithfulness")}
     if interpretation.mask is not None:
         scores |= {
@@ -195,7 +201,7 @@ def _explain(
 def _explain_window(
     item: Item, name: str, interpreter: Interpreter, window: Window, target: Target
 ) -> tuple[dict[str, Any], Interpretation]:
-    device = next(interpreter.classifier.parameters()).device
+    device = interpreter.classifier.spectrogram.window.device
     waveform = window.waveform.to(device)
     start = time.perf_counter()
     interpretation = interpreter.interpret(waveform, target)

@@ -1,6 +1,6 @@
 """A recipe, run: data, model, training, best weights, evaluation, report; resumes by itself.
 
-    results/<name>/<seed>/  recipe.yaml run.json log.csv checkpoints/ best/ audio/ figures/ scores.csv report.html
+results/<name>/<seed>/  recipe.yaml run.json log.csv checkpoints/ best/ audio/ figures/ scores.csv report.html
 """
 
 from __future__ import annotations
@@ -129,13 +129,17 @@ class Experiment:
         torch.manual_seed(self.seed)
         classifier = self._classifier(splits.labels, multilabel).to(fabric.device)
         model = self.values["interpreter"](classifier).to(fabric.device) if self.kind == "interpreter" else classifier
-        data = {part: self._dataset(clips, classifier) for part, clips in vars(splits).items() if part != "labels" and clips}
+        data = {
+            part: self._dataset(clips, classifier) for part, clips in vars(splits).items() if part != "labels" and clips
+        }
         info = runfolder.start(
             self.folder, self.text, name=self.name, kind=self.kind, seed=self.seed, labels=list(classifier.labels),
             device=str(fabric.device), data_hash={part: each.content_hash for part, each in data.items()},
         )  # fmt: skip
         kept = self._train(model, data, fabric)
-        best = bundle.load(self.folder / "best", None if hasattr(classifier, "config") else classifier).to(fabric.device)
+        best = bundle.load(self.folder / "best", None if hasattr(classifier, "config") else classifier).to(
+            fabric.device
+        )
         if fabric.is_global_zero:
             figures.plot_training(self.folder / "figures" / "training.png", pandas.read_csv(self.folder / "log.csv"))
         results = self._evaluate(best, data, fabric)
@@ -215,7 +219,9 @@ class Experiment:
     def _evaluate_interpreter(self, interpreter: Interpreter, test: ClipDataset) -> dict[str, Any]:
         wanted: Evaluation = self.values["evaluation"]
         methods = {self.name: interpreter}
-        methods |= {name: make(interpreter.classifier, like=interpreter) for name, make in self.values["controls"].items()}
+        methods |= {
+            name: make(interpreter.classifier, like=interpreter) for name, make in self.values["controls"].items()
+        }
         made = evaluate(sources.clip_items(test, wanted.clips, self.seed), methods, self.folder, draw=wanted.figures)
         if wanted.mixtures:
             table = self.folder / "mixtures" / "mixtures.csv"
@@ -238,7 +244,11 @@ def evaluate_classifier(classifier: Classifier, test: ClipDataset, folder: Path,
     labels = test.labels_of()
     if classifier.multilabel:
         right = ((probabilities > 0.5) == labels.bool()).float()
-        return {"test_clips": len(test), "test_label_accuracy": float(right.mean()), "test_exact": float(right.all(1).float().mean())}
+        return {
+            "test_clips": len(test),
+            "test_label_accuracy": float(right.mean()),
+            "test_exact": float(right.all(1).float().mean()),
+        }
     predicted = probabilities.argmax(1)
     counts = _confusion(labels, predicted, len(classifier.labels))
     figures.plot_confusion(folder / "figures" / "confusion.png", counts.numpy(), classifier.labels)
@@ -251,7 +261,7 @@ def _confusion(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
 
 
 def make_fabric(device: str, precision: str = "32-true") -> Fabric:
-    """Device by name: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "cuda:0,1" for two processes."""
+    """One device by name: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps"."""
     kind, _, which = device.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps"):
         raise ValueError(f"device {device!r} is unknown; give auto, cpu, cuda, cuda:N or mps")
@@ -259,7 +269,9 @@ def make_fabric(device: str, precision: str = "32-true") -> Fabric:
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError("device cuda was asked for, but torch sees no GPU; give --device cpu")
-    devices: Any = [int(each) for each in which.split(",")] if which and kind == "cuda" else 1
+    if which and not which.isdecimal():
+        raise ValueError(f"device {device!r} is unknown; one device is used, give its number as in cuda:0")
+    devices: Any = [int(which)] if which and kind == "cuda" else 1
     fabric = Fabric(accelerator=kind, devices=devices, precision=precision)  # pyright: ignore[reportArgumentType]
     fabric.launch()
     return fabric
@@ -278,4 +290,6 @@ def load_any(path: str | Path, overrides: Mapping[str, str] | None = None) -> An
 def describe_results(folder: Path) -> str:
     """The results in a run's run.json, one line."""
     results = json.loads((folder / "run.json").read_text())["results"]
-    return ", ".join(f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in results.items())
+    return ", ".join(
+        f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in results.items()
+    )

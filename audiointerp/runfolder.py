@@ -31,7 +31,9 @@ def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
     """
     path = folder / "recipe.yaml"
     if path.is_file() and path.read_text() != recipe_text:
-        raise ValueError(f"{folder}: holds a run of another recipe (its recipe.yaml differs); change output_folder or seed")
+        raise ValueError(
+            f"{folder}: holds a run of another recipe (its recipe.yaml differs); change output_folder or seed"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     _write(path, recipe_text)
     info = {

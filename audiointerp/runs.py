@@ -21,7 +21,18 @@ TEXT = ("item_id", "method", "source", "target", "predicted", "label", "role", "
 TEXT += ("distractor_class", "group", "sha256", "silent", "condition")
 
 LEFT_OUT_WHEN_SILENT = ("si_sdr", "si_sdr_improvement", "other_si_sdr", "other_si_sdr_improvement")
-NOT_SCORES = ("item_id", "method", "source", "condition", "start_s", "target", "predicted", "probability", "label", "silent")
+NOT_SCORES = (
+    "item_id",
+    "method",
+    "source",
+    "condition",
+    "start_s",
+    "target",
+    "predicted",
+    "probability",
+    "label",
+    "silent",
+)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,9 @@ def main() -> None:
     for name, folder in sources.items():
         settings = {"data_folder": str(folder), "epochs": options.pretrain_epochs, "seed": "1"}
         encoders[name] = pretrain({**common, **settings, "output_folder": str(options.output / folder.name)})
-    print("| encoder pretrained on | its own test accuracy | ESC-10 fold 4 after 10 epochs, per seed | mean |\n|---|---|---|---|")
+    print(
+        "| encoder pretrained on | its own test accuracy | ESC-10 fold 4 after 10 epochs, per seed | mean |\n|---|---|---|---|"
+    )
     for number, (name, encoder) in enumerate(encoders.items()):
         reached = []
         for seed in options.seeds:
@@ -51,7 +53,9 @@ def main() -> None:
                 settings["pretrained"] = str(encoder)
             reached.append(accuracy(Experiment(RECIPES / "classifier.yaml", {**common, **settings}).run()))
         own = f"{accuracy(encoder):.3f}" if encoder else "-"
-        print(f"| {name} | {own} | {', '.join(f'{each:.3f}' for each in reached)} | {np.mean(reached):.3f} |", flush=True)
+        print(
+            f"| {name} | {own} | {', '.join(f'{each:.3f}' for each in reached)} | {np.mean(reached):.3f} |", flush=True
+        )
 
 
 def pretrain(settings: dict[str, str]) -> Path:
@@ -67,7 +71,9 @@ def from_default(folder: Path) -> Path:
     source = make_synthetic(folder.with_name("default_10s"), clips_per_class=40, seconds=10.0, seed=1)
     with open(source / "meta" / "esc50.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    clips = [(source / "audio" / row["filename"], row["category"], "test" if row["fold"] == "5" else "train") for row in rows]
+    clips = [
+        (source / "audio" / row["filename"], row["category"], "test" if row["fold"] == "5" else "train") for row in rows
+    ]
     return lay_out(folder, clips, missing_every=20)
 
 

@@ -158,7 +158,7 @@ def test_a_truncated_wav_says_how_much_is_missing(tmp_path, capfd):
     assert "122 bytes of audio are missing" in broken(cut(tmp_path / "a.wav", 122), capfd)
 
 
-@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000])
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFF000])
 def test_a_streamed_wav_of_unknown_length_is_read(tmp_path, size):
     path = tmp_path / "a.wav"
     soundfile.write(path, noise(1000), 16000, subtype="PCM_16")

@@ -53,7 +53,9 @@ class External(Classifier):
         known = dict(module.named_modules())
         missing = [name for name in layers if name not in known]
         if missing:
-            raise ValueError(f"layers {missing} are not in {type(module).__name__}; it has {sorted(known)[1:][:20]} ...")
+            raise ValueError(
+                f"layers {missing} are not in {type(module).__name__}; it has {sorted(known)[1:][:20]} ..."
+            )
         self.module, self.labels, self.sample_rate, self.multilabel = module, tuple(labels), sample_rate, multilabel
         self.layers, self.reshape, self.max_samples = tuple(layers), reshape, max_samples
         self.spectrogram = spectrogram or _default_stft(sample_rate)
@@ -94,7 +96,9 @@ class External(Classifier):
         maps = tuple(captured[name] if self.reshape is None else self.reshape(captured[name]) for name in self.layers)
         wrong = [name for name, each in zip(self.layers, maps) if not isinstance(each, Tensor) or each.ndim != 4]
         if wrong:
-            raise ValueError(f"layers {wrong} do not give (batch, channel, freq, time); pass reshape to lay them out so")
+            raise ValueError(
+                f"layers {wrong} do not give (batch, channel, freq, time); pass reshape to lay them out so"
+            )
         return logits, maps
 
 

@@ -67,7 +67,9 @@ class LightDecoder(nn.Module):
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(
-                    FastConvTranspose2d(before, after, 4, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+                    FastConvTranspose2d(before, after, 4, stride=2, padding=1),
+                    nn.BatchNorm2d(after),
+                    nn.ReLU(inplace=True),
                 )
                 for before, after in zip(widths, widths[1:])
             )
@@ -84,7 +86,9 @@ class LightDecoder(nn.Module):
         if self.detail:
             # Four neighbouring bins are four channels at half the resolution, and back: nothing is lost.
             size = [2 * each for each in x.shape[2:]]
-            grid = functional.pad(log_magnitude, (0, size[1] - log_magnitude.shape[2], 0, size[0] - log_magnitude.shape[1]))
+            grid = functional.pad(
+                log_magnitude, (0, size[1] - log_magnitude.shape[2], 0, size[0] - log_magnitude.shape[1])
+            )
             x = torch.cat([x, functional.pixel_unshuffle(grid.unsqueeze(1), 2)], 1)
         return _crop(functional.pixel_shuffle(self.last(x), 2), log_magnitude)
 
@@ -243,7 +247,10 @@ class PIQ(MaskInterpreter, nn.Module):
         rows, classes = active.nonzero(as_tuple=True)
         alone = functional.one_hot(classes, active.shape[1])
         chosen = Prediction(
-            prediction.logits[rows], prediction.probabilities[rows], None, tuple(m[rows] for m in prediction.feature_maps)
+            prediction.logits[rows],
+            prediction.probabilities[rows],
+            None,
+            tuple(m[rows] for m in prediction.feature_maps),
         )
         logits, _ = self.mask_logits(chosen, alone.bool(), stft[rows])
         kept = apply_mask(stft[rows], logits.sigmoid(), self.domain)

@@ -1,0 +1,296 @@
+"""What every interpreter promises, whatever the classifier; the rows stand in cases.py."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from audiointerp.interpreters import PIQ
+from cases import CLASSIFIERS, INTERPRETERS, LABELS
+
+RATE = 16000
+
+
+def sounds(seconds: float = 0.3, rows: int = 3) -> torch.Tensor:
+    """Tones on a little noise, each row another pitch and level."""
+    generator = torch.Generator().manual_seed(3)
+    time = torch.arange(round(seconds * RATE)) / RATE
+    pitch = torch.tensor([300.0, 1100.0, 2900.0])[:rows, None]
+    level = torch.tensor([0.8, 0.05, 0.3])[:rows, None]
+    noise = torch.randn(rows, len(time), generator=generator)
+    return level * (torch.sin(2 * torch.pi * pitch * time) + 0.1 * noise)
+
+
+@pytest.fixture(scope="module", params=CLASSIFIERS, ids=str)
+def classifier(request):
+    return CLASSIFIERS[request.param]()
+
+
+@pytest.fixture(params=INTERPRETERS, ids=lambda case: case.name)
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def interpret(case, classifier):
+    interpreter = case.build(classifier)
+
+    def run(waveform, target=None):
+        return interpreter.interpret(waveform, target, stem=0.5 * waveform if case.needs_stem else None)
+
+    return run
+
+
+def test_shapes_and_mask(case, classifier, interpret):
+    waveform = sounds()
+    made = interpret(waveform)
+    assert made.waveform.shape == made.residual.shape == waveform.shape
+    assert made.waveform.dtype == torch.float32
+    assert made.target.shape == (3, len(LABELS)) and made.target.dtype == torch.bool
+    assert made.sample_rate == RATE
+    expected = classifier(waveform * made.input_gain[:, None])
+    torch.testing.assert_close(made.prediction.logits, expected.logits, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close((waveform * made.input_gain[:, None]).abs().amax(1), torch.ones(3))
+    assert case.mask == (made.mask is not None) == (made.domain is not None)
+    if made.mask is not None:
+        assert made.mask.shape == classifier.spectrogram(waveform).shape
+        assert 0 <= made.mask.min() and made.mask.max() <= 1
+        values = made.mask.unique()
+        assert set(values.tolist()) <= {0.0, 1.0} if case.binary else len(values) > 2
+
+
+def test_what_the_mask_keeps_is_what_one_hears(case, classifier, interpret):
+    waveform = sounds()
+    made = interpret(waveform)
+    if made.mask is None:
+        pytest.skip("no mask")
+    gain = made.input_gain[:, None]
+    stft = classifier.spectrogram(waveform * gain)
+    level = stft.abs()
+    for mask, heard in ((made.mask, made.waveform), (1 - made.mask, made.residual)):
+        kept = mask * level if made.domain == "magnitude" else (1 + level) ** mask - 1
+        expected = classifier.spectrogram.inverse(torch.polar(kept, stft.angle()), waveform.shape[1])
+        torch.testing.assert_close(heard * gain, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_additive(case, interpret):
+    waveform = sounds()
+    made = interpret(waveform)
+    adds_up = torch.allclose(made.waveform + made.residual, waveform, atol=1e-5)
+    assert adds_up == (case.additive or case.binary)
+
+
+def test_row_of_a_batch_is_a_batch_of_one(interpret):
+    waveform = sounds()
+    together = interpret(waveform)
+    for row in range(len(waveform)):
+        alone = interpret(waveform[row : row + 1])
+        gain = together.input_gain[row]
+        torch.testing.assert_close(alone.waveform[0] * gain, together.waveform[row] * gain, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(alone.residual[0] * gain, together.residual[row] * gain, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(alone.target[0], together.target[row])
+        for name, value in alone.details.items():
+            torch.testing.assert_close(value[0], together.details[name][row], atol=1e-4, rtol=1e-3)
+
+
+def test_deterministic_and_leaves_the_input_alone(interpret):
+    waveform = sounds()
+    before = waveform.clone()
+    first = interpret(waveform)
+    torch.rand(7)  # the global generator moves on; results do not
+    second = interpret(waveform)
+    assert torch.equal(waveform, before)
+    assert torch.equal(first.waveform, second.waveform) and torch.equal(first.residual, second.residual)
+
+
+def test_silence_gives_silence_beside_a_sound(interpret):
+    waveform = sounds()
+    waveform[1] = 0
+    made = interpret(waveform)
+    assert made.waveform[1].abs().max() == 0 and made.residual[1].abs().max() == 0
+    assert torch.isfinite(made.waveform).all() and torch.isfinite(made.residual).all()
+    assert (made.waveform[0].abs() + made.residual[0].abs()).max() > 0
+    if made.mask is not None:
+        assert torch.isfinite(made.mask).all()
+
+
+@pytest.mark.parametrize("samples", [1, 800, 3200, 560_000])
+def test_any_length(case, classifier, interpret, samples):
+    if samples == 560_000 and classifier.multilabel:
+        pytest.skip("35 s once an architecture")
+    waveform = sounds(samples / RATE, rows=1)
+    waveform[:, 0] = 0.5
+    made = interpret(waveform)
+    assert made.waveform.shape == made.residual.shape == waveform.shape
+    assert torch.isfinite(made.waveform).all() and torch.isfinite(made.residual).all()
+    if made.mask is not None:
+        assert made.mask.shape[1:] == (513, 1 + samples // 186)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1e-3, 300.0])
+def test_any_level(interpret, scale):
+    waveform = sounds()
+    made, scaled = interpret(waveform), interpret(scale * waveform)
+    torch.testing.assert_close(scaled.waveform / scale, made.waveform, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(scaled.residual / scale, made.residual, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(scaled.input_gain * scale, made.input_gain)
+
+
+def test_targets(case, classifier, interpret):
+    waveform = sounds()
+    made = interpret(waveform)
+    if classifier.multilabel:
+        expected = made.prediction.probabilities > 0.5
+        strongest = nn.functional.one_hot(made.prediction.logits.argmax(1), 4).bool()
+        expected = torch.stack([each if each.any() else best for each, best in zip(expected, strongest)])
+    else:
+        expected = nn.functional.one_hot(made.prediction.logits.argmax(1), 4).bool()
+    assert torch.equal(made.target, expected)
+
+    by_int, by_index = interpret(waveform, 2), interpret(waveform, torch.tensor([2, 0, 2]))
+    assert by_int.target.tolist() == [[False, False, True, False]] * 3
+    assert by_index.target.nonzero()[:, 1].tolist() == [2, 0, 2]
+    torch.testing.assert_close(by_index.waveform[[0, 2]], by_int.waveform[[0, 2]], atol=1e-5, rtol=1e-4)
+    assert torch.equal(by_index.waveform[1], by_int.waveform[1]) != case.by_class
+
+    wanted = torch.tensor([[True, False, True, False], [False, True, False, False], [True] * 4])
+    by_set = interpret(waveform, wanted)
+    assert torch.equal(by_set.target, wanted)
+    torch.testing.assert_close(by_set.waveform[1], interpret(waveform, 1).waveform[1], atol=1e-5, rtol=1e-4)
+
+
+BAD_TARGETS = {
+    "a class too many": (4, "outside 0..3"),
+    "negative": (-1, "outside 0..3"),
+    "one index too few": (torch.tensor([0, 1]), "expected (3,)"),
+    "float": (torch.tensor([0.0, 1.0, 2.0]), "float32"),
+    "another batch's set": (torch.ones(2, 4, dtype=torch.bool), "(3, 4)"),
+    "set without a batch axis": (torch.ones(4, dtype=torch.bool), "(3, 4)"),
+    "empty set": (torch.tensor([[True] * 4, [False] * 4, [True] * 4]), "empty set"),
+    "name": ("dog", "class index"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_TARGETS)
+def test_bad_target(interpret, what):
+    target, message = BAD_TARGETS[what]
+    with pytest.raises(ValueError) as caught:
+        interpret(sounds(), target)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "waveform, message",
+    [
+        (torch.zeros(800), "expected (batch, samples)"),
+        (torch.zeros(1, 2, 800), "expected (batch, samples)"),
+        (torch.zeros(1, 0), "at least 1 sample"),
+        (torch.full((1, 800), torch.nan), "NaN"),
+        (torch.full((1, 800), torch.inf), "infinite"),
+    ],
+)
+def test_bad_waveform(interpret, waveform, message):
+    with pytest.raises(ValueError) as caught:
+        interpret(waveform)
+    assert message in str(caught.value)
+
+
+def state_of(classifier):
+    """Everything about a classifier that explaining it might disturb."""
+    modules = dict(classifier.named_modules())
+    parameters = dict(classifier.named_parameters())
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return {
+        "weights": copy.deepcopy(classifier.state_dict()),
+        "training": {name: module.training for name, module in modules.items()},
+        "requires_grad": {name: each.requires_grad for name, each in parameters.items()},
+        "grad": {name: None if each.grad is None else each.grad.clone() for name, each in parameters.items()},
+        "hooks": {(name, kind): list(getattr(module, kind)) for name, module in modules.items() for kind in hooks},
+    }
+
+
+def assert_same_state(before, after):
+    for name in ("training", "requires_grad", "hooks"):
+        assert before[name] == after[name], name
+    torch.testing.assert_close(after["weights"], before["weights"], rtol=0, atol=0)
+    for name, grad in before["grad"].items():
+        assert (grad is None and after["grad"][name] is None) or torch.equal(grad, after["grad"][name])
+
+
+@pytest.fixture
+def unusual(classifier):
+    """A copy in a mixed state: training but for one module, one weight frozen, gradients present."""
+    made = copy.deepcopy(classifier).train()
+    next(module for module in made.modules() if isinstance(module, nn.BatchNorm2d)).eval()
+    first, second, *_ = made.parameters()
+    first.requires_grad_(False)
+    second.grad = torch.ones_like(second)
+    list(made.modules())[-1].register_forward_hook(lambda *_: None)  # the owner's
+    return made
+
+
+def test_classifier_is_left_as_found(case, unusual):
+    interpreter = case.build(unusual)
+    before = state_of(unusual)
+    waveform = sounds()
+    interpreter.interpret(waveform, stem=waveform if case.needs_stem else None)
+    assert_same_state(before, state_of(unusual))
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_classifier_is_left_as_found_after_an_exception(case, unusual, call):
+    interpreter = case.build(unusual)
+    before = state_of(unusual)
+    calls = []
+
+    def fail(*_):
+        calls.append(1)
+        if len(calls) == call:
+            raise InterruptedError("in the middle")
+
+    head = next(each for each in reversed(list(unusual.modules())) if isinstance(each, nn.Linear))
+    hook = head.register_forward_hook(fail)
+    waveform = sounds()
+    try:
+        interpreter.interpret(waveform, stem=waveform if case.needs_stem else None)
+    except InterruptedError:
+        assert len(calls) == call
+    else:
+        assert 1 <= len(calls) < call  # it asks the classifier less often
+    hook.remove()
+    assert_same_state(before, state_of(unusual))
+
+
+def test_classifier_is_left_as_found_after_a_failing_mask(case, unusual, monkeypatch):
+    interpreter = case.build(unusual)
+    if not hasattr(interpreter, "make_mask"):
+        pytest.skip("makes no mask")
+    before = state_of(unusual)
+
+    def fail(scene):
+        assert not any(module.training for module in unusual.modules())
+        assert not any(each.requires_grad for each in unusual.parameters())
+        raise InterruptedError("in the middle")
+
+    monkeypatch.setattr(interpreter, "make_mask", fail)
+    with pytest.raises(InterruptedError):
+        interpreter.interpret(sounds())
+    assert_same_state(before, state_of(unusual))
+
+
+def test_own_weights_are_left_as_found(case, classifier):
+    if not case.trained:
+        pytest.skip("no weights of its own")
+    interpreter = case.build(classifier).train()
+    before = state_of(interpreter)
+    interpreter.interpret(sounds())
+    assert_same_state(before, state_of(interpreter))
+    assert not set(map(id, interpreter.parameters())) & set(map(id, classifier.parameters()))
+
+
+def test_piq_without_feature_maps(classifier):
+    from audiointerp.classifiers import External
+
+    with pytest.raises(ValueError, match=r"gives 0; name its layers"):
+        PIQ(External(nn.Sequential(nn.Unflatten(1, (1, -1)), nn.AdaptiveAvgPool1d(4), nn.Flatten()), LABELS, RATE))
