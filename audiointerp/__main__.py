@@ -7,6 +7,7 @@ exit status 2; `--debug` shows the traceback.
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -25,11 +26,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rest = [each for each in rest if each != "--debug"]
     if rest and not options.takes_overrides:
         return _fail(f"{options.command} has no option {rest[0]!r}; see audiointerp {options.command} --help")
+    if getattr(options, "output", Path()) is None and options.needs_output:
+        return _fail(f"{options.command} needs -o OUT, a folder to write; see audiointerp {options.command} --help")
     try:
         commands = import_module("audiointerp.commands")
         return getattr(commands, options.function)(options, rest) or 0
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        how = "start it again with --force" if options.command == "mix" else "the same command goes on from here"
+        print(f"audiointerp: stopped; {how}", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         if debug:
@@ -46,6 +50,9 @@ def _one_line(error: Exception) -> str:
     """A recipe's problems keep their lines; anything else becomes one."""
     if hasattr(error, "problems"):
         return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        what = error.filename or "writing the results"
+        return f"{what}: {error.strerror}; make room and give the same command again, it goes on from here"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'output'}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
@@ -122,7 +129,9 @@ def _add_interpret(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder to write")
+    # Not `required`: argparse would ask for it before it names a misspelt option.
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="folder to write (needed)")
+    parser.set_defaults(needs_output=True)
     parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
 
 

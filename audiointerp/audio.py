@@ -114,7 +114,7 @@ def write(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
         soundfile.write(str(aside), waveform.detach().cpu().numpy(), sample_rate, subtype="FLOAT", format="WAV")
         os.replace(aside, path)
     except soundfile.LibsndfileError as error:
-        raise OSError(f"{path}: could not be written ({_reason(error)})") from None
+        raise OSError(f"{path}: could not be written ({_reason(error)}); is the disk full?") from None
     finally:
         aside.unlink(missing_ok=True)
 

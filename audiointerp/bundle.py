@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_weights
 
 from audiointerp import audio, classifiers, interpreters
 from audiointerp.contracts import Classifier, Interpreter
@@ -57,7 +58,7 @@ def save(
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     weights = _weights(model)
-    save_file(weights, aside / "model.safetensors")
+    (aside / "model.safetensors").write_bytes(save_weights(weights))
     config = {"format": FORMAT, **_describe(model), "sha256": _sha256(aside / "model.safetensors")}
     (aside / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (aside / "metrics.json").write_text(json.dumps(metrics or {}, indent=2) + "\n")
@@ -106,9 +107,9 @@ def find(path: str | Path) -> Path:
     shipped = Path(str(resources.files("audiointerp") / "bundles"))
     if (shipped / path / "config.json").is_file() and len(path.parts) == 1:
         return shipped / path
-    names = sorted(each.name for each in shipped.glob("*/")) if shipped.is_dir() else []
+    names = sorted(each.parent.name for each in shipped.glob("*/config.json"))
     what = "holds no bundle (config.json)" if path.exists() else "does not exist"
-    raise BundleError(f"{path}: {what}; give a bundle, a finished run, or one of {names}")
+    raise BundleError(f"{path}: {what}; give a bundle, a finished run, or one of those that ship with the package: {', '.join(names) or 'none'}")
 
 
 def _describe(model: Any) -> dict[str, Any]:

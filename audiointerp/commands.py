@@ -15,7 +15,7 @@ from audiointerp.audio import AudioError
 from audiointerp.contracts import Classifier, Interpreter, Target
 from audiointerp.datasets import ClipDataset
 from audiointerp.evaluation import evaluate as evaluate_items
-from audiointerp.experiment import SCHEMA, Experiment, describe_results, evaluate_classifier, load_any, make_fabric
+from audiointerp.experiment import Experiment, describe_results, evaluate_classifier, load_any, make_fabric
 
 __all__ = ["check", "demo", "evaluate", "interpret", "mix", "report_runs", "run"]
 
@@ -50,10 +50,8 @@ def _rotated(path: str, overrides: dict[str, str]) -> list[Experiment]:
 
 
 def check(options: argparse.Namespace, rest: list[str]) -> int:
-    """Prints every problem of a recipe; status 2 if there is one."""
-    problems = recipe.check(options.recipe, recipe.parse_overrides(rest), SCHEMA)
-    if problems:
-        raise recipe.RecipeError(problems)
+    """Names every problem of a recipe; status 2 if there is one."""
+    Experiment(options.recipe, recipe.parse_overrides(rest))
     print(f"{options.recipe}: no problems")
     return 0
 
@@ -66,7 +64,7 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     files = sources.audio_files(options.files)
     folder = runfolder.prepare_output(options.output, options.force)
     info = _start(options, folder, "interpret", interpreter.classifier)
-    failed = []
+    failed: list[str] = []
     for path in tqdm(files, unit="file", disable=None):
         try:
             item = sources.recording_item(path, interpreter.classifier.sample_rate, options.output_rate)
@@ -76,7 +74,8 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
             print(f"audiointerp: {error}", file=sys.stderr)
     if len(failed) == len(files):
         return 2
-    return _finish(folder, info, f"{len(files) - len(failed)} of {len(files)} explained", failed)
+    summary = f"{len(files) - len(failed)} of {len(files)} explained" + (f", {len(failed)} failed" if failed else "")
+    return _finish(folder, info, summary, failed)
 
 
 def mix(options: argparse.Namespace, rest: list[str]) -> int:
@@ -93,25 +92,26 @@ def mix(options: argparse.Namespace, rest: list[str]) -> int:
 
 def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     """Scores a model on labelled clips or on mixtures."""
-    data = Path(options.data)
     model = load_any(options.model)
-    folder = runfolder.prepare_output(options.output, options.force)
     if isinstance(model, Classifier) and not options.method:
         classifier = model.to(make_fabric(options.device).device)
+        dataset = _dataset(options, classifier)
+        folder = runfolder.prepare_output(options.output, options.force)
         info = _start(options, folder, "classifier", classifier)
-        results = evaluate_classifier(classifier, _dataset(options, classifier), folder, 16)
+        results = evaluate_classifier(classifier, dataset, folder, 16)
         runfolder.finish(folder, info, results=results)
         print(f"{folder}: {describe_results(folder)}; see {report.write_report([folder])}")
         return 0
     methods = _methods(options)
     classifier = next(iter(methods.values())).classifier
-    info = _start(options, folder, "evaluate", classifier)
-    mixtures = data.suffix == ".csv" and "base_stem" in data.open().readline()
+    mixtures = sources.is_mixtures(options.data)
     items: Any = (
-        sources.mixture_items(data, classifier.sample_rate)
+        sources.mixture_items(options.data, classifier.sample_rate)
         if mixtures
         else sources.clip_items(_dataset(options, classifier))
     )
+    folder = runfolder.prepare_output(options.output, options.force)
+    info = _start(options, folder, "evaluate", classifier)
     made = evaluate_items(_progress(items), methods, folder, other_class=mixtures, draw=not options.no_figures)
     return _finish(folder, info, f"{made} interpretations", [])
 
@@ -148,7 +148,7 @@ def _methods(options: argparse.Namespace) -> dict[str, Interpreter]:
         model = model.to(device)
     kinds: dict[str, Any] = {name.lower(): getattr(interpreters, name) for name in interpreters.__all__}
     kind = kinds.get(options.method.lower())
-    if kind is None or not issubclass(kind, Interpreter):
+    if kind is None:
         raise ValueError(f"method {options.method!r} is unknown; choose from {_names()}")
     if kind is interpreters.PIQ:
         raise ValueError("method piq must be trained for its classifier; name the bundle or run of a trained one")
@@ -156,9 +156,14 @@ def _methods(options: argparse.Namespace) -> dict[str, Interpreter]:
     return {options.method.lower(): kind(classifier)}
 
 
+def _kinds() -> dict[str, type[Interpreter]]:
+    """Methods by the names that --method takes."""
+    exported = {name.lower(): getattr(interpreters, name) for name in interpreters.__all__}
+    return {name: each for name, each in exported.items() if isinstance(each, type) and issubclass(each, Interpreter)}
+
+
 def _names() -> str:
-    kinds = (getattr(interpreters, name) for name in interpreters.__all__)
-    return ", ".join(kind.__name__.lower() for kind in kinds if isinstance(kind, type))
+    return ", ".join(_kinds())
 
 
 def _target(text: str | None, classifier: Classifier) -> Target:
@@ -188,8 +193,11 @@ def _dataset(options: argparse.Namespace, classifier: Classifier | None) -> Clip
 
 
 def _start(options: argparse.Namespace, folder: Path, kind: str, classifier: Classifier) -> dict[str, Any]:
+    # What would change a row that is there already; more files, folds or methods only add rows.
+    decisive = {name: getattr(options, name, None) for name in ("target", "output_rate", "seconds")}
+    given = "".join(f" --{name} {value}" for name, value in decisive.items() if value is not None)
     return runfolder.start(
-        folder, f"# audiointerp {options.command} {options.model}\n", name=folder.name, kind=kind,
+        folder, f"# audiointerp {options.command} {options.model}{given}\n", name=folder.name, kind=kind,
         model=str(options.model), labels=list(classifier.labels), device=options.device,
     )  # fmt: skip
 

@@ -117,6 +117,8 @@ class Experiment:
         if missing := [key for key in REQUIRED if key not in values]:
             raise recipe.RecipeError([f"{path}: has no {key}; every recipe needs it" for key in missing])
         self.values = DEFAULTS | values
+        if problems := _value_problems(self.values):
+            raise recipe.RecipeError([f"{path}: {problem}" for problem in problems])
         self.text = recipe.resolve(path, overrides, SCHEMA)
         self.seed = self.values["seed"]
         self.folder = Path(self.values["output_folder"]) / self.name / str(self.seed) / subfolder
@@ -235,6 +237,16 @@ class Experiment:
         return {}
 
 
+def _value_problems(values: Mapping[str, Any]) -> list[str]:
+    """Numbers that no run can use, and a choice of weights that nothing informs."""
+    whole = [key for key in ("epochs", "batch_size", "channels", "sample_rate") if values.get(key, 1) < 1]
+    problems = [f"{key} is {values[key]}; it must be at least 1" for key in whole]
+    problems += [f"{key} is {values[key]}; it must be above 0" for key in ("lr", "seconds") if not values[key] > 0]
+    if (values["select"] or "").startswith("valid_") and not values["valid_folds"]:
+        problems.append(f"select is {values['select']!r}, but valid_folds is empty; name folds, or give --select null")
+    return problems
+
+
 @torch.no_grad()
 def evaluate_classifier(classifier: Classifier, test: ClipDataset, folder: Path, batch_size: int) -> dict[str, Any]:
     """Test accuracy; for one label a clip also the confusion matrix, as a figure."""
@@ -267,10 +279,11 @@ def make_fabric(device: str, precision: str = "32-true") -> Fabric:
         raise ValueError(f"device {device!r} is unknown; give auto, cpu, cuda, cuda:N or mps")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device cuda was asked for, but torch sees no GPU; give --device cpu")
     if which and not which.isdecimal():
         raise ValueError(f"device {device!r} is unknown; one device is used, give its number as in cuda:0")
+    available = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, 1)
+    if int(which or 0) >= available:
+        raise ValueError(f"device {device} was asked for, but torch sees {available} of {kind}; give --device cpu")
     devices: Any = [int(which)] if which and kind == "cuda" else 1
     fabric = Fabric(accelerator=kind, devices=devices, precision=precision)  # pyright: ignore[reportArgumentType]
     fabric.launch()

@@ -128,7 +128,10 @@ class WindowWriter:
         self.path, self.sample_rate, self.file_rate = path, sample_rate, file_rate or sample_rate
         self.aside = path.with_name(f".{path.name}.part")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = soundfile.SoundFile(str(self.aside), "w", self.file_rate, 1, subtype="FLOAT", format="WAV")
+        try:
+            self._file = soundfile.SoundFile(str(self.aside), "w", self.file_rate, 1, subtype="FLOAT", format="WAV")
+        except soundfile.LibsndfileError as error:
+            raise self._failure(error) from None
         self._resampler = soxr.ResampleStream(sample_rate, self.file_rate, 1, dtype="float32", quality="HQ")
         self._held = torch.zeros(0)
         self._written = 0
@@ -161,8 +164,11 @@ class WindowWriter:
         try:
             self._file.write(samples)
         except soundfile.LibsndfileError as error:
-            raise OSError(f"{self.path}: could not be written ({str(error).rstrip('.')})") from None
+            raise self._failure(error) from None
         self._written += len(samples)
+
+    def _failure(self, error: Exception) -> OSError:
+        return OSError(f"{self.path}: could not be written ({str(error).rstrip('.')}); is the disk full?")
 
 
 def listening_copy(source: Path, target: Path) -> None:

@@ -30,7 +30,8 @@ def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
         ValueError: if the folder holds a run of another recipe.
     """
     path = folder / "recipe.yaml"
-    if path.is_file() and path.read_text() != recipe_text:
+    # A run that failed before it made anything is in nobody's way: its recipe may be mended.
+    if path.is_file() and path.read_text("utf-8") != recipe_text and _has_results(folder):
         raise ValueError(
             f"{folder}: holds a run of another recipe (its recipe.yaml differs); change output_folder or seed"
         )
@@ -47,9 +48,7 @@ def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
         "end": None,
         "finished": False,
     }
-    before = folder / "run.json"
-    if before.is_file():
-        info["start"] = json.loads(before.read_text()).get("start", info["start"])
+    info["start"] = _read_info(folder).get("start", info["start"])
     write_info(folder, info)
     return info
 
@@ -67,12 +66,14 @@ def write_info(folder: Path, info: dict[str, Any]) -> None:
 def prepare_output(folder: Path, force: bool) -> Path:
     """Makes an output folder; one that holds something is refused without force.
 
+    What the same command began and did not finish is gone on with.
+
     Raises:
         ValueError: if it is a file, or not empty without force.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; give a folder for the output")
-    if folder.is_dir() and any(folder.iterdir()) and not force:
+    if folder.is_dir() and any(folder.iterdir()) and not force and not _began_here(folder):
         raise ValueError(f"{folder}: is not empty; choose another folder, or give --force to add to it")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -89,6 +90,32 @@ def start_from(classifier: Classifier, pretrained: Classifier, source: str) -> N
     except (AttributeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise ValueError(f"pretrained {source}: its encoder does not fit this classifier ({reason})") from None
+
+
+def _has_results(folder: Path) -> bool:
+    """Whether a run has made something that another recipe's results must not be mixed with."""
+    scores = folder / "scores.csv"
+    scored = scores.is_file() and len(scores.read_bytes().splitlines()) > 1
+    return scored or (folder / "checkpoints" / "last.ckpt").is_file() or (folder / "best").is_dir()
+
+
+def _began_here(folder: Path) -> bool:
+    """Whether this very command began the folder and was stopped."""
+    info = _read_info(folder)
+    return info.get("command") == _command() and not info.get("finished")
+
+
+def _read_info(folder: Path) -> dict[str, Any]:
+    """run.json; empty if there is none or it is not ours."""
+    try:
+        info = json.loads((folder / "run.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return info if isinstance(info, dict) else {}
+
+
+def _command() -> str:
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,21 +10,22 @@ from pathlib import Path
 import torch
 
 from audiointerp import audio
-from audiointerp.datasets import Clip, ClipDataset, read_esc50, read_mixtures, read_table
+from audiointerp.datasets import Clip, ClipDataset, Mixture, read_esc50, read_mixtures, read_table
 from audiointerp.evaluation import Item
 from audiointerp.recordings import Recording
 
-__all__ = ["audio_files", "clip_items", "item_id_of", "mixture_items", "read_clips", "recording_item"]
+__all__ = ["audio_files", "clip_items", "is_mixtures", "item_id_of", "mixture_items", "read_clips", "recording_item"]
 
 
-def item_id_of(path: str | Path, prefix: str = "c") -> str:
-    """A short name for a file: prefix, slug, and six hex digits of its path, at most 32 characters.
+def item_id_of(path: str | Path, start: float = 0.0) -> str:
+    """A short name for a file, or a clip from `start` seconds on: `c_`, slug, six hex digits; at most 31 characters.
 
     >>> item_id_of("/data/My Dog (1).wav")
     'c_my_dog_1_...'
     """
     slug = re.sub(r"[^a-z0-9]+", "_", Path(path).stem.lower()).strip("_")[:22].strip("_") or "clip"
-    return f"{prefix}_{slug}_{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+    where = f"{path}@{start:g}" if start else str(path)
+    return f"c_{slug}_{hashlib.sha256(where.encode()).hexdigest()[:6]}"
 
 
 def audio_files(paths: Sequence[str | Path]) -> list[Path]:
@@ -89,23 +90,37 @@ def clip_items(dataset: ClipDataset, count: int | None = None, seed: int = 0) ->
         clip = dataset.clips[i]
         waveform = dataset.batch([i]).waveform
         yield Item.of_waveform(
-            item_id_of(clip.path), str(clip.path), waveform, dataset.sample_rate, label=";".join(clip.labels)
+            item_id_of(clip.path, clip.start),
+            str(clip.path),
+            waveform,
+            dataset.sample_rate,
+            label=";".join(clip.labels),
         )
+
+
+def is_mixtures(path: str | Path) -> bool:
+    """Whether a file is a mixtures.csv, by its header."""
+    path = Path(path)
+    if path.suffix != ".csv" or not path.is_file():
+        return False
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return "base_stem" in file.readline()
 
 
 def mixture_items(csv_path: str | Path, sample_rate: int) -> Iterator[Item]:
-    """Mixtures with known stems, as `audiointerp mix` writes them."""
-    for each in read_mixtures(csv_path):
-        mixture, base, other = (
-            audio.read(path, sample_rate) for path in (each.mixture, each.base_stem, each.other_stem)
-        )
-        yield Item.of_waveform(
-            each.item_id,
-            str(each.mixture),
-            mixture,
-            sample_rate,
-            label=each.base_label,
-            stems={each.base_label: base, each.other_label: other},
-            condition="mixture",
-            snr_db=each.snr_db,
-        )
+    """Mixtures with known stems, as `audiointerp mix` writes them; the table is checked before the first is read."""
+    return (_mixture_item(each, sample_rate) for each in read_mixtures(csv_path))
+
+
+def _mixture_item(each: Mixture, sample_rate: int) -> Item:
+    mixture, base, other = (audio.read(path, sample_rate) for path in (each.mixture, each.base_stem, each.other_stem))
+    return Item.of_waveform(
+        each.item_id,
+        str(each.mixture),
+        mixture,
+        sample_rate,
+        label=each.base_label,
+        stems={each.base_label: base, each.other_label: other},
+        condition="mixture",
+        snr_db=each.snr_db,
+    )

@@ -6,7 +6,9 @@ killed at any moment goes on from `checkpoints/last.ckpt` and ends with the same
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -107,6 +109,8 @@ class Trainer:
             raise ValueError(f"{type(trainable).__name__} has no losses() and parameter_groups(): it cannot be trained")
         if epochs < 1:
             raise ValueError(f"epochs is {epochs}; train for at least 1")
+        if not lr > 0:
+            raise ValueError(f"lr is {lr}; a learning rate is above 0")
         self.trainable, self.folder, self.epochs, self.steps_per_epoch = trainable, folder, epochs, steps_per_epoch
         self.lr, self.clip_norm, self.seed, self.select = lr, clip_norm, seed, select
         self.loss_weights = dict(loss_weights or {})
@@ -257,8 +261,11 @@ class Trainer:
             **{name: getattr(self, name) for name in ("epoch", "step", "sums", "history", "best")},
         }
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        # Through memory: torch reports a full disk as anything but an OSError.
+        data = io.BytesIO()
+        torch.save(state, data)
         aside = self.checkpoint.with_suffix(".part")
-        torch.save(state, aside)
+        aside.write_bytes(data.getbuffer())
         os.replace(aside, self.checkpoint)
         self.saved_at = time.monotonic()
 
@@ -270,7 +277,10 @@ class Trainer:
     def _resume(self) -> bool:
         if not self.checkpoint.is_file():
             return False
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError):
+            raise ValueError(f"{self.checkpoint}: is damaged; delete it to train from the start") from None
         try:
             self.trainable.load_state_dict(state["trainable"])
             passing = self._passing_buffers()

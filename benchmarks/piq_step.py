@@ -153,15 +153,15 @@ def assert_equal(reference: Reference, ours: Ours, waveform: Tensor) -> None:
     print(f"equal: mask logits of standard deviation {expected.std():.2f} differ by {largest:.1e} at most")
 
 
-def alternate(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def alternate(functions: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
     """Median seconds of each, run in turn so that whatever else the machine does falls on all alike."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for repeat in range(repeats + 1):
         for name, function in functions.items():
-            start = time.perf_counter()
+            start = clock()
             function()
             if repeat:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: statistics.median(each) for name, each in seconds.items()}
 
 
@@ -199,6 +199,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in {"channels": 64, "batch": 4, "repeats": 5, "threads": torch.get_num_threads()}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument(
+        "--cpu_time", action="store_true", help="count processor seconds; with --threads 1, right on a busy machine too"
+    )
     parser.add_argument("--profile", action="store_true", help="also print where the time of our step goes")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -222,10 +225,11 @@ def main() -> None:
         "ours": lambda: ours.step(batch),
     }
     step |= {"cached": lambda: ours.step(cached), "bfloat16": bfloat16_step}
-    median = alternate(step, options.repeats)
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    median = alternate(step, options.repeats, clock)
     reference.eval()
     interpret = alternate(
-        {"reference": lambda: reference.interpret(clip), "ours": lambda: ours.interpret(clip)}, options.repeats
+        {"reference": lambda: reference.interpret(clip), "ours": lambda: ours.interpret(clip)}, options.repeats, clock
     )
     rates, gflop = peaks(), step_gflop(options.channels, options.batch)
     print(f"threads={options.threads} channels={options.channels} batch={options.batch} samples={SAMPLES}")

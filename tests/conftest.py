@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,53 @@ def esc10() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder
+
+
+RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "esc50"
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A tiny data set, and a classifier and a PIQ trained on it by the command line in seconds.
+
+    Attributes:
+        data: ESC-50's layout, ten classes, five folds of one clip of 1 s a class.
+        results: where both runs lie.
+        options: what every recipe needs on the command line to be tiny, too.
+    """
+
+    data: Path
+    results: Path
+    options: tuple[str, ...]
+
+    @property
+    def classifier(self) -> Path:
+        return self.results / "classifier" / "1234"
+
+    @property
+    def piq(self) -> Path:
+        return self.results / "piq_stems" / "1234"
+
+    def recipe(self, name: str, output: Path, *more: str) -> list[str]:
+        """`run` of a recipe of ESC-50 into another folder."""
+        return ["run", str(RECIPES / f"{name}.yaml"), *self.options, "--output_folder", str(output), *more]
+
+    def interpreter(self, *more: str) -> list[str]:
+        """Options that make PIQ's recipes tiny."""
+        return ["--classifier", str(self.classifier), "--interpreter.codes", "40", *more]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, _own_cache) -> Tiny:
+    """See `Tiny`; tests that change a run work on a copy."""
+    from audiointerp.__main__ import main
+    from audiointerp.datasets import make_synthetic
+
+    root = tmp_path_factory.mktemp("tiny")
+    data = make_synthetic(root / "data", clips_per_class=5, seconds=1.0)
+    options = f"--data_folder {data} --channels 4 --epochs 1 --seconds 1.0 --device cpu".split()
+    made = Tiny(data, root / "results", tuple(options))
+    few = ("--evaluation.clips", "2", "--evaluation.mixtures", "2", "--evaluation.figures", "false")
+    assert main(made.recipe("classifier", made.results)) == 0
+    assert main(made.recipe("piq_stems", made.results, *made.interpreter(*few))) == 0
+    return made

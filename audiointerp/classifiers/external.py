@@ -74,11 +74,6 @@ class External(Classifier):
             logits = torch.stack([logits for logits, _ in pieces]).mean(0)
             # Pieces follow one another in time, so their maps do too.
             maps = tuple(torch.cat(each, -1) for each in zip(*(maps for _, maps in pieces)))
-        if logits.ndim != 2 or logits.shape[1] != len(self.labels):
-            raise ValueError(
-                f"{type(self.module).__name__} returned logits of shape {tuple(logits.shape)}; "
-                f"expected (batch, {len(self.labels)}), one per label"
-            )
         embedding = maps[-1].mean((2, 3)) if maps else None
         return Prediction.from_logits(logits, self.multilabel, embedding=embedding, feature_maps=maps)
 
@@ -91,6 +86,12 @@ class External(Classifier):
         finally:
             for hook in hooks:
                 hook.remove()
+        expected = (len(waveform), len(self.labels))
+        if not isinstance(logits, Tensor) or logits.shape != expected:
+            what = f"logits of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            raise ValueError(
+                f"{type(self.module).__name__} returned {what}; expected (batch, {expected[1]}), one per label"
+            )
         if unused := [name for name in self.layers if name not in captured]:
             raise ValueError(f"layers {unused} were not called by {type(self.module).__name__}.forward; name others")
         maps = tuple(captured[name] if self.reshape is None else self.reshape(captured[name]) for name in self.layers)

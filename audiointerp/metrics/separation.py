@@ -14,7 +14,8 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     """Scale-invariant signal-to-distortion ratio in dB, (batch, samples) -> (batch,).
 
     Le Roux et al. (2019), https://arxiv.org/abs/1811.02508, without removing the mean. A silent estimate or reference
-    has no score: NaN, never the 0 dB that would beat any real estimate below it.
+    has no score: NaN, never the 0 dB that would beat any real estimate below it. Scores end at -156.5 and 156.5 dB, where
+    double precision does, so that a mean over clips stays finite.
 
     >>> si_sdr(torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 0.0]]))
     tensor([0.], dtype=torch.float64)
@@ -24,8 +25,9 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     scale = (estimate * reference).sum(1) / energy.clamp(min=1e-300)
     wanted = scale[:, None] * reference
     error = (estimate - wanted).square().sum(1)
-    tiny = torch.finfo(torch.float64).tiny
-    ratio = 10 * torch.log10(wanted.square().sum(1).clamp(min=tiny) / error.clamp(min=tiny))
+    eps = torch.finfo(torch.float64).eps
+    signal = wanted.square().sum(1)
+    ratio = 10 * torch.log10(torch.maximum(signal, eps * error) / torch.maximum(error, eps * signal))
     void = (energy == 0) | (estimate.abs().amax(1) == 0)
     return ratio.masked_fill(void, torch.nan)
 

@@ -1,0 +1,165 @@
+"""Any waveform -> logits module as a classifier: hooks, pieces, layouts, errors."""
+
+import pytest
+import torch
+from torch import nn
+
+from audiointerp.classifiers import External
+from cases import LABELS, TinyConv
+
+
+class Mean(nn.Module):
+    """Logits are the mean and the peak of the waveform."""
+
+    def forward(self, waveform):
+        return torch.stack([waveform.mean(1), waveform.amax(1)], 1)
+
+
+class Layers(nn.Module):
+    """Layers of several layouts, and one that is never called."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pair, self.unused = nn.Conv1d(1, 6, 8, stride=8), Pair(), nn.Identity()
+
+    def forward(self, waveform):
+        maps = self.conv(waveform.unsqueeze(1))
+        return self.pair(maps)[0].mean((2, 3))[:, :2]
+
+
+class Pair(nn.Module):
+    """(batch, 6, time) -> (batch, 2, time, 3) and something else."""
+
+    def forward(self, x):
+        return x.unflatten(1, (2, 3)).transpose(2, 3), "rest"
+
+
+def hooks(module):
+    return sum(len(each._forward_hooks) for each in module.modules())
+
+
+@pytest.fixture
+def tiny():
+    torch.manual_seed(0)
+    return TinyConv(len(LABELS)).eval()
+
+
+def test_equals_the_module_and_captures_its_layers_in_order(tiny):
+    waveform = torch.randn(2, 16000)
+    seen = {}
+    for name in ("maps", "norm"):
+        getattr(tiny, name).register_forward_hook(lambda _, __, out, name=name: seen.update({name: out}))
+    before = hooks(tiny)
+    classifier = External(tiny, LABELS, 16000, layers=["maps", "norm"])
+    prediction = classifier(waveform)
+    torch.testing.assert_close(prediction.logits, tiny(waveform))
+    assert len(prediction.feature_maps) == 2
+    torch.testing.assert_close(prediction.feature_maps[0], seen["maps"])
+    torch.testing.assert_close(prediction.feature_maps[1], seen["norm"])
+    torch.testing.assert_close(prediction.embedding, seen["norm"].mean((2, 3)))
+    assert hooks(tiny) == before == 2
+
+
+def test_without_layers_there_is_no_embedding():
+    prediction = External(Mean(), ["mean", "peak"], 16000)(torch.ones(1, 10))
+    assert prediction.feature_maps == () and prediction.embedding is None
+    assert prediction.logits.tolist() == [[1.0, 1.0]] and prediction.probabilities.tolist() == [[0.5, 0.5]]
+
+
+def test_multilabel():
+    prediction = External(Mean(), ["mean", "peak"], 16000, multilabel=True)(torch.zeros(1, 10))
+    assert prediction.probabilities.tolist() == [[0.5, 0.5]]
+    assert External(Mean(), ["mean", "peak"], 16000, multilabel=True)(torch.ones(1, 9)).probabilities.sum() > 1.4
+
+
+def test_hooks_are_removed_after_an_exception(tiny):
+    classifier = External(tiny, LABELS, 16000, layers=["maps", "norm"])
+    tiny.head.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(InterruptedError("in the middle")))
+    with pytest.raises(InterruptedError):
+        classifier(torch.randn(1, 16000))
+    assert hooks(tiny) == 0
+
+
+def test_long_inputs_are_judged_in_pieces(tiny):
+    classifier = External(tiny, LABELS, 16000, layers=["maps"], max_samples=4000)
+    waveform = torch.randn(2, 10_000)
+    whole = classifier(waveform)
+    # three pieces, as equal as 10,000 samples allow
+    pieces = [tiny(waveform[:, a:b]) for a, b in ((0, 3334), (3334, 6667), (6667, 10_000))]
+    torch.testing.assert_close(whole.logits, (pieces[0] + pieces[1] + pieces[2]) / 3)
+    each = External(tiny, LABELS, 16000, layers=["maps"])
+    maps = torch.cat([each(waveform[:, a:b]).feature_maps[0] for a, b in ((0, 3334), (3334, 6667), (6667, 10_000))], 3)
+    torch.testing.assert_close(whole.feature_maps[0], maps)
+
+
+def test_no_piece_is_longer_than_allowed():
+    lengths = []
+
+    class Watch(Mean):
+        def forward(self, waveform):
+            lengths.append(waveform.shape[1])
+            return super().forward(waveform)
+
+    classifier = External(Watch(), ["mean", "peak"], 16000, max_samples=300)
+    for samples, expected in ((300, [300]), (301, [151, 150]), (899, [300, 300, 299])):
+        lengths.clear()
+        classifier(torch.zeros(1, samples))
+        assert lengths == expected
+
+
+def test_reshape_lays_out_the_maps():
+    waveform = torch.randn(1, 80)
+    straight = External(Layers(), ["a", "b"], 16000, layers=["pair"])
+    torch.manual_seed(0)
+    turned = External(straight.module, ["a", "b"], 16000, layers=["pair"], reshape=lambda maps: maps.transpose(2, 3))
+    assert straight(waveform).feature_maps[0].shape == (1, 2, 10, 3)  # the first of the layer's pair
+    torch.testing.assert_close(turned(waveform).feature_maps[0], straight(waveform).feature_maps[0].transpose(2, 3))
+
+
+def test_wrong_layers():
+    with pytest.raises(ValueError, match=r"layers \['con'\] are not in Layers; it has \['conv', 'pair', 'unused'\]"):
+        External(Layers(), ["a", "b"], 16000, layers=["conv", "con"])
+    with pytest.raises(ValueError, match=r"layers \['conv'\] do not give .*pass reshape"):
+        External(Layers(), ["a", "b"], 16000, layers=["conv"])(torch.zeros(1, 80))
+    with pytest.raises(ValueError, match=r"layers \['unused'\] were not called by Layers.forward"):
+        External(Layers(), ["a", "b"], 16000, layers=["unused"])(torch.zeros(1, 80))
+
+
+@pytest.mark.parametrize("labels", [["a"], ["a", "b", "c"]])
+def test_logits_that_do_not_fit_the_labels(labels):
+    with pytest.raises(ValueError, match=rf"Mean returned logits of shape \(2, 2\); expected \(batch, {len(labels)}\)"):
+        External(Mean(), labels, 16000)(torch.zeros(2, 80))
+
+
+@pytest.mark.parametrize(
+    "result", [lambda x: x, lambda x: x[:, 0], lambda x: (x[:, :2],), lambda x: {"logits": x[:, :2]}]
+)
+@pytest.mark.parametrize("max_samples", [None, 30])
+def test_what_is_not_logits(result, max_samples):
+    class Odd(nn.Module):
+        def forward(self, waveform):
+            return result(waveform)
+
+    with pytest.raises(ValueError, match="Odd returned") as caught:
+        External(Odd(), ["a", "b"], 16000, max_samples=max_samples)(torch.zeros(2, 80))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "rate, hop, n_fft", [(16000, 186, 1024), (8000, 93, 512), (32000, 372, 2048), (44100, 513, 4096)]
+)
+def test_masks_live_on_a_grid_of_the_same_seconds(rate, hop, n_fft):
+    stft = External(Mean(), ["mean", "peak"], rate).spectrogram
+    assert (stft.hop_length, stft.win_length, stft.n_fft) == (hop, 2 * hop, n_fft)
+    waveform = torch.randn(1, rate // 4)
+    torch.testing.assert_close(stft.inverse(stft(waveform), rate // 4), waveform, atol=1e-5, rtol=1e-4)
+
+
+def test_a_masked_spectrogram_is_judged_through_the_inverse(tiny):
+    classifier = External(tiny, LABELS, 16000)
+    waveform = torch.randn(1, 5000)
+    stft = classifier.spectrogram(waveform)
+    torch.testing.assert_close(classifier.classify_stft(stft, 5000).logits, tiny(waveform), atol=1e-4, rtol=1e-4)
+    mask = (torch.arange(513) < 100)[:, None]
+    expected = tiny(classifier.spectrogram.inverse(stft * mask, 5000))
+    torch.testing.assert_close(classifier.classify_stft(stft * mask, 5000).logits, expected)
