@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rest = [each for each in rest if each != "--debug"]
     if rest and not options.takes_overrides:
         return _fail(f"{options.command} has no option {rest[0]!r}; see audiointerp {options.command} --help")
-    if getattr(options, "output", Path()) is None and options.needs_output:
+    if options.needs_output and options.output is None:
         return _fail(f"{options.command} needs -o OUT, a folder to write; see audiointerp {options.command} --help")
     try:
         commands = import_module("audiointerp.commands")
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         # The command `report` must not share its name with the module that it calls.
         function = "report_runs" if name == "report" else name
-        sub.set_defaults(takes_overrides=takes_overrides, function=function)
+        sub.set_defaults(takes_overrides=takes_overrides, needs_output=False, function=function)
         return sub
 
     run = command("run", "train and evaluate as a recipe says; goes on where it was stopped", takes_overrides=True)

@@ -172,8 +172,12 @@ def _build(config: dict[str, Any], classifier: Classifier | None) -> Any:
             raise ValueError("it explains a classifier of its owner's: load(path, classifier=...)")
         elif (found := _expectations(classifier)) != config["expects"]:
             raise ValueError(f"the classifier is {found}, but the interpreter expects {config['expects']}")
-        return kind(inner, **config["arguments"])
-    return kind(spectrogram=STFT(**config["spectrogram"]), **config["arguments"])
+        model = kind(inner, **config["arguments"])
+    else:
+        model = kind(spectrogram=STFT(**config["spectrogram"]), **config["arguments"])
+    if unknown := set(config["arguments"]) - set(model.config):
+        raise ValueError(f"arguments {sorted(unknown)} are none that {kind.__name__} saves")
+    return model
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

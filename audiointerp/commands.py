@@ -146,8 +146,7 @@ def _methods(options: argparse.Namespace) -> dict[str, Interpreter]:
         raise ValueError(f"{options.model}: is a classifier; say how to explain it: --method {_names()}")
     else:
         model = model.to(device)
-    kinds: dict[str, Any] = {name.lower(): getattr(interpreters, name) for name in interpreters.__all__}
-    kind = kinds.get(options.method.lower())
+    kind: Any = _kinds().get(options.method.lower())
     if kind is None:
         raise ValueError(f"method {options.method!r} is unknown; choose from {_names()}")
     if kind is interpreters.PIQ:

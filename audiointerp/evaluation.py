@@ -237,17 +237,18 @@ def _stems_for(item: Item, explained: list[str]) -> list[Tensor]:
 
 def _own_class(item: Item, interpreter: Interpreter) -> int | None:
     """What to ask a multilabel classifier about a two-class mixture: one class at a time, the item's own first."""
-    if not interpreter.classifier.multilabel or len(item.stems) != 2:
+    if not interpreter.classifier.multilabel or len(item.stems) != 2 or item.label not in interpreter.classifier.labels:
         return None
     return interpreter.classifier.labels.index(item.label)
 
 
 def _other(item: Item, rows: list[dict[str, Any]], interpreter: Interpreter) -> int | None:
-    """Index of the class of a two-class mixture that was not explained."""
+    """Index of the class of a two-class mixture that was not explained, if the classifier knows it."""
     if len(item.stems) != 2 or rows[0]["target"] not in item.stems:
         return None
     other = next(label for label in item.stems if label != rows[0]["target"])
-    return interpreter.classifier.labels.index(other)
+    labels = interpreter.classifier.labels
+    return labels.index(other) if other in labels else None
 
 
 def _with_overlap(windows: Iterator[Window]) -> Iterator[tuple[Window, int]]:

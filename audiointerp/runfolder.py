@@ -33,13 +33,13 @@ def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
     # A run that failed before it made anything is in nobody's way: its recipe may be mended.
     if path.is_file() and path.read_text("utf-8") != recipe_text and _has_results(folder):
         raise ValueError(
-            f"{folder}: holds a run of another recipe (its recipe.yaml differs); change output_folder or seed"
+            f"{folder}: holds a run of another recipe (its recipe.yaml differs); choose another output folder or seed"
         )
     folder.mkdir(parents=True, exist_ok=True)
     _write(path, recipe_text)
     info = {
         **facts,
-        "command": shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "audiointerp"), *sys.argv[1:]]),
+        "command": _command(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "git": _git_state(),
         "threads": torch.get_num_threads(),
@@ -66,14 +66,15 @@ def write_info(folder: Path, info: dict[str, Any]) -> None:
 def prepare_output(folder: Path, force: bool) -> Path:
     """Makes an output folder; one that holds something is refused without force.
 
-    What the same command began and did not finish is gone on with.
+    What the same command began and did not finish is gone on with, and a run that failed before it made anything is in
+    nobody's way.
 
     Raises:
         ValueError: if it is a file, or not empty without force.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; give a folder for the output")
-    if folder.is_dir() and any(folder.iterdir()) and not force and not _began_here(folder):
+    if folder.is_dir() and any(folder.iterdir()) and not force and not _may_go_on(folder):
         raise ValueError(f"{folder}: is not empty; choose another folder, or give --force to add to it")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -99,10 +100,10 @@ def _has_results(folder: Path) -> bool:
     return scored or (folder / "checkpoints" / "last.ckpt").is_file() or (folder / "best").is_dir()
 
 
-def _began_here(folder: Path) -> bool:
-    """Whether this very command began the folder and was stopped."""
+def _may_go_on(folder: Path) -> bool:
+    """Whether this very command began the folder and was stopped, or another one failed without any result."""
     info = _read_info(folder)
-    return info.get("command") == _command() and not info.get("finished")
+    return bool(info) and not info.get("finished") and (info.get("command") == _command() or not _has_results(folder))
 
 
 def _read_info(folder: Path) -> dict[str, Any]:
@@ -115,7 +116,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
 
 
 def _command() -> str:
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "audiointerp"), *sys.argv[1:]])
 
 
 def _write(path: Path, text: str) -> None:

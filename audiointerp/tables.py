@@ -54,10 +54,16 @@ class _Table:
     def _append(self, rows: Iterable[Iterable[Any]]) -> None:
         lines = io.StringIO()
         csv.writer(lines, lineterminator="\n").writerows(rows)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(lines.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
+        size = self.path.stat().st_size
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(lines.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            # On a full disk a part may be written: some of an item's rows would pass for all of them.
+            os.truncate(self.path, size)
+            raise
 
 
 class Scores(_Table):

@@ -277,9 +277,10 @@ class Trainer:
     def _resume(self) -> bool:
         if not self.checkpoint.is_file():
             return False
+        data = io.BytesIO(self.checkpoint.read_bytes())
         try:
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, ValueError):
+            state = torch.load(data, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError):
             raise ValueError(f"{self.checkpoint}: is damaged; delete it to train from the start") from None
         try:
             self.trainable.load_state_dict(state["trainable"])

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,9 @@ from torch.nn import functional
 from audiointerp.classifiers.vggsound import VGGSound
 from audiointerp.contracts import Batch
 from audiointerp.interpreters.piq import PIQ
-from audiointerp.quantization import official_offsets
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from references.official_piq import N_FFT, WINDOW, copy_piq, target_mask
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -39,10 +43,8 @@ class Reference(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        window = {"sample_rate": 16000, "hop_length": 11.6099, "win_length": 23.2199, "n_fft": 1024}
-        self.stft = STFT(**window)
-        del window["n_fft"]
-        self.istft = ISTFT(**window)
+        self.stft = STFT(**WINDOW, n_fft=N_FFT)
+        self.istft = ISTFT(**WINDOW)
         self.encoder = Conv2dEncoder_v2(channels).eval()
         self.head = Classifier(channels, out_neurons=CLASSES, lin_blocks=1, lin_neurons=192).eval()
         self.psi = VectorQuantizedPSI_Audio(channels, CODES, numclasses=CLASSES)
@@ -65,7 +67,7 @@ class Reference(nn.Module):
         log_magnitude = self.preprocess(waveform)[0][:, : mask.shape[1]]
         self.classify(mask * log_magnitude)
         self.classify((1 - mask) * log_magnitude)
-        goal = (log_magnitude > 0.35 * log_magnitude.amax((1, 2), keepdim=True)).float()
+        goal = target_mask(log_magnitude)
         cross_entropy = -goal * torch.log(mask + 1e-10) - (1 - goal) * torch.log(1 - mask + 1e-10)
         codebook = functional.mse_loss(quantized, latent.detach())
         commitment = functional.mse_loss(latent, quantized.detach())
@@ -100,11 +102,7 @@ class Ours:
     def __init__(self, reference: Reference, channels: int):
         self.classifier = VGGSound([str(each) for each in range(CLASSES)], channels).eval()
         self.piq = PIQ(self.classifier, codes=CODES)
-        copy_weights(reference.encoder, self.classifier.encoder)
-        copy_weights(nn.ModuleList([reference.psi.adapter, reference.psi.down]), self.piq.adapter)
-        copy_weights(nn.ModuleList([reference.psi.up, reference.psi.decoder]), self.piq.decoder)
-        self.piq.codebook.weight.data.copy_(reference.psi.codebook.embedding.weight)
-        self.piq.codebook.offsets.copy_(official_offsets(CODES, CLASSES))
+        copy_piq(reference.encoder, reference.psi, self.classifier, self.piq)
         self.optimizer = torch.optim.AdamW(self.piq.parameters(), lr=2e-4)
 
     def batch(self, waveform: Tensor) -> Batch:
@@ -123,12 +121,6 @@ def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     loss.backward()
     nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 5.0)
     optimizer.step()
-
-
-def copy_weights(source: nn.Module, destination: nn.Module) -> None:
-    """In the order of registration; SpeechBrain's kernels are time before frequency, ours frequency before time."""
-    for old, new in zip(source.state_dict().values(), destination.state_dict().values(), strict=True):
-        new.copy_(old.transpose(2, 3) if old.ndim == 4 else old)
 
 
 @torch.no_grad()

@@ -55,7 +55,7 @@ def external() -> Classifier:
 def piq(classifier: Classifier, **arguments) -> PIQ:
     """PIQ with codes far apart, so that another class or another vector gives another mask."""
     torch.manual_seed(1)
-    made = PIQ(classifier, codes=16, **arguments)
+    made = PIQ(classifier, **{"codes": 16} | arguments)
     nn.init.normal_(made.codebook.weight, std=3)
     return made.eval()
 

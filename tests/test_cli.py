@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import resource
 import shutil
 import signal
@@ -16,19 +16,23 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 
+from audiointerp import load
 from audiointerp.__main__ import main
+from audiointerp.recordings import listening_copy
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "esc50"
-LINE = "audiointerp: "
 
 
 def status_of(arguments) -> int:
-    """Exit status; argparse leaves by an exception of its own."""
-    try:
-        return main([str(each) for each in arguments])
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
+    """Exit status of a command line; argparse leaves by an exception of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["audiointerp", *map(str, arguments)])
+        try:
+            return main()
+        except SystemExit as stopped:
+            return int(stopped.code or 0)
 
 
 @pytest.fixture
@@ -110,7 +114,7 @@ def test_options(refused, arguments, words):
         (["--channels", "0"], ["channels", "0", "at least 1"]),
         (["--seconds", "0"], ["seconds", "0"]),
         (["--device", "gpu"], ["device", "'gpu'", "cuda"]),
-        (["--device", "cuda:first"], ["device", "'cuda:first'", "cuda:N"]),
+        (["--device", "cuda:first"], ["device", "'cuda:first'", "cuda:0"]),
         (["--precision", "12-false"], ["precision", "'12-false'", "32-true"]),
         (["--select", "valid_acuracy"], ["select", "'valid_acuracy'", "valid_folds"]),
         (["--select", "valid_acuracy", "--valid_folds", "5"], ["select", "'valid_acuracy'", "valid_accuracy"]),
@@ -146,7 +150,8 @@ classifier: !name:audiointerp.classifiers.VGGSound
         (RECIPE, [["base.yaml:4", "data_folder", "not filled in"]]),
         (RECIPE + "data_folder: x\ndownlaod: true\n", [["recipe.yaml:7", "downlaod", "download"]]),
         (RECIPE + "data_folder: x\nepochs: 2\n", [["recipe.yaml:7", "epochs", "recipe.yaml:2"]]),
-        (RECIPE + "data_folder: [x]\n", [["recipe.yaml:6", "data_folder", "['x']"]]),
+        (RECIPE + "data_folder: x\nsecond: [x]\n", [["recipe.yaml:7", "second", "seconds"]]),
+        (RECIPE + "data_folder: x\nseconds: [x]\n", [["recipe.yaml:7", "seconds", "['x']"]]),
         (RECIPE.replace("VGGSound", "VGSound") + "data_folder: x\n", [["recipe.yaml:4", "VGSound", "VGGSound"]]),
         (RECIPE.replace("classifiers", "clasifiers") + "data_folder: x\n", [["recipe.yaml:4", "clasifiers"]]),
         (RECIPE.replace("epochs: 1\n", "") + "data_folder: x\n", [["recipe.yaml", "epochs"]]),
@@ -171,7 +176,7 @@ def test_check_passes_good_recipes(tiny, capsys):
 
 
 def test_missing_recipe(refused, tmp_path):
-    assert says(refused("run", tmp_path / "none.yaml"), "none.yaml", "no such file")
+    assert says(refused("run", tmp_path / "none.yaml"), "none.yaml", "there is no file")
     assert says(refused("run", tmp_path), str(tmp_path))
 
 
@@ -188,23 +193,26 @@ def test_class_absent_from_training(tiny, refused, tmp_path):
 def test_other_recipe_in_the_same_folder(tiny, refused):
     before = snapshot(tiny.classifier)
     line = refused(*tiny.recipe("classifier", tiny.results, "--batch_size", "8"))
-    assert says(line, str(tiny.classifier), "another recipe", "output_folder")
+    assert says(line, str(tiny.classifier), "another recipe", "another output folder")
     assert snapshot(tiny.classifier) == before
 
 
 @pytest.mark.parametrize("content", ["garbage", "cut", "empty", "pickle", "other"])
-def test_bad_checkpoint(tiny, refused, tmp_path, content):
-    shutil.copytree(tiny.results, tmp_path / "results")
-    path = tmp_path / "results" / "classifier" / "1234" / "checkpoints" / "last.ckpt"
-    whole = path.read_bytes()
+def test_bad_checkpoint(tiny, refused, content):
+    path = tiny.classifier / "checkpoints" / "last.ckpt"
+    whole, before = path.read_bytes(), snapshot(tiny.classifier / "best")
     if content == "other":
         torch.save(torch.load(path) | {"trainable": {"weight": torch.zeros(3)}}, path)
     elif content == "pickle":
         torch.save({"epoch": Path("x")}, path)
     else:
         path.write_bytes({"garbage": bytes(range(256)) * 9, "cut": whole[:-1000], "empty": b""}[content])
-    line = refused(*tiny.recipe("classifier", tmp_path / "results"))
-    assert says(line, str(path), "delete it")
+    try:
+        assert says(refused(*tiny.recipe("classifier", tiny.results)), str(path), "delete it")
+        assert snapshot(tiny.classifier / "best") == before
+    finally:
+        path.write_bytes(whole)
+        assert status_of(tiny.recipe("classifier", tiny.results)) == 0
 
 
 # --- bundles
@@ -225,8 +233,6 @@ def _flipped_byte(folder):
 
 
 def _rehashed(folder, data: bytes):
-    import hashlib
-
     (folder / "model.safetensors").write_bytes(data)
     _config(folder, sha256=hashlib.sha256(data).hexdigest())
 
@@ -245,13 +251,13 @@ def _config(folder, **changes):
     ("spoil", "words"),
     [
         (_no_file, ["model.safetensors", "missing"]),
-        (_no_config, ["config.json", "esc10-piq"]),
+        (_no_config, ["config.json", "finished run"]),
         (_flipped_byte, ["model.safetensors", "changed"]),
         (_pickle, ["model.safetensors", "not a safetensors file"]),
         (lambda folder: _rehashed(folder, b""), ["model.safetensors", "not a safetensors file"]),
         (lambda folder: _config(folder, type="os.system"), ["config.json", "'os.system'"]),
         (lambda folder: _config(folder, type="frozen"), ["config.json", "'frozen'"]),
-        (lambda folder: _config(folder, type=["PIQ"]), ["config.json", "PIQ"]),
+        (lambda folder: _config(folder, type=["PIQ"]), ["config.json", "list"]),
         (lambda folder: _config(folder, arguments={"codes": 10}), ["config.json", "fit"]),
         (lambda folder: _config(folder, arguments={"classifier": "x"}), ["config.json", "classifier"]),
         (lambda folder: _config(folder, arguments=7), ["config.json"]),
@@ -270,7 +276,11 @@ def test_bad_bundle(tiny, refused, tmp_path, spoil, words):
     assert not (tmp_path / "out").exists()
 
 
-def test_missing_bundle_lists_what_ships(refused, tmp_path):
+def test_missing_bundle_lists_what_ships(refused, tmp_path, monkeypatch):
+    shipped = tmp_path / "bundles" / "esc10-piq"
+    shipped.mkdir(parents=True)
+    (shipped / "config.json").touch()
+    monkeypatch.setattr("audiointerp.bundle.resources.files", lambda package: tmp_path)
     assert says(refused("interpret", "esc10_piq", tmp_path, "-o", tmp_path / "out"), "esc10_piq", "one of", "esc10-piq")
 
 
@@ -360,9 +370,9 @@ def test_force_adds_and_keeps(tiny, refused, tmp_path):
     assert snapshot(out / "audio") == before
     assert status_of(["interpret", tiny.piq, second, "-o", out, "--no_figures", "--force"]) == 0
     assert before.items() < snapshot(out / "audio").items()
-    # Results for another question would hide behind those that are there.
+    # Answers to another question would hide behind those that are there.
     line = refused("interpret", tiny.piq, first, "-o", out, "--target", "bell", "--force")
-    assert says(line, str(out), "--target") or says(line, str(out), "other settings")
+    assert says(line, str(out), "another recipe", "another output folder")
 
 
 # --- mix, evaluate, report
@@ -409,9 +419,10 @@ def test_report_of_no_run(refused, tmp_path):
 
 
 def test_recipe_without_a_run(tiny, refused, tmp_path):
-    recipe = RECIPES / "classifier.yaml"
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(RECIPE + f"data_folder: {tiny.data}\noutput_folder: {tmp_path}\n")
     line = refused("interpret", recipe, sine(tmp_path / "a.wav"), "-o", tmp_path / "out")
-    assert says(line, "classifier.yaml")
+    assert says(line, "mine.yaml", str(tmp_path / "mine" / "1234"), "audiointerp run")
 
 
 # --- in processes of their own
@@ -419,17 +430,21 @@ def test_recipe_without_a_run(tiny, refused, tmp_path):
 
 def test_subprocess(tiny, tmp_path):
     """What only a process shows: the status the shell sees, and a stderr that no library writes to."""
-    bad = spoiled("text", tmp_path / "bad.wav")
     for arguments, words in (
         (["nonsense"], ["'nonsense'"]),
-        (["interpret", tiny.piq, bad, "-o", tmp_path / "out"], ["bad.wav", "not readable"]),
-        (tiny.recipe("classifier", tmp_path / "results", "--train_folds", "7"), ["7", "train_folds"]),
+        (
+            ["interpret", tiny.piq, spoiled("text", tmp_path / "bad.mp3"), "-o", tmp_path / "out"],
+            ["bad.mp3", "not readable"],
+        ),
     ):
         done = subprocess_of(arguments)
         assert done.returncode == 2 and done.stdout == "", done
         assert done.stderr.count("\n") == 1 and says(done.stderr, *words), done.stderr
-    traced = subprocess_of(["report", tmp_path / "none", "--debug"])
-    assert traced.returncode == 1 and "Traceback" in traced.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(ValueError, match=r"run\.json"):
+        status_of(["report", tmp_path, "--debug"])
 
 
 def small_files(kilobytes: int):
@@ -448,7 +463,7 @@ def test_full_disk_while_interpreting(tiny, tmp_path):
     arguments = ["interpret", tiny.piq, short, long, "-o", out, "--no_figures"]
     done = subprocess_of(arguments, preexec_fn=small_files(100))
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert says(done.stderr, str(out), "File too large"), done.stderr
+    assert says(done.stderr, str(out), "zlong", "disk full"), done.stderr
     assert not list(out.rglob(".*.part"))
     scores = pd.read_csv(out / "scores.csv")
     assert list(scores.source) == [str(short)]
@@ -459,10 +474,46 @@ def test_full_disk_while_interpreting(tiny, tmp_path):
     assert len(pd.read_csv(out / "scores.csv")) == 2 and kept.items() < snapshot(out / "audio").items()
 
 
-@pytest.mark.parametrize("kilobytes", [1, 20])
-def test_full_disk_while_training(tiny, tmp_path, kilobytes):
-    results = tmp_path / "results"
-    arguments = tiny.recipe("classifier", results)
-    done = subprocess_of(arguments, preexec_fn=small_files(kilobytes), env=os.environ | {"AUDIOINTERP_CACHE": str(tmp_path)})
+def test_full_disk_while_training(tiny, tmp_path):
+    """The checkpoint finds no room; the weights written before it are whole, and the run can be finished later."""
+    arguments = tiny.recipe("classifier", tmp_path)
+    done = subprocess_of(arguments, preexec_fn=small_files(12))
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert says(done.stderr, "File too large"), done.stderr
+    assert says(done.stderr, "File too large", "make room"), done.stderr
+    folder = tmp_path / "classifier" / "1234"
+    load(folder)
+    assert not (folder / "checkpoints" / "last.ckpt").exists()
+    assert status_of(arguments) == 0
+    same = load_file(folder / "best" / "model.safetensors")
+    assert all(
+        torch.equal(same[name], each)
+        for name, each in load_file(tiny.classifier / "best" / "model.safetensors").items()
+    )
+
+
+def test_interrupt(tiny, tmp_path, capsys, monkeypatch):
+    """Ctrl-C: status 130, one line, and the same command goes on."""
+    arguments = [
+        "interpret",
+        tiny.piq,
+        sine(tmp_path / "a.wav"),
+        sine(tmp_path / "b.wav"),
+        "-o",
+        tmp_path / "out",
+        "--no_figures",
+    ]
+    calls = []
+
+    def once_interrupted(*given, **rest):
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return listening_copy(*given, **rest)
+
+    monkeypatch.setattr("audiointerp.evaluation.listening_copy", once_interrupted)
+    assert status_of(arguments) == 130
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "the same command goes on" in error
+    assert len(pd.read_csv(tmp_path / "out" / "scores.csv")) == 1
+    assert status_of(arguments) == 0 and len(calls) == 3
+    assert len(pd.read_csv(tmp_path / "out" / "scores.csv")) == 2

@@ -40,7 +40,6 @@ def test_probabilities_are_one_softmax_or_one_sigmoid():
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        (None, [[0, 1, 0], [1, 0, 0]]),
         (2, [[0, 0, 1], [0, 0, 1]]),
         (torch.tensor(2), [[0, 0, 1], [0, 0, 1]]),
         (torch.tensor([2, 0]), [[0, 0, 1], [1, 0, 0]]),
@@ -50,11 +49,13 @@ def test_probabilities_are_one_softmax_or_one_sigmoid():
 )
 @pytest.mark.parametrize("multilabel", [False, True])
 def test_every_form_of_target_becomes_a_set_of_classes(target, expected, multilabel):
-    if target is None and multilabel:
-        pytest.skip("asked below: it depends on the probabilities")
     resolved = resolve_target(target, THREE, multilabel)
     assert resolved.dtype == torch.bool
     assert resolved.int().tolist() == expected
+
+
+def test_without_a_target_the_predicted_class_is_explained():
+    assert resolve_target(None, THREE, False).int().tolist() == [[0, 1, 0], [1, 0, 0]]
 
 
 def test_multilabel_takes_every_label_above_the_threshold_or_else_the_strongest():

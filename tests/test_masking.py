@@ -113,7 +113,7 @@ def test_threshold_mask_looks_at_each_clip_alone():
         assert torch.equal(masking.threshold_mask(magnitude)[row : row + 1], alone)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.6, 1.0])
 def test_loudest_mask_counts_and_keeps_the_loudest(share):
     magnitude = random_magnitude(2, 9, 11)
     mask = masking.loudest_mask(magnitude, share)
@@ -142,6 +142,12 @@ def test_energy_mask_by_hand():
     magnitude = torch.tensor([[[4.0, 2.0, 0.0], [2.0, 1.0, 0.0]]])
     for share, count in [(0.1, 1), (0.64, 1), (0.65, 2), (0.8, 2), (0.95, 3), (0.97, 4), (1.0, 4)]:
         assert int(masking.energy_mask(magnitude, share, 0.0).sum()) == count
+
+
+def test_energy_mask_of_everything_leaves_out_what_has_no_energy():
+    magnitude = random_magnitude(1, 300, 400)
+    magnitude[:, :, ::2] = 0
+    assert not masking.energy_mask(magnitude, 1.0, 0.0)[:, :, ::2].any()
 
 
 def test_energy_mask_of_silence_and_of_steady_hum_is_empty():

@@ -150,10 +150,11 @@ def test_soft_masks_are_the_textbook_formulas():
         assert float(compactness.complexity(mask)[row]) == pytest.approx(score_formulas.entropy(values), rel=1e-9)
 
 
-def test_sign_and_scale_do_not_matter():
+@pytest.mark.parametrize("scale", [-3.0, 1e-5])
+def test_sign_and_scale_do_not_matter(scale):
     mask = random(2, 6, 7)
     for metric in (compactness.sparseness, compactness.complexity):
-        torch.testing.assert_close(metric(-3 * mask), metric(mask), rtol=1e-5, atol=0)
+        torch.testing.assert_close(metric(scale * mask), metric(mask), rtol=1e-5, atol=0)
 
 
 def test_kept_energy():
@@ -161,18 +162,6 @@ def test_kept_energy():
     kept = compactness.kept_energy(waveform, torch.tensor([[3.0, 0.0], [1.0, 1.0], [0.0, 0.0]]))
     assert kept[:2].tolist() == pytest.approx([0.36, 1])
     assert kept[2].isnan()
-
-
-@pytest.mark.equality
-@pytest.mark.filterwarnings("ignore")
-def test_agrees_with_quantus():
-    quantus = pytest.importorskip("quantus")
-    mask = random(2, 6, 7) ** 3
-    for ours, theirs in ((compactness.sparseness, quantus.Sparseness), (compactness.complexity, quantus.Complexity)):
-        metric = theirs(disable_warnings=True, display_progressbar=False)
-        maps = mask[:, None].double().numpy()
-        expected = metric(model=None, x_batch=maps, y_batch=np.zeros(2, int), a_batch=maps)
-        np.testing.assert_allclose(ours(mask).numpy(), expected, rtol=1e-5)
 
 
 # Separation

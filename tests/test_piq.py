@@ -79,7 +79,7 @@ def test_decoder_covers_every_length_without_resizing(decoder, per_row, rest):
     last = interpreter.decoder.stages if decoder == "paper" else interpreter.decoder.last
     last.register_forward_hook(lambda _, __, out: decoded.append(out.shape[3] * (1 if decoder == "paper" else 2)))
     with torch.no_grad():
-        for frames in range(1, 601):
+        for frames in range(1, 601, 1 if decoder == "paper" else 5):
             features = torch.rand(1, 17, frames)
             prediction = classifier.classify(features)
             rows = max(1, frames // 16)
@@ -205,7 +205,7 @@ def test_separation_is_equation_5_written_out(classifier, domain):
                     judged = classifier(classifier.spectrogram.inverse(kept, SAMPLES))
                 heard.append((label, judged.probabilities[0]))
     assert len(heard) >= 3
-    assert float(value) == pytest.approx(piq_formulas.separation(heard), rel=1e-3)
+    assert value.item() == pytest.approx(piq_formulas.separation(heard), rel=1e-3)
 
 
 @pytest.mark.parametrize("build", [lambda: vggsound(multilabel=True), external], ids=["vggsound", "external"])
@@ -225,7 +225,7 @@ def test_steps_on_separation_lower_the_other_classes(build):
             return float(heard.sum() - heard.gather(1, chosen[:, None]).sum())
 
     before = others()
-    for _ in range(15):
+    for _ in range(8):
         loss = interpreter.losses(batch)["separation"]
         optimizer.zero_grad()
         loss.backward()
@@ -360,11 +360,11 @@ def test_scores_written_out(classifier, arguments):
 # --- known answer
 
 
-LOW, HIGH = 32, 160  # bins of the two tones: 500 Hz and 2,500 Hz
+LOW, HIGH = 40, 168  # bins of the two tones: 625 Hz and 2,625 Hz
 
 
 class Bands(Classifier):
-    """Hears "low" below 1,500 Hz and "high" above: mean log-magnitude of each half is its logit."""
+    """Hears "low" below 1,500 Hz and "high" above: the loudest band of each part is its logit."""
 
     labels, sample_rate, multilabel = ("low", "high"), 16000, False
 
@@ -379,7 +379,7 @@ class Bands(Classifier):
         pooled = functional.avg_pool2d(features.unsqueeze(1), 16, ceil_mode=True)[:, :, :32]
         low = (torch.arange(32) < 6).float()[:, None]
         maps = torch.cat([pooled * low, pooled * (1 - low)], 1)
-        logits = 100 * maps.mean((2, 3))
+        logits = 10 * maps.amax(2).mean(2)
         return Prediction.from_logits(logits, False, embedding=maps.mean((2, 3)), feature_maps=(maps,))
 
 
@@ -403,9 +403,9 @@ def test_the_mask_keeps_the_tone_that_is_explained():
     assert all(torch.equal(classifier(each.waveform).predicted, each.label) for each in batches)
     interpreter = PIQ(classifier, channels=8, codes=8, target_mask=StemMask("binary"), mask_loss="weighted_bce")
     interpreter.on_start(batches)
-    optimizer = torch.optim.Adam(interpreter.parameters(), 3e-3)
+    optimizer = torch.optim.Adam(interpreter.parameters(), 2e-3)
     interpreter.train()
-    for step in range(120):
+    for step in range(90):
         loss = sum(interpreter.losses(batches[step % 8]).values())
         optimizer.zero_grad()
         loss.backward()

@@ -140,6 +140,17 @@ def test_lossy_files_stream_as_they_are_read(tmp_path, suffix):
     assert (streamed - at_once).abs().max() < 1e-5
 
 
+def test_frames_are_those_that_were_read(tmp_path):
+    """An MP3's header only estimates them: here it promises an end that is cut off, by too little to be refused."""
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, noise(48000), 48000)
+    path.write_bytes(path.read_bytes()[:-300])
+    recording = Recording(path, 48000)
+    promised = recording.frames
+    heard = sum(len(block) for block in recording.blocks())
+    assert recording.frames == heard < promised
+
+
 # Writing
 
 

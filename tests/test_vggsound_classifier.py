@@ -101,6 +101,12 @@ def test_config_builds_the_same_classifier(classifier):
     torch.testing.assert_close(again(waveform).logits, classifier(waveform).logits)
 
 
+@pytest.mark.parametrize("labels", [[], (), "dog"])
+def test_labels_that_are_none(labels):
+    with pytest.raises(ValueError, match="give a list of class names"):
+        VGGSound(labels, channels=4)
+
+
 def test_level_is_taken_as_it_is(classifier):
     waveform = torch.randn(1, 3000)
     assert not torch.allclose(classifier.features(waveform), classifier.features(0.5 * waveform))

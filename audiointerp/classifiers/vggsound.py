@@ -85,6 +85,8 @@ class VGGSound(Classifier):
         spectrogram: front end; None: the paper's.
     Shape:
         waveform (batch, samples) -> logits (batch, classes).
+    Raises:
+        ValueError: if there are no labels.
     """
 
     def __init__(
@@ -98,6 +100,8 @@ class VGGSound(Classifier):
         spectrogram: STFT | None = None,
     ):
         super().__init__()
+        if isinstance(labels, str) or not labels:
+            raise ValueError(f"labels is {labels!r}; give a list of class names")
         hidden = hidden or channels
         self.config = {
             "labels": list(labels),

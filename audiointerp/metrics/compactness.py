@@ -17,12 +17,14 @@ __all__ = ["complexity", "kept_energy", "mean_mask", "sparseness"]
 def sparseness(mask: Tensor) -> Tensor:
     """Gini index of |mask|, (batch, ...) -> (batch,): 0 for an even (or empty) mask, towards 1 for a single bin.
 
-    A binary mask that keeps the share r of its bins has 1 - r.
+    A binary mask that keeps the share r of its bins has 1 - r. As in Quantus, a mask is first scaled to a largest value
+    of 1, so that its level does not matter, and 1e-7 is added.
 
     >>> sparseness(torch.tensor([[1.0, 0.0, 0.0, 0.0]])).round(decimals=3)
     tensor([0.7500], dtype=torch.float64)
     """
-    values = mask.flatten(1).abs().double().sort(1).values + 1e-7
+    values = mask.flatten(1).abs().double().sort(1).values
+    values = values / values[:, -1:].clamp(min=1e-300) + 1e-7
     n = values.shape[1]
     rank = 2 * torch.arange(1, n + 1, device=mask.device, dtype=torch.float64) - n - 1
     return (rank * values).sum(1) / (n * values.sum(1))

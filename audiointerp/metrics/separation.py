@@ -14,8 +14,8 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     """Scale-invariant signal-to-distortion ratio in dB, (batch, samples) -> (batch,).
 
     Le Roux et al. (2019), https://arxiv.org/abs/1811.02508, without removing the mean. A silent estimate or reference
-    has no score: NaN, never the 0 dB that would beat any real estimate below it. Scores end at -156.5 and 156.5 dB, where
-    double precision does, so that a mean over clips stays finite.
+    has no score: NaN, never the 0 dB that would beat any real estimate below it. Scores end at -156.5 and 156.5 dB,
+    where double precision does, so that a mean over clips stays finite.
 
     >>> si_sdr(torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 0.0]]))
     tensor([0.], dtype=torch.float64)

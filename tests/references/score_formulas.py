@@ -4,8 +4,9 @@ import math
 
 
 def gini(values):
-    """Half the mean absolute difference of all pairs over the mean, of |value| + 1e-7 (the offset Quantus adds)."""
-    values = [abs(value) + 1e-7 for value in values]
+    """Half the mean absolute difference of all pairs over the mean, of |value| / max + 1e-7 (as Quantus does)."""
+    largest = max(abs(value) for value in values)
+    values = [abs(value) / largest + 1e-7 for value in values]
     mean = sum(values) / len(values)
     return sum(abs(a - b) for a in values for b in values) / (2 * len(values) ** 2 * mean)
 
