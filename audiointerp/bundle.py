@@ -109,7 +109,8 @@ def find(path: str | Path) -> Path:
         return shipped / path
     names = sorted(each.parent.name for each in shipped.glob("*/config.json"))
     what = "holds no bundle (config.json)" if path.exists() else "does not exist"
-    raise BundleError(f"{path}: {what}; give a bundle, a finished run, or one of those that ship with the package: {', '.join(names) or 'none'}")
+    known = f"one of those that ship with the package ({', '.join(names) or 'none'})"
+    raise BundleError(f"{path}: {what}; give a bundle, a finished run, or {known}")
 
 
 def _describe(model: Any) -> dict[str, Any]:
@@ -162,8 +163,9 @@ def _build(config: dict[str, Any], classifier: Classifier | None) -> Any:
     kind = BUILDABLE.get(config["type"])
     if kind is None:
         raise ValueError(f"type {config['type']!r} is none of {sorted(BUILDABLE)}")
+    model: Any
     if issubclass(kind, Interpreter):
-        inner = classifier
+        inner: Any = classifier
         if config["classifier"] is not None:
             if classifier is not None:
                 raise ValueError("it holds its own classifier; leave out classifier=")

@@ -102,6 +102,7 @@ def evaluate(
             made += 1
             if other_class and name == next(iter(methods)) and (asked := _other(item, rows, methods[name])) is not None:
                 rows += _explain(item, f"{name}_other", methods[name], folder, manifest, asked, draw)
+                made += 1
             scores.add_rows(rows)
     return made
 

@@ -195,7 +195,7 @@ class ClassCodebook(nn.Module):
             self.dead[lost] = False
 
     def perplexity(self) -> Tensor:
-        """exp(entropy) of the codes each class used since the epoch began, (classes,): 1 = one code, K/C = all alike."""
+        """exp(entropy) of the codes each class used this epoch, (classes,): 1 = one code, K / C = all alike."""
         used = self.usage.double()
         result = []
         for label in range(self.classes):

@@ -50,7 +50,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
         given = "no folder" if out is None else f"{out}, itself one of the runs,"
         raise ValueError(f"{given} was given to compare {len(loaded)} runs in; name another folder with -o")
     for run in loaded:
-        if run.scores.empty:
+        if run.summary().empty:
             raise ValueError(f"{run.folder}: no scores.csv with rows in it; only runs with scores can be compared")
     for run in loaded:
         _write_page(run, run.folder)
@@ -79,7 +79,7 @@ def _write_page(run: Run, out: Path) -> Path:
 
 
 def _write_comparison(runs: list[Run], out: Path) -> Path:
-    tables = [summary(run.scores) for run in runs]
+    tables = [run.summary() for run in runs]
     groups = pd.concat(tables).groupby(["method", "metric"], sort=False)
     columns = {"mean": "mean", "sd": "std", "n_runs": "count"}
     over = groups.agg(

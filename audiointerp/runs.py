@@ -21,6 +21,7 @@ TEXT = ("item_id", "method", "source", "target", "predicted", "label", "role", "
 TEXT += ("distractor_class", "group", "sha256", "silent", "condition")
 
 LEFT_OUT_WHEN_SILENT = ("si_sdr", "si_sdr_improvement", "other_si_sdr", "other_si_sdr_improvement")
+SUMMARY_COLUMNS = ("method", "metric", "mean", "sd", "n_scored", "n", "n_silent")
 NOT_SCORES = (
     "item_id",
     "method",
@@ -81,6 +82,16 @@ class Run:
         scores = read_table(folder / "scores.csv", ("item_id", "method"))
         return cls(folder, about, scores, read_table(folder / "manifest.csv", ("item_id", "role", "path")))
 
+    def summary(self) -> pd.DataFrame:
+        """Mean scores as `summary` gives them; for a classifier's run, its results in run.json in the same columns."""
+        if len(self.scores):
+            return summary(self.scores)
+        results = self.about.get("results") or {}
+        numbers = {name: value for name, value in results.items() if isinstance(value, float)}
+        clips = results.get("test_clips", 1)
+        rows = [("classifier", name, value, math.nan, clips, clips, 0) for name, value in numbers.items()]
+        return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+
 
 def read_table(path: Path, needed: Iterable[str] = ()) -> pd.DataFrame:
     """A CSV file of a run, names as text; empty if there is no such file.
@@ -134,7 +145,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
             values = values.astype(float)
             values = values[np.isfinite(values)]
             rows.append((method, metric, values.mean(), values.std(), len(values), len(group), int(silent.sum())))
-    return pd.DataFrame(rows, columns=["method", "metric", "mean", "sd", "n_scored", "n", "n_silent"])
+    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
 def format_score(value: float | None, unit: str = "", show_unit: bool = True) -> str:

@@ -11,7 +11,6 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,52 +18,14 @@ import pandas
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from tqdm import tqdm
 
 from audiointerp.contracts import Batch, Trainable
+from audiointerp.schedules import Schedule, Weight, weight_at
 
-Weight = float | list[list[float]]
 Augment = Callable[[Batch, torch.Generator], Batch]
 
-__all__ = ["Schedule", "Trainer", "weight_at"]
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """Learning rate over the whole run.
-
-    Args:
-        kind: "one_cycle" (up over the first `warmup` share of all steps, then cosine down to zero) or "constant".
-        warmup: share of the steps, in (0, 1).
-    """
-
-    kind: str = "one_cycle"
-    warmup: float = 0.3
-
-    def build(self, optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRScheduler:
-        """A scheduler to step after every optimiser step."""
-        if not 0 < self.warmup < 1:
-            raise ValueError(f"schedule's warmup is {self.warmup}; give a share of the steps between 0 and 1")
-        if self.kind == "one_cycle":
-            # torch divides by the length of the ramp, which therefore takes one step at least.
-            steps = max(steps, 3)
-            return OneCycleLR(optimizer, lr, total_steps=steps, pct_start=max(self.warmup, 2 / steps))
-        if self.kind == "constant":
-            return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-        raise ValueError(f"schedule {self.kind!r} does not exist; choose one_cycle or constant")
-
-
-def weight_at(weight: Weight, epoch: int) -> float:
-    """A loss weight at an epoch: a number, or [[epoch, weight], ...] of which the last one reached holds.
-
-    >>> weight_at([[0, 1.0], [5, 0.1]], 4), weight_at([[0, 1.0], [5, 0.1]], 5)
-    (1.0, 0.1)
-    """
-    if isinstance(weight, (int, float)):
-        return float(weight)
-    reached = [value for start, value in sorted(weight) if start <= epoch]
-    return float(reached[-1]) if reached else 0.0
+__all__ = ["Schedule", "Trainer"]
 
 
 class Trainer:
@@ -151,9 +112,9 @@ class Trainer:
             augment: changes a training batch, drawing from the generator it is given.
             on_best: called with the log row while the weights to keep are in place.
         """
-        if not self._resume() and hasattr(self.trainable, "on_start"):
+        if not self._resume() and (on_start := getattr(self.trainable, "on_start", None)):
             torch.manual_seed(self.seed)
-            self.trainable.on_start(each.to(self.fabric.device) for each in batches(0))
+            on_start(each.to(self.fabric.device) for each in batches(0))
         while self.epoch < self.epochs:
             if self.step == 0:
                 self._start_epoch()
@@ -173,8 +134,8 @@ class Trainer:
         torch.manual_seed(start)
         self.generator.manual_seed(start)
         self.sums = {}
-        if hasattr(self.trainable, "on_epoch"):
-            self.trainable.on_epoch(self.epoch)
+        if on_epoch := getattr(self.trainable, "on_epoch", None):
+            on_epoch(self.epoch)
 
     def _train_epoch(self, batches: Callable[[int], Iterable[Batch]], augment: Augment | None) -> None:
         self.trainable.train()
@@ -218,17 +179,18 @@ class Trainer:
     def _log_row(self) -> dict[str, float]:
         row = {"epoch": float(self.epoch + 1), "lr": float(next(iter(self.optimizers.values())).param_groups[0]["lr"])}
         row |= {name: value / self.steps_per_epoch for name, value in self.sums.items()}
-        if hasattr(self.trainable, "epoch_scores"):
-            row |= self.trainable.epoch_scores()
+        if epoch_scores := getattr(self.trainable, "epoch_scores", None):
+            row |= epoch_scores()
         return row
 
     def _validate(self, valid_batches: Callable[[], Iterable[Batch]] | None) -> dict[str, float]:
-        if valid_batches is None:
+        scores = getattr(self.trainable, "scores", None)
+        if valid_batches is None or scores is None:
             return {}
         self.trainable.eval()
         values: dict[str, list[Tensor]] = {}
         for batch in valid_batches():
-            for name, each in self.trainable.scores(batch.to(self.fabric.device)).items():
+            for name, each in scores(batch.to(self.fabric.device)).items():
                 values.setdefault(f"valid_{name}", []).append(each.detach().double().cpu())
         return {name: float(torch.cat(each).mean()) for name, each in values.items()}
 

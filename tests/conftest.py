@@ -65,6 +65,14 @@ class Tiny:
         """Options that make PIQ's recipes tiny."""
         return ["--classifier", str(self.classifier), "--interpreter.codes", "40", *more]
 
+    def commands(self) -> list[list[str]]:
+        """What made the two runs; given again, they find everything done."""
+        few = ("--evaluation.clips", "2", "--evaluation.mixtures", "2", "--evaluation.figures", "false")
+        return [
+            self.recipe("classifier", self.results),
+            self.recipe("piq_stems", self.results, *self.interpreter(*few)),
+        ]
+
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory, _own_cache) -> Tiny:
@@ -76,7 +84,6 @@ def tiny(tmp_path_factory, _own_cache) -> Tiny:
     data = make_synthetic(root / "data", clips_per_class=5, seconds=1.0)
     options = f"--data_folder {data} --channels 4 --epochs 1 --seconds 1.0 --device cpu".split()
     made = Tiny(data, root / "results", tuple(options))
-    few = ("--evaluation.clips", "2", "--evaluation.mixtures", "2", "--evaluation.figures", "false")
-    assert main(made.recipe("classifier", made.results)) == 0
-    assert main(made.recipe("piq_stems", made.results, *made.interpreter(*few))) == 0
+    for command in made.commands():
+        assert main(command) == 0
     return made

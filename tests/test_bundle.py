@@ -7,13 +7,13 @@ import sys
 
 import pytest
 import torch
+from cases import LABELS, TinyConv, external, piq, vggsound
 from safetensors.torch import load_file, save_file
 
 from audiointerp import bundle
 from audiointerp.bundle import BundleError
 from audiointerp.classifiers import External, VGGSound
 from audiointerp.interpreters import PIQ
-from cases import LABELS, TinyConv, external, piq, vggsound
 
 WAVEFORM = torch.randn(1, 3200, generator=torch.Generator().manual_seed(0))
 
@@ -109,7 +109,7 @@ def test_saving_again_replaces_a_bundle_and_nothing_else(tmp_path, saved):
     bundle.save(vggsound(), saved)
     assert isinstance(bundle.load(saved), VGGSound)
     (saved / "notes.txt").write_text("mine")
-    with pytest.raises(BundleError, match="not overwritten, it holds .*notes.txt"):
+    with pytest.raises(BundleError, match=r"not overwritten, it holds .*notes\.txt"):
         bundle.save(vggsound(), saved)
     assert (saved / "notes.txt").read_text() == "mine" and isinstance(bundle.load(saved), VGGSound)
 
@@ -221,8 +221,8 @@ def test_hostile_types(saved, alarm, name):
 
 HOSTILE_ARGUMENTS = [
     {"target_mask": "os.system"}, {"__class__": "os.system"}, {"classifier": "x"}, {"unknown": 1}, {"codes": 0},
-    {"codes": -4}, {"codes": 1}, {"codes": "1024"}, {"codes": 10**30}, {"codes": 10**15}, {"codes": 1e3}, {"channels": -1},
-    {"channels": [4]}, {"shared": 10**9}, {"layer": 99}, {"layer": "0"}, {"codes": 32}, {"decoder": "light"},
+    {"codes": -4}, {"codes": 1}, {"codes": "1024"}, {"codes": 10**30}, {"codes": 10**15}, {"codes": 1e3},
+    {"channels": -1}, {"channels": [4]}, {"shared": 10**9}, {"layer": 99}, {"layer": "0"}, {"codes": 32}, {"decoder": "light"},
     {"channels": {"__reduce__": "os.system"}},
 ]  # fmt: skip
 

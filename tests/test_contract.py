@@ -4,10 +4,11 @@ import copy
 
 import pytest
 import torch
+from cases import CLASSIFIERS, INTERPRETERS, LABELS
 from torch import nn
 
+from audiointerp.classifiers import External
 from audiointerp.interpreters import PIQ
-from cases import CLASSIFIERS, INTERPRETERS, LABELS
 
 RATE = 16000
 
@@ -55,7 +56,7 @@ def test_shapes_and_mask(case, classifier, interpret):
     assert case.mask == (made.mask is not None) == (made.domain is not None)
     if made.mask is not None:
         assert made.mask.shape == classifier.spectrogram(waveform).shape
-        assert 0 <= made.mask.min() and made.mask.max() <= 1
+        assert made.mask.min() >= 0 and made.mask.max() <= 1
         values = made.mask.unique()
         assert set(values.tolist()) <= {0.0, 1.0} if case.binary else len(values) > 2
 
@@ -128,13 +129,14 @@ def test_any_length(case, classifier, interpret, samples):
         assert made.mask.shape[1:] == (513, 1 + samples // 186)
 
 
-@pytest.mark.parametrize("scale", [0.1, 1e-3, 300.0])
-def test_any_level(interpret, scale):
+def test_any_level(interpret):
     waveform = sounds()
-    made, scaled = interpret(waveform), interpret(scale * waveform)
-    torch.testing.assert_close(scaled.waveform / scale, made.waveform, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(scaled.residual / scale, made.residual, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(scaled.input_gain * scale, made.input_gain)
+    made = interpret(waveform)
+    for scale in (0.1, 1e-3, 300.0):
+        scaled = interpret(scale * waveform)
+        torch.testing.assert_close(scaled.waveform / scale, made.waveform, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(scaled.residual / scale, made.residual, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(scaled.input_gain * scale, made.input_gain)
 
 
 def test_targets(case, classifier, interpret):
@@ -172,28 +174,27 @@ BAD_TARGETS = {
 }
 
 
-@pytest.mark.parametrize("what", BAD_TARGETS)
-def test_bad_target(interpret, what):
-    target, message = BAD_TARGETS[what]
-    with pytest.raises(ValueError) as caught:
-        interpret(sounds(), target)
-    assert message in str(caught.value) and "\n" not in str(caught.value)
+def test_bad_targets(interpret):
+    for what, (target, message) in BAD_TARGETS.items():
+        with pytest.raises(ValueError) as caught:
+            interpret(sounds(0.05), target)
+        assert message in str(caught.value) and "\n" not in str(caught.value), what
 
 
-@pytest.mark.parametrize(
-    "waveform, message",
-    [
-        (torch.zeros(800), "expected (batch, samples)"),
-        (torch.zeros(1, 2, 800), "expected (batch, samples)"),
-        (torch.zeros(1, 0), "at least 1 sample"),
-        (torch.full((1, 800), torch.nan), "NaN"),
-        (torch.full((1, 800), torch.inf), "infinite"),
-    ],
-)
-def test_bad_waveform(interpret, waveform, message):
-    with pytest.raises(ValueError) as caught:
-        interpret(waveform)
-    assert message in str(caught.value)
+BAD_WAVEFORMS = [
+    (torch.zeros(800), "expected (batch, samples)"),
+    (torch.zeros(1, 2, 800), "expected (batch, samples)"),
+    (torch.zeros(1, 0), "at least 1 sample"),
+    (torch.full((1, 800), torch.nan), "NaN"),
+    (torch.full((1, 800), torch.inf), "infinite"),
+]
+
+
+def test_bad_waveforms(interpret):
+    for waveform, message in BAD_WAVEFORMS:
+        with pytest.raises(ValueError) as caught:
+            interpret(waveform)
+        assert message in str(caught.value), message
 
 
 def state_of(classifier):
@@ -290,7 +291,5 @@ def test_own_weights_are_left_as_found(case, classifier):
 
 
 def test_piq_without_feature_maps(classifier):
-    from audiointerp.classifiers import External
-
     with pytest.raises(ValueError, match=r"gives 0; name its layers"):
         PIQ(External(nn.Sequential(nn.Unflatten(1, (1, -1)), nn.AdaptiveAvgPool1d(4), nn.Flatten()), LABELS, RATE))

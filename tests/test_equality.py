@@ -12,6 +12,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
+from references import official_piq
 from torch import nn
 from torch.nn import functional
 
@@ -24,7 +25,6 @@ from audiointerp.masking import ThresholdMask
 from audiointerp.metrics import compactness, faithfulness
 from audiointerp.quantization import official_offsets
 from audiointerp.spectrogram import STFT, log_magnitude
-from references import official_piq
 
 pytestmark = pytest.mark.equality
 
@@ -59,9 +59,8 @@ def features():
 
 def noise(batch, samples=SAMPLES, seed=0):
     """White noise that swells from 0.01 to 0.3."""
-    return torch.randn(batch, samples, generator=torch.Generator().manual_seed(seed)) * torch.linspace(
-        0.01, 0.3, samples
-    )
+    white = torch.randn(batch, samples, generator=torch.Generator().manual_seed(seed))
+    return white * torch.linspace(0.01, 0.3, samples)
 
 
 @torch.no_grad()

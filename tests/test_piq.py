@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from cases import CLASSIFIERS, LABELS, external, piq, vggsound
+from references import piq_formulas
 from torch import nn
 from torch.nn import functional
 
@@ -13,8 +15,6 @@ from audiointerp.interpreters import PIQ
 from audiointerp.interpreters.piq import reconstruction
 from audiointerp.masking import StemMask
 from audiointerp.spectrogram import STFT, log_magnitude
-from cases import CLASSIFIERS, LABELS, external, piq, vggsound
-from references import piq_formulas
 
 SAMPLES = 4800
 
@@ -101,12 +101,14 @@ def test_a_frame_keeps_its_place_when_the_clip_goes_on(decoder):
     with torch.no_grad():
         whole, _ = interpreter.mask_logits(classifier.classify_stft(stft, 1), allowed, stft)
         for frames in (200, 257, 350):
-            part, _ = interpreter.mask_logits(classifier.classify_stft(stft[..., :frames], 1), allowed, stft[..., :frames])
+            part, _ = interpreter.mask_logits(
+                classifier.classify_stft(stft[..., :frames], 1), allowed, stft[..., :frames]
+            )
             torch.testing.assert_close(part[..., : frames - 110], whole[..., : frames - 110], atol=1e-4, rtol=1e-4)
 
 
 def latent_of(shape, grid):
-    """PIQ's latent of a random feature map on an STFT grid, and a function from a map to what the adapter makes of it."""
+    """PIQ's latent of a random feature map on an STFT grid, the map, and the adapter."""
     interpreter = piq(vggsound())
     features = torch.randn(1, 4, *shape)
     prediction = Prediction(torch.zeros(1, 4), torch.zeros(1, 4), None, (features,))
@@ -386,7 +388,9 @@ class Bands(Classifier):
 def two_tones(rows, generator):
     """Mixtures of two tones, their stems, and which one is louder."""
     time = torch.arange(5600) / 16000
-    tones = [torch.sin(2 * torch.pi * (k * 15.625 * time + torch.rand(rows, 1, generator=generator))) for k in (LOW, HIGH)]
+    tones = [
+        torch.sin(2 * torch.pi * (k * 15.625 * time + torch.rand(rows, 1, generator=generator))) for k in (LOW, HIGH)
+    ]
     label = torch.randint(2, (rows,), generator=generator)
     soft = 0.3 + 0.3 * torch.rand(rows, 1, generator=generator)
     low, high = (torch.where((label == k)[:, None], 1.0, soft) * tone for k, tone in enumerate(tones))

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from references.piq_formulas import nearest_codes, official_owner
 from torch.nn import functional
 
 from audiointerp.quantization import ClassCodebook, even_offsets, official_offsets
-from references.piq_formulas import nearest_codes, official_owner
 
 
 def codebook(classes=3, codes=11, dim=4, shared=2, normalize=False, **rest):

@@ -62,9 +62,7 @@ def test_sixteen_frames_are_not_padded(classifier):
 
 def test_features_are_log1p_of_linear_magnitude(classifier):
     waveform = torch.randn(2, 3000)
-    stft = torch.stft(
-        waveform, 1024, 186, 372, torch.hamming_window(372), pad_mode="constant", return_complex=True
-    )
+    stft = torch.stft(waveform, 1024, 186, 372, torch.hamming_window(372), pad_mode="constant", return_complex=True)
     expected = torch.log(1 + (stft.real**2 + stft.imag**2).sqrt())
     torch.testing.assert_close(classifier.features(waveform), expected, atol=1e-5, rtol=1e-4)
 

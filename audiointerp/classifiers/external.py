@@ -86,11 +86,11 @@ class External(Classifier):
         finally:
             for hook in hooks:
                 hook.remove()
-        expected = (len(waveform), len(self.labels))
-        if not isinstance(logits, Tensor) or logits.shape != expected:
-            what = f"logits of shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        if shape != (len(waveform), len(self.labels)):
             raise ValueError(
-                f"{type(self.module).__name__} returned {what}; expected (batch, {expected[1]}), one per label"
+                f"{type(self.module).__name__} returned logits of shape {shape}; "
+                f"expected (batch, {len(self.labels)}), one per label"
             )
         if unused := [name for name in self.layers if name not in captured]:
             raise ValueError(f"layers {unused} were not called by {type(self.module).__name__}.forward; name others")

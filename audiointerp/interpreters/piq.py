@@ -21,84 +21,15 @@ from torch.nn import functional
 
 from audiointerp.classifiers.vggsound import ResidualBlock
 from audiointerp.contracts import Batch, Classifier, Domain, Prediction, resolve_target
+from audiointerp.interpreters.decoders import Decoder, LightDecoder
 from audiointerp.interpreters.masked import MaskInterpreter, Scene, frozen
 from audiointerp.masking import TargetMask, ThresholdMask, apply_mask
 from audiointerp.quantization import ClassCodebook, Quantized
 from audiointerp.spectrogram import log_magnitude
-from audiointerp.upsampling import FastConvTranspose2d, NormalizedUpsampling
 
 STRIDE = 32  # samples of the STFT grid per code, in frequency and in time
 
-__all__ = ["PIQ", "Decoder"]
-
-
-class Decoder(nn.Module):
-    """Quantised latent (batch, channel, freq / 32, time / 32) -> mask logits at 16 n + 1 bins an axis; as released."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.up = FastConvTranspose2d(channels, channels, 4, stride=2, padding=1)
-        self.first = FastConvTranspose2d(channels, channels, 3, stride=2, padding=1)
-        self.stages = nn.Sequential(
-            *(NormalizedUpsampling(channels, channels, 4, stride=2, padding=1) for _ in range(3)),
-            NormalizedUpsampling(channels, 1, 12, padding=1),
-        )
-
-    def forward(self, latent: Tensor, log_magnitude: Tensor) -> Tensor:
-        """Logits (batch, freq, time), cropped to those of the input's log-magnitude."""
-        logits = self.stages(self.first(self.up(latent)))
-        return _crop(logits, log_magnitude)
-
-
-class LightDecoder(nn.Module):
-    """A decoder that stops at half the resolution, a tenth of the arithmetic; a departure from the paper.
-
-    Args:
-        channels: of the codes.
-        width: of the maps at half resolution.
-        detail: the last layers also see the clip's log-magnitude, so that a mask can follow a partial or an onset that
-            the codes, one for 500 Hz x 0.37 s, can only point at. Which class is kept still comes from the codes alone.
-    """
-
-    def __init__(self, channels: int, width: int = 16, detail: bool = False):
-        super().__init__()
-        self.detail = detail
-        widths = (channels, channels, channels, width, width)
-        self.stages = nn.Sequential(
-            *(
-                nn.Sequential(
-                    FastConvTranspose2d(before, after, 4, stride=2, padding=1),
-                    nn.BatchNorm2d(after),
-                    nn.ReLU(inplace=True),
-                )
-                for before, after in zip(widths, widths[1:])
-            )
-        )
-        extra = 4 if detail else 0
-        self.last = nn.Sequential(
-            nn.Conv2d(width + extra, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-            nn.Conv2d(width, 4, 3, padding=1),
-        )  # fmt: skip
-
-    def forward(self, latent: Tensor, log_magnitude: Tensor) -> Tensor:
-        """Logits (batch, freq, time), cropped to those of the input's log-magnitude."""
-        x = self.stages(latent)
-        if self.detail:
-            # Four neighbouring bins are four channels at half the resolution, and back: nothing is lost.
-            size = [2 * each for each in x.shape[2:]]
-            grid = functional.pad(
-                log_magnitude, (0, size[1] - log_magnitude.shape[2], 0, size[0] - log_magnitude.shape[1])
-            )
-            x = torch.cat([x, functional.pixel_unshuffle(grid.unsqueeze(1), 2)], 1)
-        return _crop(functional.pixel_shuffle(self.last(x), 2), log_magnitude)
-
-
-def _crop(logits: Tensor, log_magnitude: Tensor) -> Tensor:
-    """(batch, 1, freq', time') -> the input's grid; a last row or column that is missing repeats its neighbour."""
-    (freq, time), (have_freq, have_time) = log_magnitude.shape[1:], logits.shape[2:]
-    if freq > have_freq or time > have_time:
-        logits = functional.pad(logits, (0, max(0, time - have_time), 0, max(0, freq - have_freq)), mode="replicate")
-    return logits[:, 0, :freq, :time]
+__all__ = ["PIQ"]
 
 
 class PIQ(MaskInterpreter, nn.Module):
@@ -194,10 +125,10 @@ class PIQ(MaskInterpreter, nn.Module):
         """
         features = prediction.feature_maps[self.layer]
         wanted = [2 * max(1, -(-(size - 1) // STRIDE)) for size in stft.shape[1:]]
-        fitting = [have if want - 2 <= have <= want else want for want, have in zip(wanted, features.shape[2:])]
-        if fitting != list(features.shape[2:]):
-            features = functional.adaptive_avg_pool2d(features, fitting)
-        missing = [want - have for want, have in zip(wanted, fitting)]
+        rows, columns = (have if want - 2 <= have <= want else want for want, have in zip(wanted, features.shape[2:]))
+        if (rows, columns) != features.shape[2:]:
+            features = functional.adaptive_avg_pool2d(features, (rows, columns))
+        missing = (wanted[0] - rows, wanted[1] - columns)
         return self.adapter(functional.pad(features, (0, missing[1], 0, missing[0])))
 
     # --- training
@@ -283,7 +214,7 @@ class PIQ(MaskInterpreter, nn.Module):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, Tensor]:
-        """Per clip: does the kept part keep the predicted class, how far its probability falls on the rest, mask mean."""
+        """Per clip: is the kept part heard as the predicted class, how far falls its probability on the rest."""
         made = self.interpret(batch.waveform)
         mask, target, samples = made.mask, made.target, batch.waveform.shape[-1]
         assert mask is not None
@@ -300,8 +231,8 @@ class PIQ(MaskInterpreter, nn.Module):
 def reconstruction(logits: Tensor, goal: Tensor, stft: Tensor, kind: str) -> Tensor:
     """How far the mask is from its goal, both (batch, freq, time).
 
-    "bce": mean binary cross-entropy over bins. "weighted_bce": bins weigh by their log-magnitude over the clip's mean, so
-    that silence does not outvote sound. "dice": 1 - Dice overlap (Sudre et al., 2017), per clip.
+    "bce": mean binary cross-entropy over bins. "weighted_bce": bins weigh by their log-magnitude over the clip's mean,
+    so that silence does not outvote sound. "dice": 1 - Dice overlap (Sudre et al., 2017), per clip.
     """
     if kind == "bce":
         return functional.binary_cross_entropy_with_logits(logits, goal)

@@ -5,6 +5,8 @@ Nothing here imports speechbrain; its modules come as arguments. Its tensors are
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,7 @@ def copy_weights(source: nn.Module, destination: nn.Module) -> None:
 
 
 @torch.no_grad()
-def copy_piq(encoder: nn.Module, psi: nn.Module, classifier: VGGSound, interpreter: PIQ) -> None:
+def copy_piq(encoder: nn.Module, psi: Any, classifier: VGGSound, interpreter: PIQ) -> None:
     """`Conv2dEncoder_v2` and `VectorQuantizedPSI_Audio`, its partition of the codebook included."""
     copy_weights(encoder, classifier.encoder)
     copy_weights(nn.ModuleList([psi.adapter, psi.down]), interpreter.adapter)

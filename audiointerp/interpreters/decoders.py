@@ -1,0 +1,82 @@
+"""From quantised codes to a mask on the STFT grid: PIQ's decoder as released, and a lighter one."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiointerp.upsampling import FastConvTranspose2d, NormalizedUpsampling
+
+__all__ = ["Decoder", "LightDecoder"]
+
+
+class Decoder(nn.Module):
+    """Quantised latent (batch, channel, freq / 32, time / 32) -> mask logits at 16 n + 1 bins an axis; as released."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.up = FastConvTranspose2d(channels, channels, 4, stride=2, padding=1)
+        self.first = FastConvTranspose2d(channels, channels, 3, stride=2, padding=1)
+        self.stages = nn.Sequential(
+            *(NormalizedUpsampling(channels, channels, 4, stride=2, padding=1) for _ in range(3)),
+            NormalizedUpsampling(channels, 1, 12, padding=1),
+        )
+
+    def forward(self, latent: Tensor, log_magnitude: Tensor) -> Tensor:
+        """Logits (batch, freq, time), cropped to those of the input's log-magnitude."""
+        logits = self.stages(self.first(self.up(latent)))
+        return _crop(logits, log_magnitude)
+
+
+class LightDecoder(nn.Module):
+    """A decoder that stops at half the resolution, a tenth of the arithmetic; a departure from the paper.
+
+    Args:
+        channels: of the codes.
+        width: of the maps at half resolution.
+        detail: the last layers also see the clip's log-magnitude, so that a mask can follow a partial or an onset that
+            the codes, one for 500 Hz x 0.37 s, can only point at. Which class is kept still comes from the codes alone.
+    """
+
+    def __init__(self, channels: int, width: int = 16, detail: bool = False):
+        super().__init__()
+        self.detail = detail
+        widths = (channels, channels, channels, width, width)
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(
+                    FastConvTranspose2d(before, after, 4, stride=2, padding=1),
+                    nn.BatchNorm2d(after),
+                    nn.ReLU(inplace=True),
+                )
+                for before, after in pairwise(widths)
+            )
+        )
+        extra = 4 if detail else 0
+        self.last = nn.Sequential(
+            nn.Conv2d(width + extra, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
+            nn.Conv2d(width, 4, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, latent: Tensor, log_magnitude: Tensor) -> Tensor:
+        """Logits (batch, freq, time), cropped to those of the input's log-magnitude."""
+        x = self.stages(latent)
+        if self.detail:
+            # Four neighbouring bins are four channels at half the resolution, and back: nothing is lost.
+            size = [2 * each for each in x.shape[2:]]
+            grid = functional.pad(
+                log_magnitude, (0, size[1] - log_magnitude.shape[2], 0, size[0] - log_magnitude.shape[1])
+            )
+            x = torch.cat([x, functional.pixel_unshuffle(grid.unsqueeze(1), 2)], 1)
+        return _crop(functional.pixel_shuffle(self.last(x), 2), log_magnitude)
+
+
+def _crop(logits: Tensor, log_magnitude: Tensor) -> Tensor:
+    """(batch, 1, freq', time') -> the input's grid; a last row or column that is missing repeats its neighbour."""
+    (freq, time), (have_freq, have_time) = log_magnitude.shape[1:], logits.shape[2:]
+    if freq > have_freq or time > have_time:
+        logits = functional.pad(logits, (0, max(0, time - have_time), 0, max(0, freq - have_freq)), mode="replicate")
+    return logits[:, 0, :freq, :time]
