@@ -63,10 +63,7 @@ def save(
     (aside / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (aside / "metrics.json").write_text(json.dumps(metrics or {}, indent=2) + "\n")
     (aside / "README.md").write_text(card or f"# {type(model).__name__}\n")
-    if folder.exists():
-        _replace(folder, aside)
-    else:
-        os.replace(aside, folder)
+    _replace(folder, aside)
     return folder
 
 
@@ -209,10 +206,11 @@ def _sha256(path: Path) -> str:
 
 
 def _replace(folder: Path, aside: Path) -> None:
-    if unknown := [each.name for each in folder.iterdir() if each.name not in FILES]:
-        raise BundleError(f"{folder}: not overwritten, it holds {unknown[:3]}, which are no part of a bundle")
     old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    os.replace(folder, old)
+    if folder.exists():
+        if unknown := [each.name for each in folder.iterdir() if each.name not in FILES]:
+            raise BundleError(f"{folder}: not overwritten, it holds {unknown[:3]}, which are no part of a bundle")
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
     os.replace(aside, folder)
-    shutil.rmtree(old)
+    shutil.rmtree(old, ignore_errors=True)  # also one that a kill between the two renames left

@@ -15,7 +15,7 @@ from audiointerp.audio import AudioError
 from audiointerp.contracts import Classifier, Interpreter, Target
 from audiointerp.datasets import ClipDataset
 from audiointerp.evaluation import evaluate as evaluate_items
-from audiointerp.experiment import Experiment, describe_results, evaluate_classifier, load_any, make_fabric
+from audiointerp.experiment import Experiment, evaluate_classifier, load_any, make_fabric
 
 __all__ = ["check", "demo", "evaluate", "interpret", "mix", "report_runs", "run"]
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace, rest: list[str]) -> int:
     )
     for experiment in experiments:
         folder = experiment.run()
-        print(f"{folder}: {describe_results(folder) or 'done'}; see {folder / 'report.html'}")
+        print(f"{folder}: {runfolder.describe_results(folder) or 'done'}; see {folder / 'report.html'}")
     if len(experiments) > 1:
         page = report.write_report([each.folder for each in experiments], experiments[0].folder.parent / "folds")
         print(f"all folds: {page}")
@@ -100,7 +100,7 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
         info = _start(options, folder, "classifier", classifier)
         results = evaluate_classifier(classifier, dataset, folder, 16)
         runfolder.finish(folder, info, results=results)
-        print(f"{folder}: {describe_results(folder)}; see {report.write_report([folder])}")
+        print(f"{folder}: {runfolder.describe_results(folder)}; see {report.write_report([folder])}")
         return 0
     methods = _methods(options)
     classifier = next(iter(methods.values())).classifier

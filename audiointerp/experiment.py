@@ -5,7 +5,6 @@ results/<name>/<seed>/  recipe.yaml run.json log.csv checkpoints/ best/ audio/ f
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -298,11 +297,3 @@ def load_any(path: str | Path, overrides: Mapping[str, str] | None = None) -> An
             raise ValueError(f"{path}: has no finished run in {done.folder}; run it first: audiointerp run {path}")
         return bundle.load(done.folder)
     return bundle.load(path)
-
-
-def describe_results(folder: Path) -> str:
-    """The results in a run's run.json, one line."""
-    results = json.loads((folder / "run.json").read_text())["results"]
-    return ", ".join(
-        f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in results.items()
-    )

@@ -7,7 +7,8 @@ class in Paissan et al. (2023), https://arxiv.org/abs/2303.12659, section 2. Dep
    `official_offsets` for copied weights.
 2. Shared codes may be chosen in training and in evaluation (the released code bars them while training).
 3. Distances are computed to a clip's own candidates only, not to all K codes.
-4. Blocks start from the first representations of their class; codes that went unused for an epoch move to the vectors
+4. The gradient may be that of a soft choice (`temperature`).
+5. Blocks start from the first representations of their class; codes that went unused for an epoch move to the vectors
    that are quantised worst.
 """
 
@@ -64,6 +65,10 @@ class ClassCodebook(nn.Module):
         dim: length of a code vector.
         shared: codes at the end that every class may use.
         normalize: quantise on the unit sphere: vectors and codes are L2-normalised first (the paper's appendix D).
+        temperature: None: the gradient passes straight through (the paper). A number: it is that of a softmax over the
+            candidates' negative squared distances at this temperature (Agustsson et al., 2017,
+            https://arxiv.org/abs/1704.00648), so that what is decoded trains the codes too; the codes chosen are the
+            same.
         offsets: (classes + 1,) block bounds; None: even blocks.
     Shape:
         vectors (batch, dim, freq, time), allowed (batch, classes) bool -> Quantized.
@@ -87,12 +92,13 @@ class ClassCodebook(nn.Module):
         dim: int,
         shared: int = 0,
         normalize: bool = False,
+        temperature: float | None = None,
         offsets: Tensor | None = None,
     ):
         super().__init__()
         if codes - shared < classes:
             raise ValueError(f"{codes} codes, {shared} of them shared, cannot give each of {classes} classes one")
-        self.classes, self.shared, self.normalize = classes, shared, normalize
+        self.classes, self.shared, self.normalize, self.temperature = classes, shared, normalize, temperature
         bounds = even_offsets(codes - shared, classes) if offsets is None else offsets
         self.register_buffer("offsets", bounds)
         self.register_buffer("usage", torch.zeros(codes, dtype=torch.long), persistent=False)
@@ -107,18 +113,19 @@ class ClassCodebook(nn.Module):
             self._revive(flat.detach(), allowed)
         codebook = functional.normalize(self.weight, dim=1) if self.normalize else self.weight
         candidates, usable = self.candidates(allowed)
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.temperature is not None):
             choices = codebook[candidates]
             # |v - c|^2 = |v|^2 - 2 v.c + |c|^2, and |v|^2 is the same for every candidate.
             distance = torch.baddbmm(choices.square().sum(2)[:, None], flat, choices.transpose(1, 2), alpha=-2)
-            nearest = distance.masked_fill(~usable[:, None], torch.inf).argmin(2)
-            codes = candidates.gather(1, nearest)
+            distance = distance.masked_fill(~usable[:, None], torch.inf)
+            codes = candidates.gather(1, distance.argmin(2))
         if self.training:
             self.usage += codes.flatten().bincount(minlength=len(self.usage))
         chosen = functional.embedding(codes, codebook)
         codebook_loss = functional.mse_loss(chosen, flat.detach())
         commitment_loss = functional.mse_loss(flat, chosen.detach())
-        straight = flat + (chosen - flat).detach()
+        smooth = flat if self.temperature is None else (-distance / self.temperature).softmax(2) @ choices
+        straight = smooth + (chosen - smooth).detach()
         shape = (len(flat), *vectors.shape[2:])
         return Quantized(
             straight.transpose(1, 2).reshape_as(vectors), codes.view(shape), codebook_loss, commitment_loss

@@ -20,7 +20,7 @@ from audiointerp.contracts import Classifier
 
 PACKAGES = ("audiointerp", "torch", "soundfile", "soxr", "numpy", "scipy", "hyperpyyaml")
 
-__all__ = ["finish", "prepare_output", "start", "start_from", "write_info"]
+__all__ = ["describe_results", "finish", "prepare_output", "start", "start_from", "write_info"]
 
 
 def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
@@ -56,6 +56,14 @@ def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
 def finish(folder: Path, info: dict[str, Any], **results: Any) -> None:
     """Marks the run as finished and keeps its results."""
     write_info(folder, {**info, **results, "end": _now(), "finished": True})
+
+
+def describe_results(folder: Path) -> str:
+    """The results in a run's run.json, one line."""
+    results = _read_info(folder).get("results", {})
+    return ", ".join(
+        f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in results.items()
+    )
 
 
 def write_info(folder: Path, info: dict[str, Any]) -> None:

@@ -99,7 +99,7 @@ INTERPRETERS = [
     Case("piq_fill", lambda it: piq(it, binary=True, fill=True), trained=True, by_class=True),
     Case("piq_light", lambda it: piq(it, decoder="light"), trained=True, by_class=True),
     Case("piq_detail", lambda it: piq(it, decoder="light", detail=True), trained=True, by_class=True),
-    Case("piq_early_layer", lambda it: piq(it, layer=0, channels=6), trained=True, by_class=True),
+    Case("piq_early_layer", lambda it: piq(it, layers=(0,), channels=6), trained=True, by_class=True),
     Case("threshold", Threshold, binary=True),
     Case("threshold_magnitude", lambda it: Threshold(it, 0.1, "magnitude"), additive=True, binary=True),
     Case("loudest", Loudest, binary=True),

@@ -232,8 +232,8 @@ def unusual(classifier):
 
 
 def test_classifier_is_left_as_found(case, unusual):
-    interpreter = case.build(unusual)
     before = state_of(unusual)
+    interpreter = case.build(unusual)
     waveform = sounds()
     interpreter.interpret(waveform, stem=waveform if case.needs_stem else None)
     assert_same_state(before, state_of(unusual))
@@ -241,8 +241,8 @@ def test_classifier_is_left_as_found(case, unusual):
 
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_classifier_is_left_as_found_after_an_exception(case, unusual, call):
-    interpreter = case.build(unusual)
     before = state_of(unusual)
+    interpreter = case.build(unusual)
     calls = []
 
     def fail(*_):
@@ -264,10 +264,10 @@ def test_classifier_is_left_as_found_after_an_exception(case, unusual, call):
 
 
 def test_classifier_is_left_as_found_after_a_failing_mask(case, unusual, monkeypatch):
+    before = state_of(unusual)
     interpreter = case.build(unusual)
     if not hasattr(interpreter, "make_mask"):
         pytest.skip("makes no mask")
-    before = state_of(unusual)
 
     def fail(scene):
         assert not any(module.training for module in unusual.modules())

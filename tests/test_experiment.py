@@ -121,7 +121,8 @@ def test_rotated_folds(tiny, tmp_path, capsys):
     for fold in range(1, 6):
         info = json.loads((folder / f"fold_{fold}" / "run.json").read_text())
         recipe = (folder / f"fold_{fold}" / "recipe.yaml").read_text().splitlines()
-        split = {line.split(":")[0]: line.split(":")[1] for line in recipe if "_folds" in line}
+        lines = [line.split(":") for line in recipe if line.split(":")[0].endswith("_folds")]
+        split = dict(lines)
         numbers = {name: [int(each) for each in text if each.isdigit()] for name, text in split.items()}
         assert numbers["test_folds"] == [fold] and len(numbers["valid_folds"]) == 1
         assert sorted(itertools.chain(*numbers.values())) == [1, 2, 3, 4, 5]
@@ -156,6 +157,31 @@ def test_select_keeps_the_best_epoch(tiny, tmp_path):
         probabilities = classifier(valid.batch(range(10)).waveform).probabilities
     own = probabilities[torch.arange(10), valid.labels_of()].log().mean()
     assert float(own) == pytest.approx(best.valid_log_probability, abs=1e-4)
+
+
+def test_stopped_while_weights_are_replaced(tiny, tmp_path, monkeypatch):
+    """Between the two renames there are no best weights; the repeated epoch brings them back and leaves no litter."""
+    command, replace, calls = tiny.recipe("classifier", tmp_path), os.replace, []
+
+    def stop_at_the_second(source, target):
+        calls.append(Path(target).name)
+        if calls.count("best") == 2:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    # Without a score to select by, only the last epoch is kept: with one, every epoch that is better.
+    command[command.index("--epochs") + 1] = "2"
+    command += ["--valid_folds", "5", "--select", "epoch"]
+    monkeypatch.setattr("os.replace", stop_at_the_second)
+    assert main(command) == 130
+    monkeypatch.undo()
+    folder = tmp_path / "classifier" / "1234"
+    assert not (folder / "best").exists()
+    run(*command)
+    assert not list(folder.glob(".best*"))
+    run(*[each.replace(str(tmp_path), str(tmp_path / "whole")) for each in command])
+    whole = weights(tmp_path / "whole" / "classifier" / "1234")
+    assert all(torch.equal(whole[name], each) for name, each in weights(folder).items())
 
 
 def test_pretrained_encoder(tiny, tmp_path, monkeypatch, capsys):

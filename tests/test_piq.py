@@ -138,7 +138,7 @@ def test_parameters_at_the_papers_width():
     classifier = VGGSound([str(k) for k in range(50)])
     interpreter = PIQ(classifier)
     sizes = {name: sum(each.numel() for each in part.parameters()) for name, part in interpreter.named_children()}
-    assert sizes == {"adapter": 656_896 + 1_048_832, "codebook": 262_144, "decoder": 1_048_832 + 3_775_489}
+    assert sizes == {"join": 0, "adapter": 656_896 + 1_048_832, "codebook": 262_144, "decoder": 1_048_832 + 3_775_489}
     assert sum(sizes.values()) == 6_792_193
 
 
@@ -298,7 +298,7 @@ def test_stem_mask_without_stems_is_an_error():
 
 def test_layer_that_does_not_exist():
     with pytest.raises(ValueError, match=r"reads feature map 5 .* which gives 5"):
-        PIQ(vggsound(), codes=8, layer=5)
+        PIQ(vggsound(), codes=8, layers=(5,))
 
 
 # --- codebook's life, and scores

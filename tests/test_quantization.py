@@ -89,6 +89,29 @@ def test_gradient_passes_straight_through():
     assert made.weight.grad is None
 
 
+@pytest.mark.parametrize("normalize", [False, True])
+def test_gradient_of_a_soft_choice_written_out(normalize):
+    made, x = codebook(normalize=normalize, temperature=0.7), vectors().requires_grad_()
+    hard = codebook(normalize=normalize)(x, ALLOWED)
+    out = made(x, ALLOWED)
+    assert torch.equal(out.codes, hard.codes)  # the choice itself stays hard
+    torch.testing.assert_close(out.quantized, hard.quantized)
+    weights = torch.randn_like(x)
+    grads = torch.autograd.grad((out.quantized * weights).sum(), [x, made.weight])
+
+    scaled = functional.normalize(x, dim=1) if normalize else x
+    codes = functional.normalize(made.weight, dim=1) if normalize else made.weight
+    soft = []
+    for row, allowed in zip(scaled, ALLOWED):
+        mine = codes[[k for k in range(11) if made.owner[k] < 0 or allowed[made.owner[k]]]]
+        points = row.flatten(1).t()
+        share = (-(points[:, None] - mine[None]).square().sum(2) / 0.7).softmax(1)
+        soft.append((share @ mine).t().view_as(row))
+    expected = torch.autograd.grad((torch.stack(soft) * weights).sum(), [x, made.weight])
+    for grad, wanted in zip(grads, expected):
+        torch.testing.assert_close(grad, wanted, atol=1e-5, rtol=1e-4)
+
+
 def test_codebook_loss_moves_codes_and_commitment_loss_moves_vectors():
     made, x = codebook(), vectors().requires_grad_()
     out = made(x, ALLOWED)
@@ -170,10 +193,11 @@ def test_only_dead_codes_move_and_onto_the_vectors_served_worst():
     made.train()
     made(points, torch.tensor([[False, True]]))
     assert torch.equal(made.weight, before) and made.dead[3]  # nor when another class comes by
+    points[0, :, 0, 5] = 29.0  # 9 off code 2, farther than any other; that dead code 3 is nearer does not help it
     made(points, first)
     moved = (made.weight != before).any(1)
     assert moved.tolist() == [False, False, False, True, False, False, False, False]
-    assert made.weight[3].tolist() == [16.0, 16.0]  # 4 off code 2, farther than any other vector
+    assert made.weight[3].tolist() == [29.0, 29.0]
     assert not made.dead.any()
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "Gain",
     "Mixup",
     "Remix",
+    "RemixPairs",
     "TimeMask",
     "TimeRoll",
     "one_hot_labels",
@@ -140,8 +141,7 @@ class Remix:
         snr_db = self.snr_low + (self.snr_high - self.snr_low) * torch.rand(size, generator=generator)
         shift = _shifts(waveform, generator)
 
-        audible = (waveform.abs().amax(1) > SILENCE).cpu()
-        allowed = _disjoint(batch.label).cpu() & audible[:, None] & audible
+        allowed = _mixable(batch)
         own = [row for row in range(size) if chance[row] < self.probability and allowed[row].any()]
         if not own:
             return _changed(batch, waveform, waveform)
@@ -156,6 +156,41 @@ class Remix:
         label = batch.label.clone()
         label[own] = torch.maximum(label[own], label[partner])
         return _changed(batch, mixed, None).replace(label=label)
+
+
+class RemixPairs:
+    """Mixes clips in pairs of different labels; both rows of a pair hold the same mixture and ask for their own part.
+
+    The same sound with two questions: what is loud cannot answer both, so a method must tell the classes apart.
+
+    Args:
+        max_db: the SNR of a pair is uniform in [-max_db, max_db], so the two rows' are opposite.
+        probability: of mixing a pair; the others stay clean, with themselves as stem.
+    Raises:
+        ValueError: if max_db is negative, the probability is outside [0, 1], or the batch is mixed already.
+    """
+
+    def __init__(self, max_db: float = 10.0, probability: float = 0.85):
+        _check_range("RemixPairs", -max_db, max_db)
+        if not 0 <= probability <= 1:
+            raise ValueError(f"RemixPairs' probability is {probability}; it must be in [0, 1]")
+        self.max_db, self.probability = max_db, probability
+
+    def __call__(self, batch: Batch, generator: Generator) -> Batch:
+        """Waveform: the mixtures; stem: each clip's own scaled part of its mixture."""
+        if batch.stem is not None:
+            raise ValueError("RemixPairs needs clean clips; this batch has stems already")
+        size, waveform = len(batch), batch.waveform
+        order = torch.randperm(size, generator=generator).tolist()
+        chance, uniform = torch.rand(2, size, generator=generator)
+        mixed, stem = waveform.clone(), waveform.clone()
+        for one, two in _pair_up(order, _mixable(batch)):
+            if chance[one] < self.probability:
+                snr_db = float(2 * uniform[one] - 1) * self.max_db
+                mixture, *stems = mix(waveform[one], waveform[two], base_gain=1.0, other_gain=10 ** (-snr_db / 20))
+                mixed[one] = mixed[two] = mixture
+                stem[one], stem[two] = stems
+        return _changed(batch, mixed, stem)
 
 
 class FrequencyMask:
@@ -253,6 +288,24 @@ def _uniform(waveform: Tensor, generator: Generator) -> Tensor:
 
 def _shifts(waveform: Tensor, generator: Generator) -> Tensor:
     return torch.randint(waveform.shape[1], (len(waveform),), generator=generator)
+
+
+def _mixable(batch: Batch) -> Tensor:
+    """(batch, batch) bool, on the CPU: rows that both sound and have no class in common."""
+    audible = (batch.waveform.abs().amax(1) > SILENCE).cpu()
+    return _disjoint(batch.label).cpu() & audible[:, None] & audible
+
+
+def _pair_up(order: list[int], allowed: Tensor) -> list[tuple[int, int]]:
+    """Each row in turn with the first later one that it may be mixed with; rows without one are left out."""
+    pairs, left = [], list(order)
+    while left:
+        one = left.pop(0)
+        two = next((each for each in left if allowed[one, each]), None)
+        if two is not None:
+            left.remove(two)
+            pairs.append((one, two))
+    return pairs
 
 
 def _disjoint(label: Tensor) -> Tensor:

@@ -55,11 +55,10 @@ class LightDecoder(nn.Module):
                 for before, after in pairwise(widths)
             )
         )
-        extra = 4 if detail else 0
-        self.last = nn.Sequential(
-            nn.Conv2d(width + extra, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True),
-            nn.Conv2d(width, 4, 3, padding=1),
-        )  # fmt: skip
+        inputs = width + 4 if detail else width
+        self.join = nn.Sequential(nn.Conv2d(inputs, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+        self.last = nn.Conv2d(width, 4, 3, padding=1)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, latent: Tensor, log_magnitude: Tensor) -> Tensor:
         """Logits (batch, freq, time), cropped to those of the input's log-magnitude."""
@@ -70,8 +69,9 @@ class LightDecoder(nn.Module):
             grid = functional.pad(
                 log_magnitude, (0, size[1] - log_magnitude.shape[2], 0, size[0] - log_magnitude.shape[1])
             )
-            x = torch.cat([x, functional.pixel_unshuffle(grid.unsqueeze(1), 2)], 1)
-        return _crop(functional.pixel_shuffle(self.last(x), 2), log_magnitude)
+            fine = functional.pixel_unshuffle(grid.unsqueeze(1), 2)
+            x = torch.cat([x, fine.to(memory_format=torch.channels_last)], 1)
+        return _crop(functional.pixel_shuffle(self.last(self.join(x)), 2), log_magnitude)
 
 
 def _crop(logits: Tensor, log_magnitude: Tensor) -> Tensor:

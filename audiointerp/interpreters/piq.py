@@ -12,7 +12,7 @@ lost; the loss is computed on logits, so that a saturated wrong bin keeps its gr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -41,7 +41,8 @@ class PIQ(MaskInterpreter, nn.Module):
         codes: K, over all classes; 1024 in the paper.
         shared: codes that every class may use.
         normalize: quantise on the unit sphere (appendix D).
-        layer: which feature map is read; the last in the paper.
+        temperature: of the codebook's gradient, see `ClassCodebook`; None in the paper.
+        layers: which feature maps are read; the last in the paper. Finer ones are folded to the grid of the codes.
         domain: what the mask multiplies; log_magnitude in the paper.
         target_mask: (stft, stem's stft or None) -> the mask to learn.
         mask_loss: "bce", "weighted_bce" (bins weigh by their relative log-magnitude) or "dice".
@@ -62,7 +63,8 @@ class PIQ(MaskInterpreter, nn.Module):
         codes: int = 1024,
         shared: int = 0,
         normalize: bool = False,
-        layer: int = -1,
+        temperature: float | None = None,
+        layers: Sequence[int] = (-1,),
         domain: Domain = "log_magnitude",
         target_mask: TargetMask | None = None,
         mask_loss: Literal["bce", "weighted_bce", "dice"] = "bce",
@@ -76,27 +78,31 @@ class PIQ(MaskInterpreter, nn.Module):
         nn.Module.__init__(self)
         # Not a submodule: its weights are not ours to train, save with each step, or switch to training mode.
         object.__setattr__(self, "classifier", classifier)
-        width = _width(classifier, layer)
+        self.folds, widths = _layout(classifier, layers)
+        width = widths[0]
         channels = channels or width
         self.config = {
             "channels": channels,
             "codes": codes,
             "shared": shared,
             "normalize": normalize,
-            "layer": layer,
+            "temperature": temperature,
+            "layers": list(layers),
             "domain": domain,
             "binary": binary,
             "fill": fill,
             "decoder": decoder,
             "detail": detail,
         }
-        self.layer, self.domain, self.binary, self.fill = layer, domain, binary, fill
+        self.layers, self.domain, self.binary, self.fill = tuple(layers), domain, binary, fill
         self.target_mask = target_mask or ThresholdMask()
         self.mask_loss, self.condition, self.separate_classes = mask_loss, condition, separate_classes
+        read = sum(each * fold**2 for each, fold in zip(widths, self.folds))
+        self.join = nn.Identity() if read == width else nn.Conv2d(read, width, 1)
         self.adapter = nn.Sequential(ResidualBlock(width), nn.Conv2d(width, channels, 4, stride=2, padding=1))
-        self.codebook = ClassCodebook(len(classifier.labels), codes, channels, shared, normalize)
+        self.codebook = ClassCodebook(len(classifier.labels), codes, channels, shared, normalize, temperature)
         self.decoder = Decoder(channels) if decoder == "paper" else LightDecoder(channels, detail=detail)
-        for module in (*self.adapter.modules(), *self.decoder.modules()):
+        for module in (*self.join.modules(), *self.adapter.modules(), *self.decoder.modules()):
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)  # pyright: ignore[reportArgumentType]
@@ -119,17 +125,15 @@ class PIQ(MaskInterpreter, nn.Module):
         return self.decoder(quantized.quantized, log_magnitude(stft)), quantized
 
     def latent(self, prediction: Prediction, stft: Tensor) -> Tensor:
-        """Adapted feature map, padded with zeros so that the decoded grid covers every bin and frame.
-
-        A map that is not 16 times as coarse as the STFT (another layer, another's classifier) is averaged to that.
-        """
-        features = prediction.feature_maps[self.layer]
+        """Adapted feature maps, padded with zeros so that the decoded grid covers every bin and frame."""
         wanted = [2 * max(1, -(-(size - 1) // STRIDE)) for size in stft.shape[1:]]
-        rows, columns = (have if want - 2 <= have <= want else want for want, have in zip(wanted, features.shape[2:]))
-        if (rows, columns) != features.shape[2:]:
-            features = functional.adaptive_avg_pool2d(features, (rows, columns))
-        missing = (wanted[0] - rows, wanted[1] - columns)
-        return self.adapter(functional.pad(features, (0, missing[1], 0, missing[0])))
+        maps = [
+            functional.pixel_unshuffle(
+                _fit(prediction.feature_maps[layer], [fold * each for each in wanted], fold), fold
+            )
+            for layer, fold in zip(self.layers, self.folds)
+        ]
+        return self.adapter(self.join(torch.cat(maps, 1)))
 
     # --- training
 
@@ -245,13 +249,29 @@ def reconstruction(logits: Tensor, goal: Tensor, stft: Tensor, kind: str) -> Ten
     return (1 - overlap / (mask.sum((1, 2)) + goal.sum((1, 2)) + 1)).mean()
 
 
-def _width(classifier: Classifier, layer: int) -> int:
-    """Channels of the feature map that PIQ reads, found by one pass over a moment of silence."""
+def _fit(maps: Tensor, wanted: list[int], fold: int) -> Tensor:
+    """Zeros up to the wanted rows and columns; a map on quite another grid (another's classifier) is averaged to it."""
+    sizes = zip(wanted, maps.shape[2:])
+    rows, columns = (have if want - 2 * fold <= have <= want else want for want, have in sizes)
+    if (rows, columns) != maps.shape[2:]:
+        maps = functional.adaptive_avg_pool2d(maps, (rows, columns))
+    return functional.pad(maps, (0, wanted[1] - columns, 0, wanted[0] - rows))
+
+
+def _layout(classifier: Classifier, layers: Sequence[int]) -> tuple[list[int], list[int]]:
+    """How many rows of each feature map make one of the codes' (two codes' height apart), and its channels.
+
+    Found by one pass over a moment of silence.
+    """
     with frozen(classifier), torch.no_grad():
-        device = classifier.spectrogram.window.device
-        maps = classifier(torch.zeros(1, classifier.sample_rate // 4, device=device)).feature_maps
-    if not -len(maps) <= layer < len(maps):
-        raise ValueError(
-            f"PIQ reads feature map {layer} of the classifier, which gives {len(maps)}; name its layers (layers=...)"
+        stft = classifier.spectrogram(
+            torch.zeros(1, classifier.sample_rate // 4, device=classifier.spectrogram.window.device)
         )
-    return maps[layer].shape[1]
+        maps = classifier.classify_stft(stft, classifier.sample_rate // 4).feature_maps
+    if wrong := [layer for layer in layers if not -len(maps) <= layer < len(maps)]:
+        raise ValueError(
+            f"PIQ reads feature map {wrong[0]} of the classifier, which gives {len(maps)}; name its layers (layers=...)"
+        )
+    rows = 2 * max(1, -(-(stft.shape[1] - 1) // STRIDE))
+    chosen = [maps[layer] for layer in layers]
+    return [max(1, round(each.shape[2] / rows)) for each in chosen], [each.shape[1] for each in chosen]
