@@ -27,7 +27,7 @@ def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
     """Opens a run folder, or goes on in one that the same recipe began.
 
     Raises:
-        ValueError: if the folder holds a run of another recipe.
+        ValueError: if the folder holds results of another recipe or of other data.
     """
     path = folder / "recipe.yaml"
     # A run that failed before it made anything is in nobody's way: its recipe may be mended.
@@ -35,6 +35,9 @@ def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
         raise ValueError(
             f"{folder}: holds a run of another recipe (its recipe.yaml differs); choose another output folder or seed"
         )
+    before = _read_info(folder)
+    if before.get("data_hash") != facts.get("data_hash") and _has_results(folder):
+        raise ValueError(f"{folder}: the data changed since this run began; choose another output folder or seed")
     folder.mkdir(parents=True, exist_ok=True)
     _write(path, recipe_text)
     info = {
@@ -48,7 +51,7 @@ def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
         "end": None,
         "finished": False,
     }
-    info["start"] = _read_info(folder).get("start", info["start"])
+    info["start"] = before.get("start", info["start"])
     write_info(folder, info)
     return info
 

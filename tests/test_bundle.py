@@ -60,8 +60,12 @@ def test_classifier(tmp_path, multilabel):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"domain": "magnitude", "shared": 2, "normalize": True}, {"binary": True, "fill": True, "layers": [1, -1], "temperature": 1.0},
-     {"decoder": "light", "detail": True, "channels": 6}],
+    [
+        {},
+        {"domain": "magnitude", "shared": 2, "normalize": True},
+        {"decoder": "light", "detail": True, "channels": 6},
+        {"binary": True, "fill": True, "layers": [1, -1], "temperature": 1.0},
+    ],
     ids=str,
 )  # fmt: skip
 def test_interpreter_with_its_classifier(tmp_path, arguments):
@@ -222,8 +226,8 @@ def test_hostile_types(saved, alarm, name):
 HOSTILE_ARGUMENTS = [
     {"target_mask": "os.system"}, {"__class__": "os.system"}, {"classifier": "x"}, {"unknown": 1}, {"codes": 0},
     {"codes": -4}, {"codes": 1}, {"codes": "1024"}, {"codes": 10**30}, {"codes": 10**15}, {"codes": 1e3},
-    {"channels": -1}, {"channels": [4]}, {"shared": 10**9}, {"layers": [99]}, {"layers": "0"}, {"layers": []}, {"codes": 32},
-    {"decoder": "light"}, {"channels": {"__reduce__": "os.system"}},
+    {"channels": -1}, {"channels": [4]}, {"shared": 10**9}, {"layers": [99]}, {"layers": "0"}, {"layers": []},
+    {"codes": 32}, {"decoder": "light"}, {"channels": {"__reduce__": "os.system"}},
 ]  # fmt: skip
 
 

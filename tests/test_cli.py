@@ -201,6 +201,17 @@ def test_other_recipe_in_the_same_folder(tiny, refused):
     assert snapshot(tiny.classifier) == before
 
 
+def test_changed_data(tiny, refused, tmp_path):
+    data = shutil.copytree(tiny.data, tmp_path / "data")
+    given = tiny.recipe("classifier", tmp_path / "results")
+    given[given.index("--data_folder") + 1] = str(data)
+    assert status_of(given) == 0
+    sine(next((data / "audio").glob("1-*.wav")), 1.0)
+    before = snapshot(tmp_path / "results")
+    assert says(refused(*given), "data changed", "another output folder")
+    assert snapshot(tmp_path / "results") == before
+
+
 @pytest.mark.parametrize("content", ["garbage", "cut", "empty", "pickle", "other"])
 def test_bad_checkpoint(tiny, refused, content):
     path = tiny.classifier / "checkpoints" / "last.ckpt"
@@ -389,7 +400,9 @@ def table(folder: Path, text: str) -> Path:
 
 
 def test_bad_tables(tiny, refused, tmp_path):
-    sine(tmp_path / "a.wav"), sine(tmp_path / "b.wav")
+    sine(tmp_path / "a.wav")
+    sine(tmp_path / "b.wav")
+    spoiled("nan", tmp_path / "bad.wav")
     out = tmp_path / "out"
     for text, words in (
         ("path,label\na.wav,dog\n", ["clips.csv", "fold"]),
@@ -397,6 +410,7 @@ def test_bad_tables(tiny, refused, tmp_path):
         ("path,label,fold\nc.wav,dog,1\n", ["row 2", "c.wav", "no such file"]),
         ("path,label,fold\na.wav,dog,1\nb.wav,dog,1\n", ["no class"]),
         ("path,label,fold\n", ["no rows"]),
+        ("path,label,fold\na.wav,dog,1\nbad.wav,cat,1\n", ["bad.wav", "NaN"]),
     ):
         assert says(refused("mix", table(tmp_path, text), "-o", out), *words), words
     good = table(tmp_path, "path,label,fold\na.wav,dog,1\nb.wav,cat,1\n")
@@ -419,6 +433,9 @@ def test_bad_tables(tiny, refused, tmp_path):
 def test_report_of_no_run(refused, tmp_path):
     assert says(refused("report", tmp_path), str(tmp_path), "run.json")
     assert says(refused("report", tmp_path / "none"), "none")
+    assert says(refused("report", sine(tmp_path / "a.wav")), "a.wav")
+    assert says(refused("demo", "-o", tmp_path), str(tmp_path), "not empty", "--force")
+    assert says(refused("demo", "-o", tmp_path / "a.wav"), "a.wav", "is a file")
     assert says(refused("report", tmp_path, tmp_path), "-o")
 
 

@@ -134,6 +134,26 @@ def test_finer_maps_are_averaged_and_coarser_ones_repeated():
         torch.testing.assert_close(latent, adapter(repeated))
 
 
+def test_several_layers_are_folded_to_one_grid_without_loss():
+    classifier = vggsound()
+    interpreter = piq(classifier, layers=(1, 2, -1), temperature=1.0)
+    assert interpreter.folds == [4, 2, 1]
+    stft = classifier.spectrogram(noise(1))  # 26 frames; codes' grid 32 x 2
+    prediction = classifier.classify_stft(stft, SAMPLES)
+    folded = []
+    for layer, fold in ((1, 4), (2, 2), (-1, 1)):
+        have = prediction.feature_maps[layer]
+        full = torch.zeros(1, 4, 32 * fold, 2 * fold)
+        full[:, :, : have.shape[2], : have.shape[3]] = have
+        # channel, then row and column within the block of fold x fold bins that becomes one
+        folded.append(full.view(1, 4, 32, fold, 2, fold).permute(0, 1, 3, 5, 2, 4).reshape(1, 4 * fold**2, 32, 2))
+    with torch.no_grad():
+        expected = interpreter.adapter(interpreter.join(torch.cat(folded, 1)))
+        torch.testing.assert_close(interpreter.latent(prediction, stft), expected)
+    sum(interpreter.losses(batch_of(noise(1))).values()).backward()
+    assert all(each.grad is not None for each in interpreter.parameters())
+
+
 def test_parameters_at_the_papers_width():
     classifier = VGGSound([str(k) for k in range(50)])
     interpreter = PIQ(classifier)
