@@ -133,6 +133,16 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _methods(options: argparse.Namespace) -> dict[str, Interpreter]:
+    """The method to explain with, its masks used as --binary, --fill and --domain say."""
+    methods = _chosen(options)
+    for method in methods.values():
+        if isinstance(method, interpreters.MaskInterpreter):
+            method.binary, method.fill = method.binary or options.binary, method.fill or options.fill
+            method.domain = options.domain or method.domain
+    return methods
+
+
+def _chosen(options: argparse.Namespace) -> dict[str, Interpreter]:
     """The bundle's interpreter, or the one named by --method on the bundle's classifier."""
     device = make_fabric(options.device).device
     model = load_any(options.model)
@@ -158,7 +168,8 @@ def _methods(options: argparse.Namespace) -> dict[str, Interpreter]:
 def _kinds() -> dict[str, type[Interpreter]]:
     """Methods by the names that --method takes."""
     exported = {name.lower(): getattr(interpreters, name) for name in interpreters.__all__}
-    return {name: each for name, each in exported.items() if isinstance(each, type) and issubclass(each, Interpreter)}
+    kinds = {name: each for name, each in exported.items() if isinstance(each, type) and issubclass(each, Interpreter)}
+    return {name: each for name, each in kinds.items() if each is not interpreters.MaskInterpreter}
 
 
 def _names() -> str:
@@ -193,8 +204,9 @@ def _dataset(options: argparse.Namespace, classifier: Classifier | None) -> Clip
 
 def _start(options: argparse.Namespace, folder: Path, kind: str, classifier: Classifier) -> dict[str, Any]:
     # What would change a row that is there already; more files, folds or methods only add rows.
-    decisive = {name: getattr(options, name, None) for name in ("target", "output_rate", "seconds")}
+    decisive = {name: getattr(options, name, None) for name in ("target", "output_rate", "seconds", "domain")}
     given = "".join(f" --{name} {value}" for name, value in decisive.items() if value is not None)
+    given += "".join(f" --{name}" for name in ("binary", "fill") if getattr(options, name, False))
     return runfolder.start(
         folder, f"# audiointerp {options.command} {options.model}{given}\n", name=folder.name, kind=kind,
         model=str(options.model), labels=list(classifier.labels), device=options.device,

@@ -42,7 +42,8 @@ def main() -> None:
         settings = {"data_folder": str(folder), "epochs": options.pretrain_epochs, "seed": "1"}
         encoders[name] = pretrain({**common, **settings, "output_folder": str(options.output / folder.name)})
     print(
-        "| encoder pretrained on | its own test accuracy | ESC-10 fold 4 after 10 epochs, per seed | mean |\n|---|---|---|---|"
+        f"| encoder pretrained on | its own test accuracy | ESC-10 fold 4, {options.epochs} epochs, per seed | mean |\n"
+        "|---|---|---|---|"
     )
     for number, (name, encoder) in enumerate(encoders.items()):
         reached = []

@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from audiointerp.contracts import Batch
-from audiointerp.datasets.augment import (
+from audiointerp.datasets import (
     Chain,
     EnergyMask,
     FrequencyMask,
     Gain,
     Mixup,
     Remix,
+    RemixPairs,
     TimeMask,
     TimeRoll,
     one_hot_labels,
@@ -227,3 +228,36 @@ def test_energy_mask_takes_weak_bins_only():
 def test_settings_are_checked(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_pairs_share_a_mixture_and_ask_for_opposite_parts():
+    batch = noise([0, 1, 2, 0, 1, 1])
+    mixed = RemixPairs(max_db=6.0, probability=1.0)(batch, seeded())
+    assert mixed.stem is not None
+    same = (mixed.waveform[:, None] == mixed.waveform[None]).all(2) & ~torch.eye(6, dtype=torch.bool)
+    assert (same.sum(1) == 1).all(), "every row has one other with the same mixture"
+    for row in range(6):
+        other = int(same[row].nonzero())
+        assert batch.label[row] != batch.label[other]
+        torch.testing.assert_close(mixed.stem[row] + mixed.stem[other], mixed.waveform[row])
+        own = torch.nn.functional.cosine_similarity(mixed.stem[row], batch.waveform[row], dim=0)
+        assert own > 0.999
+        snr_db = 20 * torch.log10(mixed.stem[row].norm() / mixed.stem[other].norm())
+        assert abs(snr_db) <= 6.0 + 1e-4
+
+
+def test_pairs_leave_clean_what_has_no_partner():
+    batch = noise([1, 1, 1])
+    mixed = RemixPairs(probability=1.0)(batch, seeded())
+    assert torch.equal(mixed.waveform, batch.waveform)
+    assert mixed.stem is not None
+    assert torch.equal(mixed.stem, batch.waveform)
+
+
+def test_union_labels_both_clips_and_keeps_no_stem():
+    batch = one_hot_labels(noise([0, 1]), 3)
+    mixed = Remix(union=True)(batch, seeded())
+    assert mixed.label.tolist() == [[1, 1, 0], [1, 1, 0]]
+    assert mixed.stem is None
+    with pytest.raises(ValueError, match="multilabel"):
+        Remix(union=True)(noise([0, 1]), seeded())

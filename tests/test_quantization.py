@@ -225,3 +225,32 @@ def test_too_few_codes(classes, codes, shared):
     with pytest.raises(ValueError, match=f"{codes} codes, {shared} of them shared"):
         ClassCodebook(classes, codes, 2, shared)
     ClassCodebook(classes, classes + shared, 2, shared)
+
+
+def test_soft_gradient_chooses_the_same_codes_and_trains_them():
+    hard = ClassCodebook(classes=2, codes=8, dim=4)
+    soft = ClassCodebook(classes=2, codes=8, dim=4, temperature=0.5)
+    soft.load_state_dict(hard.state_dict())
+    vectors, allowed = torch.randn(2, 4, 3, 5), torch.tensor([[True, False], [True, True]])
+    one, two = hard(vectors, allowed), soft(vectors, allowed)
+    assert torch.equal(one.codes, two.codes)
+    torch.testing.assert_close(one.quantized, two.quantized)
+    one.quantized.square().sum().backward()
+    two.quantized.square().sum().backward()
+    assert hard.weight.grad is None
+    assert soft.weight.grad is not None
+    assert (soft.weight.grad.abs().sum(1) > 0).all(), "every candidate takes part in the soft choice"
+
+
+def test_soft_gradient_is_that_of_a_softmax_over_the_candidates():
+    codebook = ClassCodebook(classes=1, codes=3, dim=2, temperature=0.7)
+    vectors = torch.randn(1, 2, 1, 4, requires_grad=True)
+    made = codebook(vectors, torch.tensor([[True]]))
+    weight = torch.randn(1, 2, 1, 4)
+    (made.quantized * weight).sum().backward()
+    literal = vectors.detach().clone().requires_grad_()
+    flat = literal[0, :, 0].T
+    distance = (flat[:, None] - codebook.weight.detach()[None]).square().sum(2)
+    blend = (-distance / 0.7).softmax(1) @ codebook.weight.detach()
+    (blend.T[None, :, None] * weight).sum().backward()
+    torch.testing.assert_close(vectors.grad, literal.grad)

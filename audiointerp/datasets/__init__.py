@@ -2,19 +2,17 @@
 
 from audiointerp.datasets.augment import (
     Chain,
-    EnergyMask,
-    FrequencyMask,
     Gain,
     Mixup,
     Remix,
     RemixPairs,
-    TimeMask,
     TimeRoll,
     one_hot_labels,
 )
 from audiointerp.datasets.clips import Clip, ClipDataset, Splits, class_names, split
 from audiointerp.datasets.esc50 import read_esc50
 from audiointerp.datasets.mixtures import Mixture, draw_pairs, gains_from_snr, mix, read_mixtures, write_mixtures
+from audiointerp.datasets.spectrogram_masks import EnergyMask, FrequencyMask, TimeMask
 from audiointerp.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
 from audiointerp.datasets.synthetic import make_synthetic
 from audiointerp.datasets.table import read_table

@@ -1,4 +1,4 @@
-"""Augmentation of training batches: of waveforms (`Batch -> Batch`) and of log-magnitudes (`Tensor -> Tensor`).
+"""Augmentation of training batches, waveforms in and out; of their spectrograms: `spectrogram_masks`.
 
 Everything random comes from the torch.Generator passed in, which lives on the CPU whatever the data's device, so that
 a resumed run draws what an unbroken one would.
@@ -18,13 +18,10 @@ from audiointerp.datasets.mixtures import SILENCE, mix
 
 __all__ = [
     "Chain",
-    "EnergyMask",
-    "FrequencyMask",
     "Gain",
     "Mixup",
     "Remix",
     "RemixPairs",
-    "TimeMask",
     "TimeRoll",
     "one_hot_labels",
 ]
@@ -193,65 +190,6 @@ class RemixPairs:
         return _changed(batch, mixed, stem)
 
 
-class FrequencyMask:
-    """Silences a random band of each log-magnitude (batch, freq, time), 0 to `max_bins` bins high.
-
-    Park et al. (2019), "SpecAugment", https://arxiv.org/abs/1904.08779. Silence is 0, as log1p of no magnitude.
-    """
-
-    def __init__(self, max_bins: int):
-        self.max_bins = _check_width("FrequencyMask", max_bins)
-
-    def __call__(self, features: Tensor, generator: Generator) -> Tensor:
-        """A masked copy."""
-        return features.masked_fill(_stripe(features, features.shape[1], self.max_bins, generator)[:, :, None], 0)
-
-
-class TimeMask:
-    """Silences a random stretch of each log-magnitude (batch, freq, time), 0 to `max_frames` frames long.
-
-    Park et al. (2019), as `FrequencyMask`.
-    """
-
-    def __init__(self, max_frames: int):
-        self.max_frames = _check_width("TimeMask", max_frames)
-
-    def __call__(self, features: Tensor, generator: Generator) -> Tensor:
-        """A masked copy."""
-        return features.masked_fill(_stripe(features, features.shape[2], self.max_frames, generator)[:, None, :], 0)
-
-
-class EnergyMask:
-    """Silences a random part of the weaker bins of each log-magnitude (batch, freq, time).
-
-    Per clip: q is uniform in [0, max_quantile] and p in [0, 1]; bins below the clip's q-quantile are silenced with
-    probability p each. A classifier trained so meets what masks leave: loud parts on nothing.
-
-    Args:
-        max_quantile: in [0, 1].
-    Raises:
-        ValueError: if max_quantile is outside [0, 1].
-    """
-
-    def __init__(self, max_quantile: float = 0.9):
-        if not 0 <= max_quantile <= 1:
-            raise ValueError(f"EnergyMask's max_quantile is {max_quantile}; it must be in [0, 1]")
-        self.max_quantile = max_quantile
-
-    def __call__(self, features: Tensor, generator: Generator) -> Tensor:
-        """A masked copy."""
-        quantile = self.max_quantile * torch.rand(len(features), generator=generator)
-        share = torch.rand(len(features), generator=generator)
-        # One number per bin is much to draw on the CPU and move: a generator beside the features does it.
-        nearby = Generator(features.device).manual_seed(int(torch.randint(2**31, (), generator=generator)))
-        uniform = torch.rand(features.shape, generator=nearby, device=features.device)
-        chosen = uniform < share.to(features.device)[:, None, None]
-        flat = features.flatten(1)
-        rank = (quantile * (flat.shape[1] - 1)).long() + 1
-        level = torch.stack([row.kthvalue(int(k)).values for row, k in zip(flat, rank)])
-        return features.masked_fill(chosen & (features < level[:, None, None]), 0)
-
-
 def one_hot_labels(batch: Batch, classes: int) -> Batch:
     """The batch with labels (batch, classes), float; labels that already are stay.
 
@@ -316,21 +254,6 @@ def _disjoint(label: Tensor) -> Tensor:
     return held @ held.T == 0
 
 
-def _stripe(features: Tensor, size: int, widest: int, generator: Generator) -> Tensor:
-    """(batch, size) bool: one run of random width and place a row."""
-    uniform = torch.rand(2, len(features), generator=generator)
-    width = (uniform[0] * (min(widest, size) + 1)).long()
-    start = (uniform[1] * (size - width + 1)).long()
-    place = torch.arange(size)
-    return ((place >= start[:, None]) & (place < (start + width)[:, None])).to(features.device)
-
-
 def _check_range(name: str, low: float, high: float) -> None:
     if not low <= high:
         raise ValueError(f"{name}'s range {low} to {high} dB is empty; the first must not be above the second")
-
-
-def _check_width(name: str, width: int) -> int:
-    if width < 0:
-        raise ValueError(f"{name}'s width is {width}; it must be 0 or more")
-    return width

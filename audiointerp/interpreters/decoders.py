@@ -36,15 +36,18 @@ class LightDecoder(nn.Module):
 
     Args:
         channels: of the codes.
+        stride: bins and frames a code, 32 or 16.
         width: of the maps at half resolution.
         detail: the last layers also see the clip's log-magnitude, so that a mask can follow a partial or an onset that
-            the codes, one for 500 Hz x 0.37 s, can only point at. Which class is kept still comes from the codes alone.
+            the codes, one for 500 Hz x 0.37 s at stride 32, can only point at. Which class is kept still comes from the
+            codes alone.
     """
 
-    def __init__(self, channels: int, width: int = 16, detail: bool = False):
+    def __init__(self, channels: int, stride: int = 32, width: int = 16, detail: bool = False):
         super().__init__()
         self.detail = detail
-        widths = (channels, channels, channels, width, width)
+        doublings = stride.bit_length() - 2  # up to half the resolution
+        widths = (channels,) * (doublings - 1) + (width,) * 2
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(

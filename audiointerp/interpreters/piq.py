@@ -27,7 +27,7 @@ from audiointerp.masking import TargetMask, ThresholdMask, apply_mask
 from audiointerp.quantization import ClassCodebook, Quantized
 from audiointerp.spectrogram import log_magnitude
 
-STRIDE = 32  # samples of the STFT grid per code, in frequency and in time
+COARSEST = 32  # bins and frames a code at most; the grid is padded to a multiple
 
 __all__ = ["PIQ"]
 
@@ -52,6 +52,7 @@ class PIQ(MaskInterpreter, nn.Module):
         fill: leave removed bins at the clip's noise floor when interpreting.
         separate_classes: adds equation (5)'s term, loss "separation".
         decoder: "paper", or "light": see `LightDecoder`, whose `detail` it takes.
+        stride: bins and frames a code; 32 in the paper, 16 with the light decoder only.
     Raises:
         ValueError: if the classifier gives no feature maps.
     """
@@ -74,7 +75,10 @@ class PIQ(MaskInterpreter, nn.Module):
         separate_classes: bool = False,
         decoder: Literal["paper", "light"] = "paper",
         detail: bool = False,
+        stride: Literal[32, 16] = 32,
     ):
+        if stride not in (16, 32) or (stride == 16 and decoder == "paper"):
+            raise ValueError(f"PIQ has no {decoder} decoder for stride {stride}; choose 32, or 16 with the light one")
         nn.Module.__init__(self)
         # Not a submodule: its weights are not ours to train, save with each step, or switch to training mode.
         object.__setattr__(self, "classifier", classifier)
@@ -93,15 +97,17 @@ class PIQ(MaskInterpreter, nn.Module):
             "fill": fill,
             "decoder": decoder,
             "detail": detail,
+            "stride": stride,
         }
         self.layers, self.domain, self.binary, self.fill = tuple(layers), domain, binary, fill
         self.target_mask = target_mask or ThresholdMask()
         self.mask_loss, self.condition, self.separate_classes = mask_loss, condition, separate_classes
         read = sum(each * fold**2 for each, fold in zip(widths, self.folds))
         self.join = nn.Identity() if read == width else nn.Conv2d(read, width, 1)
-        self.adapter = nn.Sequential(ResidualBlock(width), nn.Conv2d(width, channels, 4, stride=2, padding=1))
+        kernel, step = (4, 2) if stride == 32 else (3, 1)
+        self.adapter = nn.Sequential(ResidualBlock(width), nn.Conv2d(width, channels, kernel, stride=step, padding=1))
         self.codebook = ClassCodebook(len(classifier.labels), codes, channels, shared, normalize, temperature)
-        self.decoder = Decoder(channels) if decoder == "paper" else LightDecoder(channels, detail=detail)
+        self.decoder = Decoder(channels) if decoder == "paper" else LightDecoder(channels, stride, detail=detail)
         for module in (*self.join.modules(), *self.adapter.modules(), *self.decoder.modules()):
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.xavier_uniform_(module.weight)
@@ -126,7 +132,7 @@ class PIQ(MaskInterpreter, nn.Module):
 
     def latent(self, prediction: Prediction, stft: Tensor) -> Tensor:
         """Adapted feature maps, padded with zeros so that the decoded grid covers every bin and frame."""
-        wanted = [2 * max(1, -(-(size - 1) // STRIDE)) for size in stft.shape[1:]]
+        wanted = [2 * max(1, -(-(size - 1) // COARSEST)) for size in stft.shape[1:]]
         maps = [
             functional.pixel_unshuffle(
                 _fit(prediction.feature_maps[layer], [fold * each for each in wanted], fold), fold
@@ -272,6 +278,6 @@ def _layout(classifier: Classifier, layers: Sequence[int]) -> tuple[list[int], l
         raise ValueError(
             f"PIQ reads feature map {wrong[0]} of the classifier, which gives {len(maps)}; name its layers (layers=...)"
         )
-    rows = 2 * max(1, -(-(stft.shape[1] - 1) // STRIDE))
+    rows = 2 * max(1, -(-(stft.shape[1] - 1) // COARSEST))
     chosen = [maps[layer] for layer in layers]
     return [max(1, round(each.shape[2] / rows)) for each in chosen], [each.shape[1] for each in chosen]
