@@ -141,9 +141,16 @@ class EnergyMask:
 
 @dataclass(frozen=True)
 class StemMask:
-    """Ideal mask of the known stem within its mixture, "ratio" or "binary"."""
+    """Ideal mask of the known stem within its mixture, "ratio" or "binary".
+
+    Args:
+        kind: of the mask.
+        share: below 1, only the fewest bins that hold this share of the mixture's energy above its noise floor are kept
+            (see `energy_mask`): what is too faint to matter need not be explained.
+    """
 
     kind: Literal["ratio", "binary"] = "ratio"
+    share: float = 1.0
 
     def __call__(self, stft: Tensor, stem: Tensor | None = None) -> Tensor:
         """Mask of the mixture's complex STFT and its stem's, each (batch, freq, time).
@@ -154,4 +161,5 @@ class StemMask:
         if stem is None:
             raise ValueError("target_mask StemMask needs known stems; train on mixtures (augment with Remix)")
         ideal = ideal_ratio_mask if self.kind == "ratio" else ideal_binary_mask
-        return ideal(stem.abs(), (stft - stem).abs())
+        mask = ideal(stem.abs(), (stft - stem).abs())
+        return mask if self.share == 1.0 else mask * energy_mask(stft.abs(), self.share)

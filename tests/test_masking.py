@@ -250,3 +250,12 @@ def test_stem_mask_takes_the_rest_as_mixture_minus_stem():
 def test_stem_mask_without_a_stem_says_what_to_do():
     with pytest.raises(ValueError, match="known stems; train on mixtures"):
         masking.StemMask()(STFT()(tones(500)))
+
+
+def test_stem_mask_with_a_share_keeps_only_what_has_energy():
+    stem, rest = torch.randn(2, 1, 6, 9, dtype=torch.complex64)
+    mixture = stem + rest
+    whole, part = masking.StemMask()(mixture, stem), masking.StemMask(share=0.5)(mixture, stem)
+    kept = masking.energy_mask(mixture.abs(), 0.5)
+    assert torch.equal(part, whole * kept)
+    assert 0 < kept.mean() < 1
