@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from audiointerp.classifiers import External, VGGSound
 from audiointerp.contracts import Classifier, Interpreter
-from audiointerp.interpreters import PIQ, Loudest, Threshold
+from audiointerp.interpreters import PIQ, Loudest, TargetMasking, Threshold
+from audiointerp.masking import EnergyMask, StemMask
 
 LABELS = ("bell", "cat", "dog", "rain")
 
@@ -100,7 +101,15 @@ INTERPRETERS = [
     Case("piq_light", lambda it: piq(it, decoder="light"), trained=True, by_class=True),
     Case("piq_detail", lambda it: piq(it, decoder="light", detail=True), trained=True, by_class=True),
     Case("piq_early_layer", lambda it: piq(it, layers=(0,), channels=6), trained=True, by_class=True),
+    Case(
+        "piq_stems",  # as recipes/esc50/piq_stems.yaml
+        lambda it: piq(it, decoder="light", detail=True, stride=16, layers=(-1, 0), temperature=0.1, normalize=True),
+        trained=True,
+        by_class=True,
+    ),
     Case("threshold", Threshold, binary=True),
+    Case("target_energy", lambda it: TargetMasking(it, EnergyMask(0.9)), binary=True),
+    Case("target_stem", lambda it: TargetMasking(it, StemMask(), "magnitude"), additive=True, needs_stem=True),
     Case("threshold_magnitude", lambda it: Threshold(it, 0.1, "magnitude"), additive=True, binary=True),
     Case("loudest", Loudest, binary=True),
     Case(

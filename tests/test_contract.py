@@ -38,7 +38,9 @@ def interpret(case, classifier):
     interpreter = case.build(classifier)
 
     def run(waveform, target=None):
-        return interpreter.interpret(waveform, target, stem=0.5 * waveform if case.needs_stem else None)
+        return interpreter.interpret(
+            waveform, target, stem=waveform * torch.linspace(0, 1, waveform.shape[-1]) if case.needs_stem else None
+        )
 
     return run
 
