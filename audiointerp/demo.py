@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 from pathlib import Path
 
 from audiointerp import report
@@ -35,7 +36,8 @@ def run_demo(output: Path, force: bool = False) -> Path:
 
 def recipe_folder() -> Path:
     """The ESC-50 recipes: of the checkout, or as installed with the package."""
-    for folder in (Path(__file__).parents[1] / "recipes" / "esc50", Path(__file__).parent / "recipes" / "esc50"):
+    installed = Path(sysconfig.get_path("data")) / "share" / "audiointerp"
+    for folder in (each / "recipes" / "esc50" for each in (Path(__file__).parents[1], installed)):
         if (folder / "base.yaml").is_file():
             return folder
     raise ValueError("the recipes are not installed; run from a checkout of the project")
