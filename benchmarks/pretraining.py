@@ -33,13 +33,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options = parser.parse_args()
     sources = {
-        "the embedded default": from_default(options.output / "default_as_vggsound"),
-        "NSynth-format notes": from_notes(options.nsynth, options.output / "notes_as_vggsound"),
+        "the embedded default": (from_default(options.output / "default_as_vggsound"), "10.0"),
+        "NSynth-format notes": (from_notes(options.nsynth, options.output / "notes_as_vggsound"), "4.0"),
     }
     common = {"channels": options.channels, "output_folder": str(options.output / "results")}
     encoders = {"nothing (from scratch)": None}
-    for name, folder in sources.items():
-        settings = {"data_folder": str(folder), "epochs": options.pretrain_epochs, "seed": "1"}
+    for name, (folder, seconds) in sources.items():
+        settings = {"data_folder": str(folder), "seconds": seconds, "epochs": options.pretrain_epochs, "seed": "1"}
         encoders[name] = pretrain({**common, **settings, "output_folder": str(options.output / folder.name)})
     print(
         f"| encoder pretrained on | its own test accuracy | ESC-10 fold 4, {options.epochs} epochs, per seed | mean |\n"

@@ -9,6 +9,7 @@ import pytest
 
 from audiointerp.metrics.names import INFO
 from audiointerp.runs import Run, format_score, read_table, score_columns, summary
+from audiointerp.tables import SCORE_COLUMNS
 
 
 def test_summary_by_hand():
@@ -66,11 +67,14 @@ def test_format_score():
 
 
 def test_every_metric_is_described():
+    names = ("item_id", "method", "source", "condition", "start_s", "label", "predicted", "probability", "target")
+    assert set(SCORE_COLUMNS) - set(names) == set(INFO)
     assert all(name == info.name and info.label and info.help.endswith(".") for name, info in INFO.items())
     assert {info.unit for info in INFO.values()} == {"", "%", "dB", "s"}
     assert [name for name, info in INFO.items() if info.higher_is_better is False] == [
         "ad",
         "complexity",
+        "other_si_sdr_improvement",
         "silent",
         "seconds",
     ]
