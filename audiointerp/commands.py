@@ -148,7 +148,6 @@ def _chosen(options: argparse.Namespace) -> dict[str, Interpreter]:
     model = load_any(options.model)
     own = type(model).__name__.lower()
     if isinstance(model, Interpreter):
-        model.classifier.to(device)
         model = model.to(device)  # pyright: ignore[reportAttributeAccessIssue]
         if options.method in (None, own):
             return {own: model}

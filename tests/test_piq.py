@@ -452,3 +452,9 @@ def test_decoder_starts_as_released():
             fan = sum(module.weight.shape[:2]) * module.weight[0, 0].numel()
             assert module.weight.abs().max() <= math.sqrt(6 / fan) + 1e-6  # Xavier, uniform
             assert not module.bias.any()
+
+
+def test_moving_it_moves_the_classifier():
+    classifier = vggsound()
+    made = piq(classifier).double()
+    assert all(each.dtype == torch.float64 for each in (*made.parameters(), *classifier.parameters()))

@@ -12,7 +12,7 @@ lost; the loss is computed on logits, so that a saturated wrong bin keeps its gr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -112,6 +112,11 @@ class PIQ(MaskInterpreter, nn.Module):
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)  # pyright: ignore[reportArgumentType]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PIQ:
+        """Moves the classifier along: to a device, to a type."""
+        self.classifier._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     # --- interpreting
 
