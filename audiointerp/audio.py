@@ -21,6 +21,9 @@ from torch.nn import functional
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".caf")
 RESAMPLER = "soxr_hq"
+SILENCE = 1e-8  # peak at or below which a sound counts as silent
+# Of lossy formats the header's count of frames is an estimate, by up to a codec frame or two.
+FRAMES_SLACK = 4608
 
 # First bytes of a file -> where its chunks start, how a chunk's head is laid out, and the chunk that holds the samples.
 _CHUNKED = {b"RIFF": (12, "<4sI", b"data"), b"FORM": (12, ">4sI", b"SSND"), b"caff": (8, ">4sq", b"data")}
@@ -28,7 +31,9 @@ _CHUNKED = {b"RIFF": (12, "<4sI", b"data"), b"FORM": (12, ">4sI", b"SSND"), b"ca
 _UNKNOWN_SIZES = (0, -1, 0xFFFFFFFF, 0x7FFFF000)
 
 __all__ = [
+    "FRAMES_SLACK",
     "RESAMPLER",
+    "SILENCE",
     "SUFFIXES",
     "AudioError",
     "fit_length",
@@ -87,8 +92,7 @@ def read(path: str | Path, sample_rate: int | None = None) -> Tensor:
             samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(f"{path}: decoding failed ({_reason(error)})") from None
-    # Lossy formats: the header's count is an estimate by up to a codec frame or two, hence the slack.
-    if len(samples) < info.frames - 4608:
+    if len(samples) < info.frames - FRAMES_SLACK:
         raise AudioError(f"{path}: truncated, {len(samples)} of {info.frames} frames could be read")
     if not np.isfinite(samples).all():
         raise AudioError(f"{path}: has NaN or infinite samples; repair or leave out this file")
@@ -143,13 +147,13 @@ def fit_length(waveform: Tensor, samples: int) -> Tensor:
 
 
 def normalize_peak(waveform: Tensor) -> tuple[Tensor, Tensor]:
-    """Scales each row to peak 1 and returns the gains, shape (...,); silence (peak under 1e-8) keeps gain 1.
+    """Scales each row to peak 1 and returns the gains, shape (...,); silence (a peak of at most 1e-8) keeps gain 1.
 
     >>> normalize_peak(torch.tensor([[0.5, -0.25], [0., 0.]]))
     (tensor([[ 1.0000, -0.5000], [ 0.0000,  0.0000]]), tensor([2., 1.]))
     """
     peak = waveform.abs().amax(-1)
-    gain = torch.where(peak > 1e-8, 1 / peak.clamp(min=1e-8), torch.ones_like(peak))
+    gain = torch.where(peak > SILENCE, 1 / peak.clamp(min=SILENCE), torch.ones_like(peak))
     return waveform * gain[..., None], gain
 
 

@@ -92,7 +92,11 @@ class Interpretation:
     details: dict[str, Tensor] = field(default_factory=dict)
 
     def save(self, folder: str | Path) -> list[Path]:
-        """Writes interpretation.wav and residual.wav (float32), numbered per row when the batch has several."""
+        """Writes interpretation.wav and residual.wav (float32), numbered per row when the batch has several.
+
+        Returns:
+            The paths written.
+        """
         paths = []
         for row in range(len(self.waveform)):
             suffix = "" if len(self.waveform) == 1 else f"_{row}"
@@ -189,8 +193,9 @@ class Interpreter(ABC):
 class Trainable(Protocol):
     """What the one training loop can train (a `torch.nn.Module` with these two methods).
 
-    Optional: `on_start(batches)` once before the first step, `on_epoch(epoch)` at the start of each epoch, and
-    `scores(batch) -> {name: (batch,) values}` for the validation columns of the log.
+    Optional: `on_start(batches)` once before the first step, `on_epoch(epoch)` at the start of each epoch,
+    `scores(batch) -> {name: (batch,) values}` for the validation columns of the log, and
+    `epoch_scores() -> {name: number}` for columns that are known once an epoch.
     """
 
     def losses(self, batch: Batch, group: str) -> Mapping[str, Tensor]:
@@ -208,6 +213,9 @@ def resolve_target(target: Target, prediction: Prediction, multilabel: bool, thr
     Args:
         target: None for the predicted class (multilabel: every label above the threshold, or the strongest if none
             is); an int for all rows; a LongTensor (batch,); or a BoolTensor (batch, classes), a set per row.
+        prediction: the classifier's, on the batch.
+        multilabel: whether several classes may hold.
+        threshold: probability above which a label holds.
 
     Raises:
         ValueError: if the class does not exist, the shape does not fit the batch, or a set is empty.

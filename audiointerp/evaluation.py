@@ -7,7 +7,7 @@ are) and once more on the waveform that is written, analysed again (columns `wav
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,8 @@ class Item:
         source: where it comes from.
         windows: the sound, a stretch at a time (one, unless it is long); a function, so that each method starts anew.
         frames: length of the written WAVs in samples at `file_rate`; a function, as it is known after reading.
-        sample_rate: of the windows, in Hz; file_rate: of the written WAVs.
+        sample_rate: of the windows, in Hz.
+        file_rate: of the written WAVs, in Hz.
         label: true class, or "".
         stems: class name -> its part of the sound, (1, samples), where it is known; the item's own class first.
         condition: such as "clean" or "mixture"; scores are averaged per condition.
@@ -45,8 +46,8 @@ class Item:
 
     item_id: str
     source: str
-    windows: Any
-    frames: Any
+    windows: Callable[[], Iterator[Window]]
+    frames: Callable[[], int]
     sample_rate: int
     file_rate: int
     label: str = ""
@@ -142,7 +143,7 @@ def judge(
     for prefix, stem in zip(("", "other_"), stems):
         silent = scores["silent"]
         ratio = separation.si_sdr(interpretation.waveform, stem)
-        gained = ratio - separation.si_sdr(waveform, stem)
+        gained = separation.si_sdr_improvement(interpretation.waveform, stem, waveform)
         scores[f"{prefix}si_sdr"] = ratio.masked_fill(silent, torch.nan)
         scores[f"{prefix}si_sdr_improvement"] = gained.masked_fill(silent, torch.nan)
     return scores

@@ -21,7 +21,7 @@ from audiointerp.classifiers import Supervised
 from audiointerp.contracts import Batch, Classifier, Interpreter
 from audiointerp.datasets import Clip, ClipDataset, Splits
 from audiointerp.evaluation import evaluate
-from audiointerp.training import Schedule, Trainer
+from audiointerp.training import Schedule, Trainer, epoch_seed
 
 logger = logging.getLogger(__name__)
 
@@ -198,7 +198,7 @@ class Experiment:
         )
 
         def batches(epoch: int) -> Iterator[Batch]:
-            for batch in train.batches(size, shuffle_seed=self.seed * 100_003 + epoch):
+            for batch in train.batches(size, shuffle_seed=epoch_seed(self.seed, epoch)):
                 yield datasets.one_hot_labels(batch, classes) if classes else batch
 
         def save(row: dict[str, float]) -> None:
@@ -272,7 +272,7 @@ def _confusion(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
 
 
 def make_fabric(device: str, precision: str = "32-true") -> Fabric:
-    """One device by name: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps"."""
+    """One device by name: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps"; ValueError if absent."""
     kind, _, which = device.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps"):
         raise ValueError(f"device {device!r} is unknown; give auto, cpu, cuda, cuda:N or mps")
@@ -290,7 +290,7 @@ def make_fabric(device: str, precision: str = "32-true") -> Fabric:
 
 
 def load_any(path: str | Path, overrides: Mapping[str, str] | None = None) -> Any:
-    """A bundle, a run, or the finished run of a recipe."""
+    """The model of a bundle, a run, or the finished run of a recipe; ValueError if there is none."""
     if str(path).endswith((".yaml", ".yml")):
         done = Experiment(path, overrides or {})
         if not (done.folder / "best").is_dir():

@@ -156,8 +156,8 @@ def plot_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str]) 
 def plot_training(path: str | Path, log: pd.DataFrame) -> None:
     """The columns of log.csv against the epoch: losses, scores from 0 to 1, and other scores, each in its axes.
 
-    Columns named train_* are solid and valid_* dashed, in one colour per quantity. Positive losses that span more than
-    a factor 30 get a logarithmic axis. Learning rates and times are left out.
+    Columns named valid_* are dashed, in the colour of the same quantity in training, which is solid. Positive losses
+    that span more than a factor 30 get a logarithmic axis. Learning rates and times are left out.
 
     Raises:
         ValueError: if there is no epoch, or nothing to draw.

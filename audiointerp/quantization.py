@@ -133,8 +133,8 @@ class ClassCodebook(nn.Module):
 
     def candidates(self, allowed: Tensor) -> tuple[Tensor, Tensor]:
         """Code indices each row may use, (batch, most), and which of them count (rows have different numbers)."""
-        own = self.owner[None] < 0
-        member = own | allowed[:, self.owner.clamp(min=0)]
+        shared = self.owner[None] < 0
+        member = shared | allowed[:, self.owner.clamp(min=0)]
         most = int(member.sum(1).max())
         order = member.to(torch.int8).sort(dim=1, descending=True, stable=True).indices[:, :most]
         return order, member.gather(1, order)
@@ -181,6 +181,7 @@ class ClassCodebook(nn.Module):
 
     def end_epoch(self) -> None:
         """Marks the codes that no vector chose since the last call, to be moved when their class comes by."""
+        # One entry a class; the shared codes, whose owner is -1, have the last.
         seen = torch.zeros(self.classes + 1, dtype=torch.bool, device=self.usage.device)
         seen[self.owner[self.usage > 0]] = True
         self.dead = (self.usage == 0) & seen[self.owner]

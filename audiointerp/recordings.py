@@ -16,7 +16,7 @@ import soxr
 import torch
 from torch import Tensor
 
-from audiointerp.audio import AudioError, fit_length, probe, quiet_decoder
+from audiointerp.audio import FRAMES_SLACK, SILENCE, AudioError, fit_length, probe, quiet_decoder
 
 BLOCK_SECONDS = 10.0
 
@@ -63,7 +63,7 @@ class Recording:
                 out = resampler.resample_chunk(piece) if self.file_rate != self.sample_rate else piece
                 emitted += len(out)
                 yield torch.from_numpy(out)
-        if read < self.frames - 4608:
+        if read < self.frames - FRAMES_SLACK:
             raise AudioError(f"{self.path}: truncated, {read} of {self.frames} frames could be read")
         self.frames = read
         rest = -(-read * self.sample_rate // self.file_rate) - emitted
@@ -176,7 +176,7 @@ def listening_copy(source: Path, target: Path) -> None:
     with soundfile.SoundFile(str(source)) as file:
         size = int(BLOCK_SECONDS * file.samplerate)
         peak = max((float(np.abs(piece).max()) for piece in file.blocks(size, dtype="float32")), default=0.0)
-        gain = 1 / peak if peak > 1e-8 else 1.0
+        gain = 1 / peak if peak > SILENCE else 1.0
         file.seek(0)
         writer = WindowWriter(target, file.samplerate)
         for piece in file.blocks(size, dtype="float32"):

@@ -124,7 +124,6 @@ def _item(run: Run, out: Path, metrics: list[str], name: str, scores: list[dict]
         "snr": _number(heard.get("snr_db")),
         "targets": list(dict.fromkeys(_class(run, row["target"]) for row in scores if row.get("target"))),
         "sounds": _sounds(run, out, of_clip),
-        "figure": _figure(run, f"{name}.png", out),
         "methods": [
             {
                 "name": method,

@@ -25,7 +25,11 @@ class Schedule:
     warmup: float = 0.3
 
     def build(self, optimizer: torch.optim.Optimizer, lr: float, steps: int) -> LRScheduler:
-        """A scheduler to step after every optimiser step."""
+        """A scheduler to step after every optimiser step; `lr` is its peak, `steps` those of the whole run.
+
+        Raises:
+            ValueError: for a kind that does not exist, or a warmup outside (0, 1).
+        """
         if not 0 < self.warmup < 1:
             raise ValueError(f"schedule's warmup is {self.warmup}; give a share of the steps between 0 and 1")
         if self.kind == "one_cycle":

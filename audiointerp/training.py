@@ -25,7 +25,12 @@ from audiointerp.schedules import Schedule, Weight, weight_at
 
 Augment = Callable[[Batch, torch.Generator], Batch]
 
-__all__ = ["Schedule", "Trainer"]
+__all__ = ["Schedule", "Trainer", "epoch_seed"]
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Start of an epoch's random numbers, so that a resumed epoch repeats itself whatever came before."""
+    return seed * 100_003 + epoch
 
 
 class Trainer:
@@ -46,7 +51,7 @@ class Trainer:
         fabric: device, precision and processes; None: the CPU.
         checkpoint_minutes: longest time between checkpoints; one is always kept at the end of an epoch.
     Raises:
-        ValueError: for settings that cannot train, or a checkpoint of another architecture.
+        ValueError: for settings or a module that cannot be trained.
     """
 
     def __init__(
@@ -111,6 +116,10 @@ class Trainer:
             valid_batches: the validation clips.
             augment: changes a training batch, drawing from the generator it is given.
             on_best: called with the log row while the weights to keep are in place.
+
+        Raises:
+            ValueError: a damaged or unfit checkpoint, a loss that is not finite, a weight without a loss, or a `select`
+                that no epoch logs.
         """
         if not self._resume() and (on_start := getattr(self.trainable, "on_start", None)):
             torch.manual_seed(self.seed)
@@ -129,8 +138,7 @@ class Trainer:
         return self.best
 
     def _start_epoch(self) -> None:
-        """Random numbers are a function of seed and epoch, so that a resumed epoch repeats itself."""
-        start = self.seed * 100_003 + self.epoch
+        start = epoch_seed(self.seed, self.epoch)
         torch.manual_seed(start)
         self.generator.manual_seed(start)
         self.sums = {}

@@ -321,6 +321,12 @@ def test_layer_that_does_not_exist():
         PIQ(vggsound(), codes=8, layers=(5,))
 
 
+@pytest.mark.parametrize("option", ["mask_loss", "condition", "decoder"])
+def test_option_that_does_not_exist(option):
+    with pytest.raises(ValueError, match="PIQ has no 'other'; choose from"):
+        piq(vggsound(), **{option: "other"})
+
+
 # --- codebook's life, and scores
 
 

@@ -46,7 +46,6 @@ class Supervised(nn.Module):
             # Seeded from the global generator, so that the loop's seed (and a resumed state) decides it.
             generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
             features = self.augment_features(features, generator)
-        # Batch norm over pooled embeddings has no variance for one clip: such a last batch is judged in eval mode.
         logits = _logits(self.classifier, features)
         if self.classifier.multilabel:
             weight = torch.tensor(self.positive_weight, device=logits.device)
@@ -57,7 +56,7 @@ class Supervised(nn.Module):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, Tensor]:
-        """Per clip: accuracy (multilabel: share of labels decided rightly at 0.5), and the negative loss."""
+        """Per clip: accuracy and the log probability of its label; multilabel: the share of labels right at 0.5."""
         prediction = self.classifier(batch.waveform)
         if self.classifier.multilabel:
             return {"accuracy": ((prediction.probabilities > 0.5) == batch.label.bool()).float().mean(1)}
@@ -69,6 +68,7 @@ class Supervised(nn.Module):
 
 
 def _logits(classifier: Classifier, features: Tensor) -> Tensor:
+    """Logits, of a lone clip in evaluation mode: batch norm over pooled embeddings has no variance for one."""
     if len(features) > 1 or not classifier.training:
         return classifier.classify(features).logits
     classifier.eval()

@@ -13,8 +13,9 @@ import torch
 from scipy.special import betaincinv
 from torch import Generator, Tensor, nn
 
+from audiointerp.audio import SILENCE
 from audiointerp.contracts import Batch
-from audiointerp.datasets.mixtures import SILENCE, mix
+from audiointerp.datasets.mixtures import mix
 
 __all__ = [
     "Chain",

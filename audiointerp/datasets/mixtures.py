@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from audiointerp import audio
+from audiointerp.audio import SILENCE
 from audiointerp.datasets.clips import ClipDataset
 from audiointerp.datasets.table import parse_float, read_rows
-
-SILENCE = 1e-8  # peak at or below which a sound counts as silent, as in audio.normalize_peak
 
 __all__ = ["Mixture", "draw_pairs", "gains_from_snr", "mix", "read_mixtures", "write_mixtures"]
 

@@ -14,7 +14,10 @@ __all__ = ["Decoder", "LightDecoder"]
 
 
 class Decoder(nn.Module):
-    """Quantised latent (batch, channel, freq / 32, time / 32) -> mask logits at 16 n + 1 bins an axis; as released."""
+    """Quantised latent (batch, channel, freq / 32, time / 32) -> mask logits; as released.
+
+    n rows (or columns) of codes give 32 n + 1 bins (or frames), cropped to the input's.
+    """
 
     def __init__(self, channels: int):
         super().__init__()

@@ -66,9 +66,6 @@ class MaskInterpreter(Interpreter):
     binary: bool = False
     fill: bool = False
 
-    def __init__(self, classifier: Classifier):
-        self.classifier = classifier
-
     @abstractmethod
     def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
         """Mask (batch, freq, time) in [0, 1], and what else the method knows."""

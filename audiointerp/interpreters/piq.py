@@ -13,7 +13,7 @@ lost; the loss is computed on logits, so that a saturated wrong bin keeps its gr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,9 @@ from audiointerp.quantization import ClassCodebook, Quantized
 from audiointerp.spectrogram import log_magnitude
 
 COARSEST = 32  # bins and frames a code at most; the grid is padded to a multiple
+MaskLoss = Literal["bce", "weighted_bce", "dice"]
+Condition = Literal["predicted", "label"]
+DecoderKind = Literal["paper", "light"]
 
 __all__ = ["PIQ"]
 
@@ -54,7 +57,7 @@ class PIQ(MaskInterpreter, nn.Module):
         decoder: "paper", or "light": see `LightDecoder`, whose `detail` it takes.
         stride: bins and frames a code; 32 in the paper, 16 with the light decoder only.
     Raises:
-        ValueError: if the classifier gives no feature maps.
+        ValueError: if the classifier lacks a feature map of `layers`, or an option does not exist.
     """
 
     def __init__(
@@ -68,15 +71,18 @@ class PIQ(MaskInterpreter, nn.Module):
         layers: Sequence[int] = (-1,),
         domain: Domain = "log_magnitude",
         target_mask: TargetMask | None = None,
-        mask_loss: Literal["bce", "weighted_bce", "dice"] = "bce",
-        condition: Literal["predicted", "label"] = "predicted",
+        mask_loss: MaskLoss = "bce",
+        condition: Condition = "predicted",
         binary: bool = False,
         fill: bool = False,
         separate_classes: bool = False,
-        decoder: Literal["paper", "light"] = "paper",
+        decoder: DecoderKind = "paper",
         detail: bool = False,
         stride: Literal[32, 16] = 32,
     ):
+        for given, known in ((mask_loss, MaskLoss), (condition, Condition), (decoder, DecoderKind)):
+            if given not in get_args(known):
+                raise ValueError(f"PIQ has no {given!r}; choose from {', '.join(get_args(known))}")
         if stride not in (16, 32) or (stride == 16 and decoder == "paper"):
             raise ValueError(f"PIQ has no {decoder} decoder for stride {stride}; choose 32, or 16 with the light one")
         nn.Module.__init__(self)
@@ -121,7 +127,7 @@ class PIQ(MaskInterpreter, nn.Module):
     # --- interpreting
 
     def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mask, and the codes it was decoded from, (batch, freq / 32, time / 32)."""
+        """Mask, and the codes it was decoded from, (batch, freq / stride, time / stride)."""
         training = self.training
         self.eval()
         try:

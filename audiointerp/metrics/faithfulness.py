@@ -23,13 +23,20 @@ __all__ = [
 
 
 def target_probability(probabilities: Tensor, target: Tensor) -> Tensor:
-    """Mean probability of the explained classes; (batch, classes) and (batch, classes) bool -> (batch,)."""
+    """Mean probability of the explained classes; (batch, classes) and (batch, classes) bool -> (batch,).
+
+    Raises:
+        ValueError: if the target is not bool, or shaped otherwise.
+    """
     _check(probabilities, target)
     return (probabilities * target).sum(1) / target.sum(1)
 
 
 def fidelity(probabilities: Tensor, target: Tensor) -> Tensor:
     """1 where the likeliest class on the interpretation is one of the explained classes (equation 3).
+
+    Raises:
+        ValueError: as `target_probability`.
 
     >>> fidelity(torch.tensor([[0.2, 0.8]]), torch.tensor([[False, True]]))
     tensor([1.])

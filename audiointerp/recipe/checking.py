@@ -136,7 +136,7 @@ class Checker:
     def _call(self, node: Node, path: tuple[str, ...]) -> None:
         """What a `!new:`, `!name:`, `!apply:` or `!module:` names must exist and take the arguments given."""
         tag, _, dotted = node.tag.partition(":")
-        entries, signature = arguments_of(node), None
+        entries, signature, problem = arguments_of(node), None, None
         try:
             target = locate(dotted)
         except LookupError as error:
@@ -153,7 +153,7 @@ class Checker:
             return
         else:
             filled = self._names(entries, dotted, signature, path)
-        if signature is not None and tag in ("!new", "!apply"):
+        if signature is not None and problem is None and tag in ("!new", "!apply"):
             for name in signature.required:
                 if name not in filled:
                     self._add(node, f"{dotted} misses its argument '{name}'")

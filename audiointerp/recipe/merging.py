@@ -40,8 +40,8 @@ class RecipeError(ValueError):
 def parse_overrides(arguments: Sequence[str]) -> dict[str, str]:
     """Options after the recipe: `--key value`, `--key=value`, or `--flag` alone for true; keys may be dotted.
 
-    >>> parse_overrides(["--lr", "-1e-3", "--interpreter.n_codes=32", "--resume"])
-    {'lr': '-1e-3', 'interpreter.n_codes': '32', 'resume': 'true'}
+    >>> parse_overrides(["--lr", "-1e-3", "--interpreter.codes=32", "--resume"])
+    {'lr': '-1e-3', 'interpreter.codes': '32', 'resume': 'true'}
 
     Raises:
         RecipeError: for a value without an option, or an option given twice.
