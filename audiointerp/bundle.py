@@ -114,7 +114,7 @@ def _describe(model: Any) -> dict[str, Any]:
     described = {"type": type(model).__name__, "arguments": model.config}
     if isinstance(model, Interpreter):
         inner = model.classifier
-        described["classifier"] = _describe(inner) if hasattr(inner, "config") else None
+        described["classifier"] = _describe(inner) if inner.config else None
         described["expects"] = _expectations(inner)
     else:
         described |= {
@@ -139,7 +139,7 @@ def _expectations(classifier: Classifier) -> dict[str, Any]:
 
 def _weights(model: Any) -> dict[str, torch.Tensor]:
     weights = {f"model.{name}": each for name, each in model.state_dict().items()}
-    if isinstance(model, Interpreter) and hasattr(model.classifier, "config"):
+    if isinstance(model, Interpreter) and model.classifier.config:
         weights |= {f"classifier.{name}": each for name, each in model.classifier.state_dict().items()}
     return {name: each.detach().cpu().contiguous() for name, each in weights.items()}
 

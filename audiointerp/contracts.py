@@ -151,8 +151,11 @@ class Classifier(nn.Module, ABC):
         sample_rate: in Hz.
         multilabel: sigmoid instead of softmax; several labels may hold.
         spectrogram: the STFT that masks live on.
+        config: constructor arguments as plain values, from which a bundle builds it again; None for a classifier that
+            stays with its owner.
     """
 
+    config: dict[str, Any] | None = None
     labels: tuple[str, ...]
     sample_rate: int
     multilabel: bool

@@ -62,7 +62,6 @@ SCHEMA: dict[str, Any] = {
     "epochs": int,
     "lr": float,
     "weight_decay": float,
-    "sample_rate": int,
     "seconds": float,
     "multilabel": bool,
     "clips": Callable,
@@ -84,7 +83,6 @@ DEFAULTS: dict[str, Any] = {
     "device": "auto",
     "precision": "32-true",
     "weight_decay": 0.01,
-    "sample_rate": 16000,
     "seconds": 5.0,
     "multilabel": False,
     "pretrained": None,
@@ -138,7 +136,7 @@ class Experiment:
             device=str(fabric.device), data_hash={part: each.content_hash for part, each in data.items()},
         )  # fmt: skip
         kept = self._train(model, data, fabric)
-        best = bundle.load(self.folder / "best", None if hasattr(classifier, "config") else classifier).to(
+        best = bundle.load(self.folder / "best", None if classifier.config else classifier).to(
             fabric.device
         )
         if fabric.is_global_zero:
@@ -238,7 +236,7 @@ class Experiment:
 
 def _value_problems(values: Mapping[str, Any]) -> list[str]:
     """Numbers that no run can use, and a choice of weights that nothing informs."""
-    whole = [key for key in ("epochs", "batch_size", "channels", "sample_rate") if values.get(key, 1) < 1]
+    whole = [key for key in ("epochs", "batch_size", "channels") if values.get(key, 1) < 1]
     problems = [f"{key} is {values[key]}; it must be at least 1" for key in whole]
     problems += [f"{key} is {values[key]}; it must be above 0" for key in ("lr", "seconds") if not values[key] > 0]
     if (values["select"] or "").startswith("valid_") and not values["valid_folds"]:
