@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from audiointerp import datasets, interpreters, recipe, report, runfolder, sources
+from audiointerp import datasets, interpreters, recipe, report, runfolder, runs, sources
 from audiointerp.audio import AudioError
 from audiointerp.contracts import Classifier, Interpreter, Target
 from audiointerp.datasets import ClipDataset
@@ -74,8 +74,18 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
             print(f"audiointerp: {error}", file=sys.stderr)
     if len(failed) == len(files):
         return 2
+    _print_decisions(folder)
     summary = f"{len(files) - len(failed)} of {len(files)} explained" + (f", {len(failed)} failed" if failed else "")
     return _finish(folder, info, summary, failed)
+
+
+def _print_decisions(folder: Path, most: int = 10) -> None:
+    """A line for each of the first recordings: what was heard, and whether the interpretation alone says so too."""
+    for row in runs.Run.read(folder).scores.head(most).to_dict("records"):
+        where = f" from {row['start_s']:g} s" if row["start_s"] else ""
+        heard = "is heard" if row["fidelity"] else "is not heard"
+        decision = f"{row['predicted']} ({row['probability']:.2f})"
+        print(f"{row['source']}{where}: {decision}; the interpretation alone {heard} as {row['target']}")
 
 
 def mix(options: argparse.Namespace, rest: list[str]) -> int:

@@ -136,9 +136,7 @@ class Experiment:
             device=str(fabric.device), data_hash={part: each.content_hash for part, each in data.items()},
         )  # fmt: skip
         kept = self._train(model, data, fabric)
-        best = bundle.load(self.folder / "best", None if classifier.config else classifier).to(
-            fabric.device
-        )
+        best = bundle.load(self.folder / "best", None if classifier.config else classifier).to(fabric.device)
         if fabric.is_global_zero:
             figures.plot_training(self.folder / "figures" / "training.png", pandas.read_csv(self.folder / "log.csv"))
         results = self._evaluate(best, data, fabric)
