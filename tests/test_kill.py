@@ -20,7 +20,12 @@ RECIPES = {"classifier": ("--epochs", "14"), "piq_stems": ("--epochs", "12", "--
 def start(command: list[str]) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "audiointerp", *command], stderr=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-m", "audiointerp", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        # A shell's background jobs inherit an ignored Ctrl-C, which a child would ignore too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
