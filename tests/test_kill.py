@@ -17,6 +17,14 @@ pytestmark = pytest.mark.slow
 RECIPES = {"classifier": ("--epochs", "14"), "piq_stems": ("--epochs", "12", "--evaluation.mixtures", "2")}
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """A shell's background jobs ignore Ctrl-C, and so would the processes they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start(command: list[str]) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -24,8 +32,6 @@ def start(command: list[str]) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
-        # A shell's background jobs inherit an ignored Ctrl-C, which a child would ignore too.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

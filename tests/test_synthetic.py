@@ -8,7 +8,6 @@ import pytest
 import soundfile
 import torch
 from scipy import signal
-from torch import nn
 
 from audiointerp.datasets import synthetic
 from audiointerp.datasets.synthetic import CLASSES, make_synthetic, synthesize
@@ -251,29 +250,3 @@ def test_ideal_ratio_mask_separates_a_mixed_pair(clips):
         improvements.append(si_sdr(estimate, wanted) - si_sdr(mixture, wanted))
     assert np.mean(improvements) > 14
     assert np.min(improvements) > 6
-
-
-@pytest.mark.slow
-def test_small_network_learns_it(clips, spectrograms):
-    _, target, fold = clips
-    torch.manual_seed(0)
-    layers, channels = [], 1
-    for _ in range(4):
-        layers += [nn.Conv2d(channels, 32, 4, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU()]
-        channels = 32
-    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, len(CLASSES)))
-    train, epochs = (fold <= 4).nonzero()[:, 0], 15
-    optimizer = torch.optim.AdamW(network.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=epochs * len(train) // 16)
-    for _ in range(epochs):
-        for batch in train[torch.randperm(len(train))].split(16):
-            shifts = torch.randint(spectrograms.shape[-1], batch.shape)
-            rolled = [spectrograms[k].roll(int(shift), 1) for k, shift in zip(batch, shifts)]
-            loss = nn.functional.cross_entropy(network(torch.stack(rolled)[:, None]), target[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    with torch.no_grad():
-        predicted = network.eval()(spectrograms[fold == 5][:, None]).argmax(1)
-    assert (predicted == target[fold == 5]).float().mean() >= 0.9
