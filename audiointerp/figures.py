@@ -17,7 +17,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from scipy.fft import rfft
 
 from audiointerp.metrics.names import INFO
@@ -49,7 +49,7 @@ STYLE: dict[Any, Any] = {
     # A class or file name with dollar signs is a name, not mathematics.
     "text.parse_math": False,
 }
-_NOT_PLOTTED = re.compile(r"(^|[_/.])(epoch|step|steps|lr|learning_rate|seconds|time|best)([_/.]|$)")
+_NOT_PLOTTED = re.compile(r"(^|[_/.])(epoch|step|steps|lr|learning_rate|seconds|time|best)([_/.]|$)|^perplexity_.")
 _SCORE = re.compile(
     r"(accuracy|precision|recall|f1|auprc|auc|top[-_]?\d*.*|.*(fidelity|faithfulness|probability)"
     r"|.*(codes|perplexity|active|dead|used).*)$"
@@ -179,6 +179,8 @@ def plot_training(path: str | Path, log: pd.DataFrame) -> None:
             values = values[np.isfinite(values)]
             if name == "Losses" and values.min() > 0 and values.max() > 30 * values.min():
                 axis.set_yscale("log")
+                axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default needs parsed mathematics
+                axis.yaxis.set_minor_formatter(NullFormatter())
                 axis.yaxis.set_major_formatter("{x:g}")
             if name == "Scores":
                 axis.set_ylim(min(-0.02, values.min() - 0.02), 1.02)
