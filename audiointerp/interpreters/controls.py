@@ -6,13 +6,38 @@ from torch import Tensor
 
 from audiointerp.contracts import Classifier, Domain
 from audiointerp.interpreters.masked import MaskInterpreter, Scene
-from audiointerp.masking import TargetMask, ThresholdMask, loudest_mask, threshold_mask
+from audiointerp.masking import TargetMask, ThresholdMask, loudest_mask
 
 __all__ = ["Loudest", "TargetMasking", "Threshold"]
 
 
-class Threshold(MaskInterpreter):
-    """Keeps the bins above a share of the clip's maximum: PIQ's training target, without any network.
+class TargetMasking(MaskInterpreter):
+    """The mask that a trained method is shown, without the method: what its target can explain at most.
+
+    Args:
+        classifier: only judged, never asked.
+        target_mask: (stft, stem's stft or None) -> mask; with `StemMask` an oracle, which needs `interpret(stem=...)`.
+        domain: of the mask.
+        like: not used.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        target_mask: TargetMask | None = None,
+        domain: Domain = "log_magnitude",
+        like: MaskInterpreter | None = None,
+    ):
+        super().__init__(classifier)
+        self.target_mask, self.domain = target_mask or ThresholdMask(), domain
+
+    def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
+        """The target's mask, whatever class is asked for."""
+        return self.target_mask(scene.stft, scene.stem), {}
+
+
+class Threshold(TargetMasking):
+    """Keeps the bins above a share of the clip's maximum: PIQ's own training target.
 
     Args:
         classifier: only judged, never asked.
@@ -28,12 +53,7 @@ class Threshold(MaskInterpreter):
         domain: Domain = "log_magnitude",
         like: MaskInterpreter | None = None,
     ):
-        super().__init__(classifier)
-        self.threshold, self.domain = threshold, domain
-
-    def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
-        """1 above the threshold, whatever the target."""
-        return threshold_mask(scene.stft.abs(), self.threshold, self.domain), {}
+        super().__init__(classifier, ThresholdMask(threshold, domain), domain, like)
 
 
 class Loudest(MaskInterpreter):
@@ -60,28 +80,3 @@ class Loudest(MaskInterpreter):
         """1 on the loudest bins, whatever the target."""
         share = self.share if self.like is None else self.like.make_mask(scene)[0].mean((1, 2))
         return loudest_mask(scene.stft.abs(), share), {}
-
-
-class TargetMasking(MaskInterpreter):
-    """The mask that a trained method is shown, without the method: what its target can explain at most.
-
-    Args:
-        classifier: only judged, never asked.
-        target_mask: (stft, stem's stft or None) -> mask; with `StemMask` an oracle, which needs `interpret(stem=...)`.
-        domain: of the mask.
-        like: not used.
-    """
-
-    def __init__(
-        self,
-        classifier: Classifier,
-        target_mask: TargetMask | None = None,
-        domain: Domain = "log_magnitude",
-        like: MaskInterpreter | None = None,
-    ):
-        super().__init__(classifier)
-        self.target_mask, self.domain = target_mask or ThresholdMask(), domain
-
-    def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
-        """The target's mask, whatever class is asked for."""
-        return self.target_mask(scene.stft, scene.stem), {}
