@@ -1,0 +1,249 @@
+"""Non-negative matrix factorisation: a dictionary of spectra, learnt from magnitudes, and activations for a fixed one.
+
+X (freq, frames) ~ W H with W (freq, components), H (components, frames), all non-negative (Lee & Seung, 1999,
+https://doi.org/10.1038/44565). With w_k = W_k / |W_k|, so that sparsity cannot be had by shrinking H and growing W
+(Le Roux, Hershey & Weninger, 2015, "Sparse NMF - half-baked or well done?", MERL TR2015-023), the objectives are
+
+- "frobenius": ||X - w H||^2 + sparsity sum(H), by exact block updates of one row or column at a time (HALS: Cichocki &
+  Phan, 2009; Gillis & Glineur, 2012, https://arxiv.org/abs/1107.5194). It never rises, whatever the sparsity;
+- "kl": sum(X log(X / w H) - X + w H) + sparsity sum(H), by multiplicative updates (Lee & Seung, 2001). It never rises
+  without sparsity; with it, Le Roux et al.'s normalised update falls in practice, without a proof.
+
+Columns of W are kept at unit L2 norm throughout, H carries the level. L2I learns W on log1p magnitudes, of which parts
+add up in the log domain; the NMF itself does not care.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiointerp.nmf_updates import FLOOR, UPDATES, Statistics, unit_columns
+
+Loss = Literal["frobenius", "kl"]
+
+__all__ = ["NMF", "component_spectra_order", "spectral_centroids"]
+
+BLOCK = 2**19  # numbers in a block of activations on a CPU: about its second-level cache
+
+
+class NMF(nn.Module):
+    """Dictionary of `n_components` spectra: `fit` or `fit_batches` learns it, `forward` gives activations for it.
+
+    Args:
+        n_components: columns of the dictionary.
+        loss: "frobenius" or "kl" (generalised Kullback-Leibler divergence); see the module.
+        sparsity: weight of sum(H); 0.8 with the Frobenius loss on log1p magnitudes is what L2I's authors name.
+        bins: frequencies, rows of the data.
+        seed: of the random start.
+    Attributes:
+        dictionary: (freq, components), columns of unit L2 norm; random until fitted.
+        config: the constructor's arguments, for a bundle.
+    Shape:
+        magnitude (batch, freq, time) -> activations (batch, components, time).
+    Raises:
+        ValueError: for fewer than one component or bin, negative sparsity or an unknown loss.
+
+    >>> nmf = NMF(n_components=2, bins=4)
+    >>> losses = nmf.fit(torch.rand(4, 50), iterations=20)
+    >>> len(losses), losses[-1] < losses[0], nmf(torch.rand(3, 4, 7)).shape
+    (20, True, torch.Size([3, 2, 7]))
+    """
+
+    dictionary: Tensor
+
+    def __init__(
+        self, n_components: int = 100, loss: Loss = "frobenius", sparsity: float = 0.0, bins: int = 513, seed: int = 0
+    ):
+        super().__init__()
+        if n_components < 1 or bins < 1:
+            raise ValueError(f"n_components is {n_components}, bins {bins}; a dictionary needs at least one of each")
+        if not 0 <= sparsity < float("inf"):
+            raise ValueError(f"sparsity is {sparsity}; it weights a penalty and must be 0 or a positive number")
+        if loss not in get_args(Loss):
+            raise ValueError(f"loss is {loss!r}; choose one of {', '.join(map(repr, get_args(Loss)))}")
+        self.config: dict[str, Any] = {
+            "n_components": n_components,
+            "loss": loss,
+            "sparsity": sparsity,
+            "bins": bins,
+            "seed": seed,
+        }
+        self._updates = UPDATES[loss](sparsity)
+        start = torch.rand(bins, n_components, generator=torch.Generator().manual_seed(seed))
+        self.register_buffer("dictionary", functional.normalize(start, dim=0))
+
+    @torch.no_grad()
+    def fit(
+        self,
+        data: Tensor,
+        iterations: int = 100,
+        tolerance: float = 0.0,
+        start: tuple[Tensor, Tensor] | None = None,
+        sweeps: int = 1,
+    ) -> list[float]:
+        """Learns the dictionary from all frames at once, beginning at the current one (random at first).
+
+        An iteration updates the dictionary, then the activations. Without sparsity and with one sweep it is that of
+        scikit-learn's `NMF` (solver "cd" without shuffling, or "mu"), up to the scale shared by a column and its row.
+
+        Args:
+            data: (freq, frames) or (batch, freq, time), non-negative, on any device.
+            iterations: at most this many.
+            tolerance: ends when the loss falls by less than this share of itself; 0 never does.
+            start: dictionary (freq, components) and activations (components, frames) instead of the random ones;
+                scale is moved from the first to the second.
+            sweeps: updates of the activations, and of the dictionary, for each product with the data.
+        Returns:
+            The objective after each iteration, divided by freq x frames.
+        Raises:
+            ValueError: if data are negative, not finite or of other bins, or the start does not fit.
+        """
+        frames = self._frames(data)
+        pairs = self._start(frames, start)
+        statistics = self._sweep(pairs, 0)[1]
+        losses: list[Tensor] = []
+        for _ in range(iterations):
+            self.dictionary, scale = self._updates.learn(self.dictionary, statistics, sweeps)
+            for _, activations in pairs:
+                activations.mul_(scale)
+            loss, statistics = self._sweep(pairs, sweeps)
+            losses.append(loss / frames.numel())
+            # Looking at a loss waits for the device: only where it decides.
+            if tolerance and len(losses) > 1 and bool(losses[-2] - losses[-1] <= tolerance * losses[-2]):
+                break
+        return torch.stack(losses).tolist() if losses else []
+
+    @torch.no_grad()
+    def fit_batches(
+        self, batches: Callable[[], Iterable[Tensor]], epochs: int = 10, forgetting: float = 0.7, sweeps: int = 20
+    ) -> list[float]:
+        """Learns the dictionary from batches seen one at a time, for data that do not fit in memory.
+
+        Mairal et al. (2010), https://arxiv.org/abs/0908.0050; Lefevre, Bach & Fevotte (2011),
+        https://arxiv.org/abs/1106.4198. A batch's activations for the current dictionary enter the sums from which
+        the dictionary is updated; earlier sums fade. The first batch is fitted by itself to begin with.
+
+        Args:
+            batches: gives one epoch's batches, each as `fit`'s data, whenever it is called.
+            epochs: passes over the batches.
+            forgetting: factor on the earlier sums at each batch, in (0, 1].
+            sweeps: updates of a batch's activations.
+        Returns:
+            For each epoch the objective per number (as in `fit`), each batch judged just before it changes the
+            dictionary.
+        Raises:
+            ValueError: as `fit`; if there is no batch; if `forgetting` leaves (0, 1].
+        """
+        if not 0 < forgetting <= 1:
+            raise ValueError(f"forgetting is {forgetting}; the factor on earlier batches must be above 0, at most 1")
+        sums: Statistics | None = None
+        losses: list[float] = []
+        for _ in range(epochs):
+            seen: list[tuple[Tensor, int]] = []
+            for batch in batches():
+                frames = self._frames(batch)
+                if sums is None:
+                    self.fit(frames, sweeps)
+                pairs = [(part, self._updates.start(part, self.dictionary)) for part in self._blocks(frames)]
+                loss, new = self._sweep(pairs, sweeps)
+                sums = new if sums is None else (forgetting * sums[0] + new[0], forgetting * sums[1] + new[1])
+                self.dictionary, scale = self._updates.learn(self.dictionary, sums, 1)
+                sums = self._updates.rescale(sums, scale)
+                seen.append((loss, frames.numel()))
+            if not seen:
+                raise ValueError("batches() gave no batch; it must give one epoch's batches whenever it is called")
+            losses.append(float(torch.stack([loss for loss, _ in seen]).sum()) / sum(count for _, count in seen))
+        return losses
+
+    @torch.no_grad()
+    def activations(self, magnitude: Tensor, iterations: int = 100) -> Tensor:
+        """Activations (batch, components, time) of (batch, freq, time) for the fixed dictionary.
+
+        The objective is convex in them; a frame's do not depend on other frames.
+
+        Raises:
+            ValueError: if magnitudes are negative, not finite, or of other axes or bins.
+        """
+        if magnitude.ndim != 3:
+            raise ValueError(f"magnitude has shape {tuple(magnitude.shape)}; it must be (batch, freq, time)")
+        parts = []
+        for part in self._blocks(self._frames(magnitude)):
+            parts.append(self._updates.start(part, self.dictionary))
+            self._updates.encode(part, self.dictionary, parts[-1], iterations)
+        batch, _, time = magnitude.shape
+        return torch.cat(parts, 1).view(-1, batch, time).transpose(0, 1).contiguous()
+
+    def forward(self, magnitude: Tensor, iterations: int = 100) -> Tensor:
+        """See `activations`."""
+        return self.activations(magnitude, iterations)
+
+    def _frames(self, data: Tensor) -> Tensor:
+        """Data as (freq, frames), where the dictionary is, checked."""
+        bins = len(self.dictionary)
+        if data.ndim not in (2, 3) or data.shape[-2] != bins or not data.numel():
+            raise ValueError(f"data have shape {tuple(data.shape)}; expected ({bins}, frames) or (batch, {bins}, time)")
+        if data.is_complex():
+            raise ValueError("data are complex; factorise magnitudes, e.g. log_magnitude(stft)")
+        flat = data if data.ndim == 2 else data.transpose(0, 1).flatten(1)
+        flat = flat.to(self.dictionary)
+        low, high = torch.stack(flat.aminmax()).tolist()
+        if not (low >= 0 and high < float("inf")):
+            raise ValueError(f"data run from {low:g} to {high:g}; magnitudes are 0 or more, and finite")
+        return flat
+
+    def _blocks(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Frames in blocks whose activations stay in a CPU's cache; a GPU takes them all at once."""
+        columns = frames.shape[1] if frames.is_cuda else max(BLOCK // self.dictionary.shape[1], 64)
+        return frames.split(columns, 1)
+
+    def _start(self, frames: Tensor, start: tuple[Tensor, Tensor] | None) -> list[tuple[Tensor, Tensor]]:
+        """Blocks of frames with their first activations; a given start's dictionary becomes the current one."""
+        shapes = tuple(self.dictionary.shape), (self.dictionary.shape[1], frames.shape[1])
+        if start is None:
+            # Drawn on the CPU, so that every device starts alike.
+            generator = torch.Generator().manual_seed(self.config["seed"] + 1)
+            activations = torch.rand(shapes[1], generator=generator).to(frames)
+            activations *= frames.mean() / (self.dictionary.mean(0).sum() / 2)
+        else:
+            if (tuple(start[0].shape), tuple(start[1].shape)) != shapes:
+                raise ValueError(f"start has shapes {[tuple(each.shape) for each in start]}; expected {list(shapes)}")
+            if not all(bool((each >= 0).all()) for each in start):
+                raise ValueError("start has negative or NaN entries; both factors must be non-negative")
+            given, activations = (each.to(frames) for each in start)
+            self.dictionary, scale = unit_columns(given, self.dictionary)
+            activations = activations * scale
+        blocks = self._blocks(frames)
+        return list(zip(blocks, (part.clone() for part in activations.split(blocks[0].shape[1], 1))))
+
+    def _sweep(self, pairs: list[tuple[Tensor, Tensor]], sweeps: int) -> tuple[Tensor, Statistics]:
+        """Updates each block's activations and adds up the objective and the dictionary's statistics."""
+        total, sums = torch.zeros((), dtype=torch.float64, device=self.dictionary.device), None
+        for frames, activations in pairs:
+            if sweeps:
+                self._updates.encode(frames, self.dictionary, activations, sweeps)
+            loss, new = self._updates.judge(frames, self.dictionary, activations)
+            total += loss
+            sums = new if sums is None else (sums[0].add_(new[0]), sums[1].add_(new[1]))
+        if sums is None:
+            raise RuntimeError("no block of frames")
+        return total, sums
+
+
+def spectral_centroids(dictionary: Tensor, sample_rate: int) -> Tensor:
+    """Mean frequency of each column in Hz, (components,), weighted by its entries; 0 for a silent one.
+
+    >>> spectral_centroids(torch.eye(3), 16000)
+    tensor([   0., 4000., 8000.])
+    """
+    hertz = torch.linspace(0, sample_rate / 2, len(dictionary)).to(dictionary)
+    return (hertz @ dictionary) / dictionary.sum(0).clamp(min=FLOOR)
+
+
+def component_spectra_order(dictionary: Tensor, sample_rate: int) -> Tensor:
+    """Indices of the columns from the lowest spectral centroid to the highest, (components,)."""
+    return spectral_centroids(dictionary, sample_rate).argsort(stable=True)
