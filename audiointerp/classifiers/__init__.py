@@ -1,7 +1,8 @@
 """Classifiers: ours, and a wrapper for any other."""
 
+from audiointerp.classifiers.dictionary import DictionaryClassifier, DictionaryTraining
 from audiointerp.classifiers.external import External
 from audiointerp.classifiers.supervised import Supervised
 from audiointerp.classifiers.vggsound import VGGSound
 
-__all__ = ["External", "Supervised", "VGGSound"]
+__all__ = ["DictionaryClassifier", "DictionaryTraining", "External", "Supervised", "VGGSound"]

@@ -41,18 +41,21 @@ class Supervised(nn.Module):
 
     def losses(self, batch: Batch, group: str = "classifier") -> dict[str, Tensor]:
         """{"classification": scalar}."""
-        features = self.classifier.features(batch.waveform)
-        if self.augment_features is not None:
-            # Seeded from the global generator, so that the loop's seed (and a resumed state) decides it.
-            generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-            features = self.augment_features(features, generator)
-        logits = _logits(self.classifier, features)
+        features = self._augmented(self.classifier.features(batch.waveform))
+        return {"classification": self._classification(_logits(self.classifier, features), batch.label)}
+
+    def _augmented(self, features: Tensor) -> Tensor:
+        if self.augment_features is None:
+            return features
+        # Seeded from the global generator, so that the loop's seed (and a resumed state) decides it.
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        return self.augment_features(features, generator)
+
+    def _classification(self, logits: Tensor, label: Tensor) -> Tensor:
         if self.classifier.multilabel:
             weight = torch.tensor(self.positive_weight, device=logits.device)
-            loss = functional.binary_cross_entropy_with_logits(logits, batch.label.float(), pos_weight=weight)
-        else:
-            loss = functional.cross_entropy(logits, batch.label, label_smoothing=self.label_smoothing)
-        return {"classification": loss}
+            return functional.binary_cross_entropy_with_logits(logits, label.float(), pos_weight=weight)
+        return functional.cross_entropy(logits, label, label_smoothing=self.label_smoothing)
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, Tensor]:
