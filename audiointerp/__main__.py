@@ -1,4 +1,4 @@
-"""The command line: `audiointerp run | check | interpret | mix | evaluate | report | demo`.
+"""The command line: `audiointerp run | check | interpret | mix | evaluate | report | listen | demo`.
 
 Parsing needs no torch; each command is imported when it is called. What the user can mend is one line on stderr and
 exit status 2; `--debug` shows the traceback.
@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 
 from audiointerp import __version__
+from audiointerp.listening.commands import add_listen_parser
 
 __all__ = ["main"]
 
@@ -108,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", "page, tables and figures of runs; mean and SD over several")
     report.add_argument("runs", nargs="+", metavar="RUN", type=Path)
     report.add_argument("-o", "--output", type=Path, help="folder of the comparison (needed for several runs)")
+    add_listen_parser(command("listen", "listening tests: export, host, analyse, plan"))
     demo = command("demo", "the whole chain on the embedded default, from sound synthesis to the page")
     demo.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder (default: %(default)s)")
     demo.add_argument("--force", action="store_true", help="go on in a folder that is not empty")

@@ -1,0 +1,101 @@
+"""In which order each participant meets trials and sounds: balanced squares, seeded orders where these grow too long.
+
+Williams (1949), "Experimental designs balanced for the estimation of residual effects of treatments": every sound at
+every position, and after every other sound, equally often.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+
+from audiointerp.listening.study import Presentation, Task, Trial
+
+MAX_SESSIONS = 240
+MAX_CROSSED = 96
+MAX_PAGES = 10_000  # over all sessions: what a study may weigh
+MIN_SESSIONS = 24  # where orders are drawn
+
+__all__ = ["sessions", "williams"]
+
+
+def williams(count: int) -> list[tuple[int, ...]]:
+    """Rows of a Williams square of 0 to count - 1: `count` rows, twice as many if it is odd.
+
+    >>> williams(2), williams(3)[0], len(williams(3))
+    ([(0, 1), (1, 0)], (0, 1, 2), 6)
+    """
+    # 0, 1, n-1, 2, n-2, ...: neighbours differ by every amount once; shifted by one from row to row.
+    first = [(step + 1) // 2 if step % 2 else (count - step // 2) % count for step in range(count)]
+    rows = [tuple((place + shift) % count for place in first) for shift in range(count)]
+    mirrored = [row[::-1] for row in rows] if count % 2 and count > 1 else []
+    return rows + mirrored
+
+
+def sessions(
+    task: Task,
+    trials: Sequence[Trial],
+    practice: Sequence[Trial] = (),
+    catch: Sequence[Trial] = (),
+    seed: int = 0,
+    methods: Mapping[str, str] | None = None,
+) -> tuple[tuple[Presentation, ...], ...]:
+    """What participants 0, 1, ... meet, until it begins again.
+
+    Sounds on a page follow a Williams square whose row moves on by one from participant to participant and from trial
+    to trial; of "simulate" a page has one sound, by a Latin square: each participant hears an item under one method and
+    each method equally often. Trials follow a Williams square: crossed with that of the sounds if this makes at
+    most 96 sessions; beside it, up to 240 sessions and 10,000 pages in all; otherwise each session draws its order.
+    Catch trials come at a drawn place, never first; practice comes before everything.
+
+    Args:
+        task, trials, practice, catch: what is asked.
+        seed: of what is drawn.
+        methods: stimulus id -> method, by which "simulate" balances.
+    """
+    numbers = random.Random(f"{seed}|orders")
+    shuffled = numbers.sample(list(trials), len(trials))
+    names = sorted(set((methods or {}).values()))
+    ranks = dict(zip(names, numbers.sample(range(len(names)), len(names))))
+    pages = {}
+    for trial in (*practice, *shuffled, *catch):
+        sounds = numbers.sample(trial.stimuli, len(trial.stimuli))
+        if task == "simulate" and methods:
+            sounds.sort(key=lambda sound: ranks[methods[sound]])
+        pages[trial.trial_id] = _pages(task, sounds)
+    rows = math.lcm(*(len(pages[each.trial_id]) for each in shuffled))
+    orders = _orders(len(shuffled), rows, numbers)
+    made = []
+    for participant, (row, order) in enumerate(orders):
+        session = [_presented(shuffled[place], pages, row + place) for place in order]
+        places = random.Random(f"{seed}|catch|{participant}")
+        for trial in catch:
+            session.insert(places.randint(min(1, len(session)), len(session)), _presented(trial, pages, row))
+        made.append((*(_presented(trial, pages, row) for trial in practice), *session))
+    return tuple(made)
+
+
+def _pages(task: Task, sounds: Sequence[str]) -> list[tuple[str, ...]]:
+    """Ways to present a trial's sounds, in turn."""
+    if task == "simulate":
+        return [(sound,) for sound in sounds]
+    return [tuple(sounds[place] for place in row) for row in williams(len(sounds))]
+
+
+def _presented(trial: Trial, pages: dict[str, list[tuple[str, ...]]], row: int) -> Presentation:
+    ways = pages[trial.trial_id]
+    return Presentation(trial.trial_id, ways[row % len(ways)])
+
+
+def _orders(count: int, rows: int, numbers: random.Random) -> list[tuple[int, Sequence[int]]]:
+    """For each participant: which row of the pages, and the order of trials."""
+    square = williams(count)
+    together = math.lcm(rows, len(square))
+    most = min(MAX_SESSIONS, MAX_PAGES // count)
+    for length, limit in ((rows * len(square), min(most, MAX_CROSSED)), (together, most)):
+        if length <= limit:
+            # Every pair of rows comes once: each `together` participants the second row starts one further.
+            return [(p % rows, square[(p + p // together) % len(square)]) for p in range(length)]
+    length = rows * math.ceil(MIN_SESSIONS / rows) if rows <= most else MIN_SESSIONS
+    return [(p % rows, numbers.sample(range(count), count)) for p in range(length)]

@@ -1,0 +1,176 @@
+"""Sessions of webMUSHRA on the disk: one line each, kept whole or not at all.
+
+webMUSHRA posts `sessionJSON=` and raw JSON, not URL-encoded: a form reader cuts it at an ampersand and turns a plus
+into a space. Here the body is taken as it comes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import unquote_plus
+
+logger = logging.getLogger(__name__)
+
+SESSIONS, REJECTED = "sessions.jsonl", "rejected"
+_FIELD = b"sessionJSON="
+
+__all__ = ["REJECTED", "SESSIONS", "Store", "read_sessions"]
+
+
+def read_sessions(path: Path) -> list[dict[str, Any]]:
+    """The sessions of a sessions.jsonl; a last line cut short is left out and logged.
+
+    Raises:
+        ValueError: if the file cannot be read, or another line is no JSON object.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); give the sessions.jsonl of a test") from None
+    sessions: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            session = _parse(line) if line.strip() else {}
+        except ValueError as error:
+            if number < len(lines):
+                raise ValueError(
+                    f"{path}, line {number}: not a session ({error}); repair or delete that line"
+                ) from None
+            logger.warning("%s, line %d: cut short, left out (%d bytes)", path, number, len(line))
+            continue
+        if session:
+            sessions.append(session)
+    return sessions
+
+
+class Store:
+    """A folder of sessions. Several processes may write to it.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "no permission")
+        for path in sorted(folder.glob(f"*/{SESSIONS}")):
+            with self._opened(path) as file:
+                self._repair(file)
+
+    def keep(self, body: bytes) -> str:
+        """Appends a session to its test's file, on the disk when this returns; returns the test's name.
+
+        Raises:
+            ValueError: if the body holds no session.
+            OSError: if it could not be written whole; then the file is as before.
+        """
+        line, test_id = _line(body)
+        # As webMUSHRA's write.php names its folders.
+        slug = re.sub("--+", "-", re.sub(r"[^\w-]+", "-", test_id, flags=re.ASCII)).lower()[:100]
+        path = self.folder / slug / SESSIONS
+        path.parent.mkdir(exist_ok=True)
+        with self._opened(path) as file:
+            self._repair(file)
+            size = os.fstat(file).st_size
+            try:
+                if os.write(file, line) != len(line):
+                    raise OSError(28, "the disk is full")
+                os.fsync(file)
+            except OSError:
+                os.ftruncate(file, size)
+                raise
+        return test_id
+
+    def reject(self, body: bytes) -> Path:
+        """Keeps aside what was received."""
+        path = self.folder / REJECTED / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.body"
+        path.parent.mkdir(exist_ok=True)
+        with open(path, "xb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        return path
+
+    @contextmanager
+    def _opened(self, path: Path) -> Iterator[int]:
+        with self._lock:
+            is_new = not path.exists()
+            file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield file
+            finally:
+                os.close(file)  # and gives the lock back
+            if is_new:
+                _sync_folder(path.parent)
+
+    def _repair(self, file: int) -> None:
+        """Ends a last line that lacks only its end; moves one that was cut short to the rejected."""
+        size = os.fstat(file).st_size
+        if size == 0 or os.pread(file, 1, size - 1) == b"\n":
+            return
+        content = os.pread(file, size, 0)
+        start = content.rfind(b"\n") + 1
+        try:
+            _parse(content[start:])
+        except ValueError:
+            aside = self.reject(content[start:])
+            os.ftruncate(file, start)
+            logger.warning("a session was cut short by a kill; what is there of it was moved to %s", aside)
+        else:
+            os.write(file, b"\n")
+        os.fsync(file)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _line(body: bytes) -> tuple[bytes, str]:
+    """A body as the line to keep, and its test; raw JSON stays as it is."""
+    if not body.startswith(_FIELD):
+        raise ValueError("no field sessionJSON")
+    raw = body.removeprefix(_FIELD)
+    if raw[:3].upper() == b"%7B":  # other senders do encode
+        raw = unquote_plus(raw.split(b"&")[0].decode("ascii", errors="replace")).encode(errors="replace")
+    session = _parse(raw)
+    test_id = session.get("testId")
+    if not isinstance(test_id, str) or not re.search(r"\w", test_id, re.ASCII):
+        raise ValueError("sessionJSON has no testId")
+    if not isinstance(session.get("trials"), list):
+        raise ValueError("sessionJSON has no trials")
+    if b"\n" in raw or b"\r" in raw:
+        raw = json.dumps(session).encode()
+    return raw.strip() + b"\n", test_id
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    try:
+        session = json.loads(raw.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(session, dict):
+        raise ValueError("not a JSON object")
+    return session
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")

@@ -1,0 +1,124 @@
+"""What a listening test asks: trials over blind sounds, and the orders in which sessions meet them.
+
+Nothing here tells which method made a sound or which class is true: a `Study` may be shown to participants. What it
+means stands in the key (`KEY_COLUMNS`), which stays with the experimenter.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+Task = Literal["mos", "ab", "abx", "simulate", "rating"]
+TrialKind = Literal["trial", "practice", "catch"]
+SCHEMA = "audiointerp-listening-1"
+KEY_COLUMNS = (
+    *("stimulus_id", "item_id", "role", "method", "group", "pred_class", "true_class", "source"),
+    *("sha256_in", "sha256_out", "gain_db", "lufs_in", "lufs_out", "pad_frames", "silent"),
+)
+ANSWER_COLUMNS = (
+    *("schema_version", "test_id", "session_id", "participant_code", "task", "trial_id", "stimulus_id", "position"),
+    *("page_index", "answer", "answer_ms", "heard_fraction", "n_plays", "started_utc", "submitted_utc"),
+    *("user_agent", "sample_rate_hz", "transducer"),
+)
+
+__all__ = ["ANSWER_COLUMNS", "KEY_COLUMNS", "SCHEMA", "Presentation", "Study", "Task", "Trial", "TrialKind"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One page.
+
+    Attributes:
+        trial_id: `t_` and a number or word, a letter first; unique in the study.
+        kind: "practice" is not analysed; a "catch" has an answer that an attentive listener gives.
+        prompt: the question, such as "How well does each sound explain the decision DOG?".
+        context: stimulus id of the sound to hear first (the mixture; for ABX it is X; for "rating" the reference), or
+            None.
+        stimuli: ids of the sounds judged (mos, rating: all of them; ab, abx: two; simulate: the candidates of which a
+            session meets one).
+        choices: what can be answered (simulate: class names and "cannot tell"; ab: may hold "no preference");
+            empty where the task's scale says it.
+    """
+
+    trial_id: str
+    kind: TrialKind
+    prompt: str
+    context: str | None
+    stimuli: tuple[str, ...]
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """A trial as one session meets it: its sounds in the order shown."""
+
+    trial_id: str
+    stimuli: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A listening test, without its key.
+
+    Attributes:
+        test_id: `lt_` and eight characters.
+        task: of all its trials.
+            mos: opinion score 1 to 5 of each sound; rating: 0 to 100 of each; ab: which of two is preferred;
+            abx: which of two is X; simulate: which class is this sound.
+        title, introduction: shown first.
+        seed: of the orders.
+        sample_rate: of every sound, in Hz.
+        trials: practice first.
+        sessions: participant p meets `sessions[p % len(sessions)]`, practice trials first.
+        files: stimulus id -> path of its WAV relative to the folder that holds the study.
+        seconds: stimulus id -> duration in seconds.
+    """
+
+    test_id: str
+    task: Task
+    title: str
+    introduction: str
+    seed: int
+    sample_rate: int
+    trials: tuple[Trial, ...]
+    sessions: tuple[tuple[Presentation, ...], ...]
+    files: dict[str, str]
+    seconds: dict[str, float]
+
+    def trial(self, trial_id: str) -> Trial:
+        """The trial of that name; KeyError if there is none."""
+        return {each.trial_id: each for each in self.trials}[trial_id]
+
+    def to_json(self) -> str:
+        """The study as JSON text, deterministic."""
+        return json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1, sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Study:
+        """A study that `to_json` wrote; ValueError if it is none."""
+        try:
+            data: dict[str, Any] = json.loads(text)
+            if data.pop("schema") != SCHEMA or data["task"] not in get_args(Task):
+                raise ValueError("another schema")
+            data["trials"] = tuple(
+                Trial(**{**each, "stimuli": tuple(each["stimuli"]), "choices": tuple(each["choices"])})
+                for each in data["trials"]
+            )
+            data["sessions"] = tuple(
+                tuple(Presentation(each["trial_id"], tuple(each["stimuli"])) for each in session)
+                for session in data["sessions"]
+            )
+            return cls(**data)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a study of {SCHEMA} ({' '.join(str(error).split())})") from None
+
+    @classmethod
+    def read(cls, path: str | Path) -> Study:
+        """Reads study.json; ValueError, naming the file, if it cannot be used."""
+        try:
+            return cls.from_json(Path(path).read_text("utf-8"))
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,132 @@
+// A session: which pages it meets, what was answered, where that is kept, and the rows it becomes.
+
+const study = JSON.parse(document.getElementById("study").textContent);
+const POINTER = `${study.test_id}:current`; // in this tab: the session that a reload takes up again
+
+// FNV-1a, 32 bits: spreads session ids over the orders evenly, and alike in every browser.
+function hash(text) {
+  let value = 0x811c9dc5;
+  for (const byte of new TextEncoder().encode(text)) value = Math.imul(value ^ byte, 0x01000193) >>> 0;
+  return value;
+}
+
+function randomId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(8));
+  return "s_" + Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// Participant number: ?p= in the address, else the number at the end of the code ("7", "P07"), else none.
+function participantNumber(code) {
+  const given = new URLSearchParams(location.search).get("p");
+  const found = /^\d{1,9}$/.test(given || "") ? [given] : /\d{1,9}$/.exec(code);
+  return found ? Number(found[0]) : null;
+}
+
+function newSession(code, transducer, deviceRate) {
+  const id = randomId();
+  const number = participantNumber(code);
+  const row = (number === null ? hash(`${study.seed}|${id}`) : number) % study.sessions.length;
+  return {
+    fingerprint: study.fingerprint, session_id: id, participant_code: code, participant_number: number, order: row,
+    transducer, device_sample_rate_hz: deviceRate, started_utc: now(), finished_utc: "", view: "trial", page: 0,
+    shortcuts: true, draft: null, rows: [], plays: [], questionnaire: { hearing: "", experience: "", remarks: "" },
+  };
+}
+
+function now() {
+  return new Date().toISOString();
+}
+
+// ---- kept in this browser, so that a reload costs nothing -------------------------------------------------------
+
+const keep = {
+  works: true,
+  key: (session) => `${study.test_id}:${session.session_id}`,
+
+  save(session) {
+    try {
+      localStorage.setItem(keep.key(session), JSON.stringify(session));
+      sessionStorage.setItem(POINTER, session.session_id);
+      keep.works = true;
+    } catch {
+      keep.works = false; // private windows and full disks; the page says so
+    }
+  },
+
+  forget(session) {
+    try {
+      localStorage.removeItem(keep.key(session));
+      sessionStorage.removeItem(POINTER);
+    } catch {
+      keep.works = false;
+    }
+  },
+
+  read(id) {
+    try {
+      const session = JSON.parse(localStorage.getItem(`${study.test_id}:${id}`));
+      return session && session.fingerprint === study.fingerprint ? session : null; // not of another version
+    } catch {
+      return null;
+    }
+  },
+
+  // The session of this tab.
+  current() {
+    try {
+      return keep.read(sessionStorage.getItem(POINTER));
+    } catch {
+      return null;
+    }
+  },
+
+  // The latest session that was left unfinished in another tab, or before the browser was closed.
+  unfinished() {
+    try {
+      const ids = Object.keys(localStorage).filter((key) => key.startsWith(`${study.test_id}:s_`));
+      const found = ids.map((key) => keep.read(key.slice(study.test_id.length + 1))).filter(Boolean);
+      return found.sort((a, b) => (a.started_utc < b.started_utc ? 1 : -1))[0] || null;
+    } catch {
+      return null;
+    }
+  },
+};
+
+// ---- answers as rows --------------------------------------------------------------------------------------------
+
+// Rows of the page just answered. Opinion scores and ratings: one a sound, with what was heard of it. Otherwise one
+// row: the least heard fraction and the plays of all sounds judged; position is that of the sound chosen, or blank.
+function answerRows(session, shown, sounds) {
+  const { draft } = session;
+  const trial = study.trials[shown.trial_id];
+  const base = {
+    schema_version: study.schema, test_id: study.test_id, session_id: session.session_id,
+    participant_code: session.participant_code, task: study.task, trial_id: shown.trial_id,
+    page_index: session.page + 1, answer_ms: Math.round(draft.spent_ms), started_utc: draft.started_utc,
+    submitted_utc: now(), user_agent: navigator.userAgent, sample_rate_hz: session.device_sample_rate_hz,
+    transducer: session.transducer,
+  };
+  const row = (position, answer, heard) => ({
+    ...base, stimulus_id: position ? shown.stimuli[position - 1] : "", position: position || "", answer,
+    heard_fraction: Math.min(...heard.map((each) => each.heard)),
+    n_plays: heard.reduce((sum, each) => sum + each.memory.plays, 0),
+  });
+  if (study.task === "mos" || study.task === "rating") {
+    return sounds.map((sound, index) => row(index + 1, draft.answers[sound.slot], [sound]));
+  }
+  if (study.task === "simulate") return [row(1, trial.choices[draft.choice], sounds)];
+  if (study.task === "abx") return [row(draft.choice + 1, "AB"[draft.choice], sounds)];
+  return [draft.choice < 2 ? row(draft.choice + 1, "preferred", sounds) : row(0, "no preference", sounds)];
+}
+
+function toCsv(session) {
+  const cell = (value) => (/[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+  const lines = session.rows.map((row) => study.columns.map((column) => cell(row[column])).join(","));
+  return [study.columns.join(","), ...lines, ""].join("\r\n");
+}
+
+function toJson(session) {
+  const { fingerprint, view, page, shortcuts, draft, rows, ...header } = session;
+  const { schema, test_id, task, title, sample_rate } = study;
+  return JSON.stringify({ schema, test_id, task, title, sample_rate, ...header, rows }, null, 1) + "\n";
+}

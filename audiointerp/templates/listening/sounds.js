@@ -1,0 +1,108 @@
+// What is drawn: small makers of elements, the card of a sound, and the scales on which it is judged.
+
+const OPINIONS = ["Bad", "Poor", "Fair", "Good", "Excellent"];
+const $ = (id) => document.getElementById(id);
+
+// make("p", {class: "x", onclick: f}, "text", other) -> element. Text is never read as HTML.
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+function makeSvg(tag, attributes, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+function icon(name) {
+  return makeSvg("svg", { class: `icon icon-${name}`, "aria-hidden": "true" }, makeSvg("use", { href: `#icon-${name}` }));
+}
+
+function say(text) {
+  $("live").textContent = "";
+  setTimeout(() => ($("live").textContent = text), 30); // so that the same words twice are read twice
+}
+
+// A card with its own play button. slot: the digit that plays it; name: as it is called; hint: said below the name
+// until it was heard. Returns the card as a sound: {slot, name, element, player, heard, memory}.
+function soundCard({ id, slot, name, hint, memory, scale, changed }) {
+  const status = make("span", { class: "status", id: `status-${slot}` });
+  const ring = makeSvg("circle", { class: "ring", cx: 50, cy: 50, r: 47, pathLength: 100 });
+  const rail = makeSvg("circle", { class: "rail", cx: 50, cy: 50, r: 47 });
+  const button = make(
+    "button",
+    { type: "button", class: "play", "aria-describedby": `status-${slot}`, "aria-keyshortcuts": slot },
+    makeSvg("svg", { class: "rings", viewBox: "0 0 100 100", "aria-hidden": "true" }, rail, ring),
+    icon("play"), icon("stop"),
+  );
+  const element = make(
+    "div", { class: "sound card", role: "group", tabindex: -1, "aria-labelledby": `name-${slot}`, "data-slot": slot },
+    button,
+    make("div", { class: "called" }, make("span", { class: "name", id: `name-${slot}` }, name), status),
+    scale || null,
+  );
+  const sound = { slot, name, element, memory, get heard() { return player.heard; }, get done() { return player.done; } };
+  const draw = (player, event) => {
+    element.classList.toggle("playing", player.active);
+    element.classList.toggle("done", player.done);
+    ring.style.strokeDashoffset = String(100 * (1 - player.place));
+    const percent = Math.floor(100 * player.heard);
+    const text = event === "failed" ? "cannot be played" : player.active ? "playing" : player.done ? "heard"
+      : percent ? `${percent} % heard: play it to the end` : hint;
+    const label = `${player.active ? "Stop" : "Play"} ${name}`;
+    if (status.textContent !== text) status.replaceChildren(...(text === "heard" ? [icon("check")] : []), text);
+    if (button.getAttribute("aria-label") !== label) button.setAttribute("aria-label", label);
+    if (event) changed(sound, event);
+  };
+  const player = new Player(id, memory, draw);
+  sound.player = player;
+  button.addEventListener("click", () => player.toggle());
+  element.append(player.audio);
+  draw(player, null);
+  return sound;
+}
+
+// Radio buttons that look like large keys. options: [[value, big, small]]; chosen: a value or undefined.
+function keyScale({ legend, name, options, chosen, wide, picked }) {
+  const keys = options.map(([value, big, small]) => {
+    const input = make("input", { type: "radio", name, value, checked: value === chosen, onchange: () => picked(value) });
+    const face = make("span", { class: "face" }, make("b", {}, big), small ? make("small", {}, small) : null);
+    return make("label", {}, input, face);
+  });
+  return make("fieldset", { class: wide ? "choice card" : "scale" },
+    make("legend", { class: wide ? "" : "hidden" }, legend), make("div", { class: wide ? "options" : "five" }, ...keys));
+}
+
+// 0 to 100, without a value until it is touched: a slider cannot be left where it stood.
+function slider({ name, slot, value, picked }) {
+  const output = make("output", { for: `slider-${slot}`, class: "value" });
+  const input = make("input", {
+    type: "range", id: `slider-${slot}`, min: 0, max: 100, step: 1, "aria-label": `Rating of ${name}`,
+  });
+  const draw = (rated) => {
+    input.classList.toggle("blank", !rated);
+    output.textContent = rated ? input.value : "–";
+    input.setAttribute("aria-valuetext", rated ? `${input.value} of 100` : "not rated yet");
+    input.style.setProperty("--at", `${rated ? input.value : 0}%`);
+  };
+  const pick = () => {
+    draw(true);
+    picked(Number(input.value));
+  };
+  input.value = value === undefined ? 50 : value;
+  draw(value !== undefined);
+  input.addEventListener("input", pick);
+  input.addEventListener("click", pick); // a click in the very middle moves nothing, and still is an answer
+  const words = OPINIONS.map((word) => make("span", {}, word));
+  const element = make("div", { class: "slide" },
+    make("div", { class: "line" }, input, make("div", { class: "words", "aria-hidden": "true" }, ...words)), output);
+  return { element, set(rating) { input.value = rating; pick(); input.focus(); } };
+}

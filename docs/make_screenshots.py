@@ -1,0 +1,138 @@
+"""Screenshots of the listening page for the guide, taken from the real page by a headless Chromium.
+
+    python docs/make_screenshots.py                              # docs/images/listening_*.png
+    python docs/make_screenshots.py --out /tmp/x --scheme dark --width 390
+
+Needs playwright and Chromium: `pip install playwright`, and Debian's `chromium` or Google's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from audiointerp.listening.page import NO_PREFERENCE, write_page
+from audiointerp.listening.study import Presentation, Study, Task, Trial
+
+RATE, SECONDS = 16000, 0.5
+INTRODUCTION = (
+    "A computer program has named a sound that it heard in a recording. Other programs try to show which part of the "
+    "recording made it decide so.\n\nYou will hear recordings and these parts, and say what you think of them. There "
+    "are no wrong answers."
+)
+CLASSES = ("Dog", "Rooster", "Crying baby", "Church bells", "Chainsaw", "Rain", "Sea waves", "Clock tick", "Helicopter")
+QUESTIONS: dict[Task, str] = {
+    "mos": "How well does each sound explain the decision “dog”?",
+    "ab": "Which of the two sounds explains the decision “dog” better?",
+    "abx": "Is X the same as A or as B?",
+    "simulate": "Which of these did the program decide on?",
+    "rating": "How close is each sound to the reference?",
+}
+
+
+def make_study(task: Task, public: Path) -> Study:
+    """A study of two pages and one for practice, with sounds of its own."""
+    count = {"mos": 3, "rating": 4, "ab": 2, "abx": 2, "simulate": 1}[task]
+    random, trials, files = np.random.default_rng(0), [], {}
+    for number in range(3):
+        names = [f"s_{number}{letter}" for letter in "xabcd"[: count + 1]]
+        for name in names:
+            files[name] = f"{name}.wav"
+            soundfile.write(public / files[name], 0.05 * random.standard_normal(int(RATE * SECONDS)), RATE)
+        choices = {"simulate": (*CLASSES, "Cannot tell"), "ab": (NO_PREFERENCE,)}.get(task, ())
+        kind = "trial" if number else "practice"
+        trials.append(Trial(f"t_{number}", kind, QUESTIONS[task], names[0], tuple(names[1:]), choices))
+    session = tuple(Presentation(trial.trial_id, trial.stimuli) for trial in trials)
+    seconds = dict.fromkeys(files, SECONDS)
+    title = "How well are decisions about sounds explained?"
+    return Study("lt_00000000", task, title, INTRODUCTION, 0, RATE, tuple(trials), (session,), files, seconds)
+
+
+def hear_all(page: Page) -> None:
+    """Plays every sound of the page shown, to its end."""
+    for card in page.locator(".sound:visible").all():
+        card.locator(".play").click()
+        card.locator("xpath=self::*[contains(@class, 'done') and not(contains(@class, 'playing'))]").wait_for()
+
+
+def begin(page: Page) -> None:
+    """Fills in the first page."""
+    page.get_by_label("I have read this").check()
+    page.get_by_label("Your participant code").fill("P07")
+    page.get_by_text("Headphones", exact=True).click()
+    hear_all(page)
+
+
+def answer(page: Page, task: Task, judged: int) -> None:
+    """Some answer to the first sounds of the page shown: `judged` of them."""
+    for slot in range(1, judged + 1):
+        if task == "mos":
+            page.locator(f"[name=opinion-{slot}]").nth((2 * slot + 1) % 5).check(force=True)
+        elif task == "rating":
+            page.locator(f"#slider-{slot}").fill(str(25 * slot - 7))
+    if task not in ("mos", "rating"):
+        page.locator("[name=choice]").first.check(force=True)
+
+
+def shoot(page: Page, path: Path) -> None:
+    """The whole page as a small PNG: few colours are lost of a drawn page."""
+    page.locator("#next").evaluate("element => { document.activeElement.blur(); scrollTo(0, 0); }")
+    page.wait_for_timeout(400)
+    page.locator("body").evaluate("element => { element.querySelector('#gate').style.position = 'static'; }")
+    page.screenshot(path=path, full_page=True)
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def shoot_task(browser: Browser, task: Task, out: Path, width: int, scheme: str) -> None:
+    """The trial page of a task; with mos the first and the last page, too."""
+    with tempfile.TemporaryDirectory() as folder:
+        page_file = write_page(make_study(task, Path(folder)), Path(folder), Path(folder) / "test.html")
+        context = browser.new_context(viewport={"width": width, "height": 720}, color_scheme=scheme)  # type: ignore[arg-type]
+        page = context.new_page()
+        page.goto(page_file.as_uri())
+        begin(page)
+        if task == "mos":
+            shoot(page, out / "listening_start.png")
+        page.locator("#next").click()
+        for number in range(3):
+            count = page.locator("#sounds .sound").count()
+            hear_all(page)
+            if number == 1:
+                answer(page, task, max(1, count - 1))
+                shoot(page, out / f"listening_{task}.png")
+            answer(page, task, count)
+            page.locator("#next").click()
+        page.locator("#next").click()
+        if task == "mos":
+            shoot(page, out / "listening_finish.png")
+        context.close()
+
+
+def main() -> None:
+    """Reads the command line and writes the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("images"))
+    parser.add_argument("--width", type=int, default=1000)
+    parser.add_argument("--scheme", choices=("light", "dark"), default="light")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    found = [name for name in ("chromium", "chromium-browser", "google-chrome") if shutil.which(name)]
+    if not found:
+        raise SystemExit("no Chromium: install Debian's package chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which(found[0]), args=["--no-sandbox"])
+        for task in QUESTIONS:
+            shoot_task(browser, task, given.out, given.width, given.scheme)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
