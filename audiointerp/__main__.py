@@ -138,7 +138,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--method", help="another interpreter, by name (default: the bundle's own)")
+    parser.add_argument("--method", help="methods by name, comma-separated (default: the bundle's own)")
     parser.add_argument("--binary", action="store_true", help="round masks at 0.5")
     parser.add_argument("--fill", action="store_true", help="leave removed parts at the noise floor, not at silence")
     parser.add_argument("--domain", choices=("log_magnitude", "magnitude"), help="what masks multiply")

@@ -1,7 +1,8 @@
 """What people share: a folder with config.json, model.safetensors, metrics.json and README.md.
 
 Loading one cannot run code: there is no pickle and no YAML tag, `type` is looked up in the `__all__` of
-`audiointerp.classifiers` and `audiointerp.interpreters` and nowhere else, and the weights' hash is checked.
+`audiointerp.classifiers`, `audiointerp.interpreters` and `audiointerp.nmf` and nowhere else, and the weights' hash is
+checked.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as save_weights
 
-from audiointerp import audio, classifiers, interpreters
+from audiointerp import audio, classifiers, interpreters, nmf
 from audiointerp.contracts import Classifier, Interpreter
+from audiointerp.nmf import NMF
 from audiointerp.spectrogram import STFT
 
 FORMAT = 1
@@ -29,9 +31,9 @@ FILES = ("config.json", "model.safetensors", "metrics.json", "README.md")
 UNFIT = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, StopIteration, TypeError, ValueError)
 BUILDABLE = {
     name: kind
-    for home in (classifiers, interpreters)
+    for home in (classifiers, interpreters, nmf)
     for name in home.__all__
-    if isinstance(kind := getattr(home, name), type) and issubclass(kind, (Classifier, Interpreter))
+    if isinstance(kind := getattr(home, name), type) and issubclass(kind, (Classifier, Interpreter, NMF))
 }
 
 __all__ = ["BundleError", "find", "load", "save"]
@@ -42,7 +44,7 @@ class BundleError(ValueError):
 
 
 def save(
-    model: Classifier | Interpreter, folder: str | Path, metrics: dict[str, Any] | None = None, card: str = ""
+    model: Classifier | Interpreter | NMF, folder: str | Path, metrics: dict[str, Any] | None = None, card: str = ""
 ) -> Path:
     """Writes a bundle; an interpreter's holds its classifier's weights too.
 
@@ -68,7 +70,7 @@ def save(
 
 
 def load(path: str | Path, classifier: Classifier | None = None) -> Any:
-    """The classifier or interpreter of a bundle, in evaluation mode.
+    """The classifier, interpreter or dictionary (NMF) of a bundle, in evaluation mode.
 
     Args:
         path: a bundle's folder, a run folder (its best/), or the name of a bundle that ships with the package.
@@ -116,7 +118,7 @@ def _describe(model: Any) -> dict[str, Any]:
         inner = model.classifier
         described["classifier"] = _describe(inner) if inner.config else None
         described["expects"] = _expectations(inner)
-    else:
+    elif isinstance(model, Classifier):
         described |= {
             "labels": list(model.labels),
             "spectrogram": model.spectrogram.config,
@@ -172,6 +174,8 @@ def _build(config: dict[str, Any], classifier: Classifier | None) -> Any:
         elif (found := _expectations(classifier)) != config["expects"]:
             raise ValueError(f"the classifier is {found}, but the interpreter expects {config['expects']}")
         model = kind(inner, **config["arguments"])
+    elif issubclass(kind, NMF):
+        model = kind(**config["arguments"])
     else:
         model = kind(spectrogram=STFT(**config["spectrogram"]), **config["arguments"])
     if unknown := set(config["arguments"]) - set(model.config):

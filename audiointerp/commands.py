@@ -10,14 +10,19 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from audiointerp import datasets, interpreters, recipe, report, runfolder, runs, sources
+from audiointerp import comparison_report, datasets, recipe, report, runfolder, runs, sources
+from audiointerp.accuracy import evaluate_classifier
 from audiointerp.audio import AudioError
 from audiointerp.contracts import Classifier, Interpreter, Target
 from audiointerp.datasets import ClipDataset
+from audiointerp.devices import make_fabric
+from audiointerp.evaluation import Wanted
 from audiointerp.evaluation import evaluate as evaluate_items
-from audiointerp.experiment import Experiment, evaluate_classifier, load_any, make_fabric
+from audiointerp.experiment import Experiment, load_any
+from audiointerp.interpreters import MaskInterpreter
+from audiointerp.methods import choose, describe_cost
 
-__all__ = ["check", "demo", "evaluate", "interpret", "mix", "report_runs", "run"]
+__all__ = ["check", "demo", "evaluate", "interpret", "listen", "mix", "report_runs", "run"]
 
 
 def run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -58,17 +63,17 @@ def check(options: argparse.Namespace, rest: list[str]) -> int:
 
 def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     """Explains files and folders; what cannot be read is named and the rest goes on."""
-    methods = _methods(options)
+    files = sources.audio_files(options.files)
+    methods = _methods(options, len(files))
     interpreter = next(iter(methods.values()))
     target = _target(options.target, interpreter.classifier)
-    files = sources.audio_files(options.files)
     folder = runfolder.prepare_output(options.output, options.force)
     info = _start(options, folder, "interpret", interpreter.classifier)
     failed: list[str] = []
     for path in tqdm(files, unit="file", disable=None):
         try:
             item = sources.recording_item(path, interpreter.classifier.sample_rate, options.output_rate)
-            evaluate_items([item], methods, folder, target=target, draw=not options.no_figures)
+            evaluate_items([item], methods, folder, Wanted(target, figures=not options.no_figures))
         except AudioError as error:
             failed.append(str(error))
             print(f"audiointerp: {error}", file=sys.stderr)
@@ -122,7 +127,8 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     )
     folder = runfolder.prepare_output(options.output, options.force)
     info = _start(options, folder, "evaluate", classifier)
-    made = evaluate_items(_progress(items), methods, folder, other_class=mixtures, draw=not options.no_figures)
+    wanted = Wanted(other_class=tuple(methods) if mixtures else (), figures=not options.no_figures)
+    made = evaluate_items(_progress(items), methods, folder, wanted)
     return _finish(folder, info, f"{made} interpretations", [])
 
 
@@ -130,8 +136,19 @@ def report_runs(options: argparse.Namespace, rest: list[str]) -> int:
     """Writes the page of one run, or the comparison of several."""
     if len(options.runs) > 1 and options.output is None:
         raise ValueError("several runs need a folder for their comparison; give -o OUT")
-    print(report.write_report(options.runs, options.output))
+    alone = options.runs[0] if len(options.runs) == 1 else None
+    if alone and options.output is None and runs.Run.read(alone).about.get("comparison"):
+        print(comparison_report.write(alone))
+    else:
+        print(report.write_report(options.runs, options.output))
     return 0
+
+
+def listen(options: argparse.Namespace, rest: list[str]) -> int:
+    """Listening tests: what the subcommand says."""
+    from audiointerp.listening.commands import listen as listen_commands
+
+    return listen_commands(options, rest) or 0
 
 
 def demo(options: argparse.Namespace, rest: list[str]) -> int:
@@ -142,47 +159,19 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _methods(options: argparse.Namespace) -> dict[str, Interpreter]:
-    """The method to explain with, its masks used as --binary, --fill and --domain say."""
-    methods = _chosen(options)
-    for method in methods.values():
-        if isinstance(method, interpreters.MaskInterpreter):
-            method.binary, method.fill = method.binary or options.binary, method.fill or options.fill
-            method.domain = options.domain or method.domain
-    return methods
-
-
-def _chosen(options: argparse.Namespace) -> dict[str, Interpreter]:
-    """The bundle's interpreter, or the one named by --method on the bundle's classifier."""
+def _methods(options: argparse.Namespace, clips: int | None = None) -> dict[str, Interpreter]:
+    """The methods to explain with, their masks used as --binary, --fill and --domain say; tells a long wait."""
     device = make_fabric(options.device).device
     model = load_any(options.model)
-    own = type(model).__name__.lower()
-    if isinstance(model, Interpreter):
-        model = model.to(device)  # pyright: ignore[reportAttributeAccessIssue]
-        if options.method in (None, own):
-            return {own: model}
-    elif not options.method:
-        raise ValueError(f"{options.model}: is a classifier; say how to explain it: --method {_names()}")
-    else:
-        model = model.to(device)
-    kind: Any = _kinds().get(options.method.lower())
-    if kind is None:
-        raise ValueError(f"method {options.method!r} is unknown; choose from {_names()}")
-    if kind is interpreters.PIQ:
-        raise ValueError("method piq must be trained for its classifier; name the bundle or run of a trained one")
-    classifier = model.classifier if isinstance(model, Interpreter) else model
-    return {options.method.lower(): kind(classifier)}
-
-
-def _kinds() -> dict[str, type[Interpreter]]:
-    """Methods by the names that --method takes."""
-    exported = {name.lower(): getattr(interpreters, name) for name in interpreters.__all__}
-    kinds = {name: each for name, each in exported.items() if isinstance(each, type) and issubclass(each, Interpreter)}
-    return {name: each for name, each in kinds.items() if each is not interpreters.MaskInterpreter}
-
-
-def _names() -> str:
-    return ", ".join(_kinds())
+    names = [name.strip() for name in options.method.split(",")] if options.method else []
+    methods = choose(model.to(device), names, str(options.model))
+    for method in methods.values():
+        if isinstance(method, MaskInterpreter):
+            method.binary, method.fill = method.binary or options.binary, method.fill or options.fill
+            method.domain = options.domain or method.domain
+    for line in describe_cost(methods, clips):
+        print(line, file=sys.stderr)
+    return methods
 
 
 def _target(text: str | None, classifier: Classifier) -> Target:

@@ -153,9 +153,11 @@ class Classifier(nn.Module, ABC):
         spectrogram: the STFT that masks live on.
         config: constructor arguments as plain values, from which a bundle builds it again; None for a classifier that
             stays with its owner.
+        reads_magnitude: `classify_stft` looks at magnitudes only, and takes them real as well as complex.
     """
 
     config: dict[str, Any] | None = None
+    reads_magnitude: bool = False
     labels: tuple[str, ...]
     sample_rate: int
     multilabel: bool
@@ -182,7 +184,12 @@ class Interpreter(ABC):
     """Explains a classifier's decision with a sound: `Interpreter(classifier).interpret(waveform, target)`.
 
     The classifier's weights, mode, gradients and hooks are left as found. A row of a batch equals a batch of one.
+
+    Attributes:
+        needs_stem: an oracle control, which explains only where the stem is given.
     """
+
+    needs_stem: bool = False
 
     def __init__(self, classifier: Classifier):
         self.classifier = classifier

@@ -22,7 +22,7 @@ from scipy.fft import rfft
 
 from audiointerp.metrics.names import INFO
 
-__all__ = ["plot_confusion", "plot_interpretation", "plot_training"]
+__all__ = ["COLOURS", "STYLE", "plot_confusion", "plot_interpretation", "plot_training", "save_figure"]
 
 DYNAMIC_RANGE = 80.0  # dB shown below the input's loudest bin
 MAX_COLUMNS = 1200  # more frames than this cannot be told apart in the picture
@@ -106,7 +106,7 @@ def plot_interpretation(
                 axis.text(0.5, 0.5, "silent", color="white", ha="center", va="center", transform=axis.transAxes)
         axes[0].set_ylabel("Frequency (Hz)")
         figure.suptitle(_shorten(title, 110), x=0.008, ha="left", fontsize=10.5, fontweight="bold")
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def plot_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str]) -> None:
@@ -150,7 +150,7 @@ def plot_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str]) 
         bar = figure.colorbar(image, ax=axis, shrink=0.6, aspect=25, pad=0.02)
         bar.set_label("Share of the true class")
         bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def plot_training(path: str | Path, log: pd.DataFrame) -> None:
@@ -184,7 +184,7 @@ def plot_training(path: str | Path, log: pd.DataFrame) -> None:
                 axis.yaxis.set_major_formatter("{x:g}")
             if name == "Scores":
                 axis.set_ylim(min(-0.02, values.min() - 0.02), 1.02)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def _check_interpretation(waveform: np.ndarray, kept: np.ndarray, mask: np.ndarray | None) -> None:
@@ -290,7 +290,7 @@ def _shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
     """Written aside and renamed, so that a killed run leaves no half picture."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

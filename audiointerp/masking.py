@@ -22,11 +22,13 @@ from audiointerp.contracts import Domain
 TargetMask = Callable[[Tensor, Tensor | None], Tensor]
 
 __all__ = [
+    "AttributionMask",
     "EnergyMask",
     "StemMask",
     "TargetMask",
     "ThresholdMask",
     "apply_mask",
+    "attribution_mask",
     "binary_mask",
     "energy_mask",
     "fill_with_noise_floor",
@@ -44,11 +46,16 @@ def apply_mask(stft: Tensor, mask: Tensor, domain: Domain) -> Tensor:
     In the log domain the magnitude is expm1(m log1p|X|) = (1 + |X|)^m - 1, so the bin is scaled by that over |X|;
     where |X| vanishes the scale tends to m. Binary masks act alike in both domains, to the last bit.
 
+    Raises:
+        ValueError: if the domain does not exist.
+
     >>> float(apply_mask(torch.tensor([[[100.0 + 0j]]]), torch.tensor([[[0.5]]]), "log_magnitude").abs())
     9.04...
     """
     if domain == "magnitude":
         return stft * mask
+    if domain != "log_magnitude":
+        raise ValueError(f"domain {domain!r} does not exist; choose log_magnitude or magnitude")
     magnitude = stft.abs()
     # At m = 1 the rounding of expm1(log1p) alone would let a classifier be surer of the same sound.
     plain = (magnitude < 1e-6) | (mask == 1)
@@ -115,6 +122,50 @@ def ideal_binary_mask(stem: Tensor, rest: Tensor) -> Tensor:
     return (stem > rest).to(stem.dtype)
 
 
+def attribution_mask(attribution: Tensor, quantile: float = 0.99, smooth: int = 3, absolute: bool = False) -> Tensor:
+    """Soft mask of signed scores: a_+ over its quantile, cut at 1; what speaks against the class is not kept.
+
+    Args:
+        attribution: (batch, freq, time), any range.
+        quantile: of the positive part over the clip; the bins above it are kept whole. Where it is 0, the maximum.
+        smooth: bins and frames averaged over first (odd; 1: none): isolated bins sound like musical noise.
+        absolute: |a| instead of the positive part.
+
+    >>> attribution_mask(torch.tensor([[[-1.0, 0.0, 1.0, 2.0]]]), quantile=1.0, smooth=1)
+    tensor([[[0.0000, 0.0000, 0.5000, 1.0000]]])
+    """
+    values = attribution.abs() if absolute else attribution
+    if smooth > 1:
+        # Beyond the edges there is nothing to average with, and no zeros either.
+        pool = torch.nn.functional.avg_pool2d
+        values = pool(values.unsqueeze(1), smooth, 1, smooth // 2, count_include_pad=False)[:, 0]
+    positive = values.clamp(min=0)
+    flat = positive.flatten(1)
+    top = flat.quantile(quantile, dim=1)
+    top = torch.where(top > 0, top, flat.amax(1))[:, None, None]
+    return (positive / top.clamp(min=torch.finfo(positive.dtype).tiny)).clamp(max=1)
+
+
+@dataclass(frozen=True)
+class AttributionMask:
+    """How an attribution becomes a mask; see `attribution_mask`."""
+
+    quantile: float = 0.99
+    smooth: int = 3
+    absolute: bool = False
+
+    def __post_init__(self):
+        if not 0 < self.quantile <= 1 or self.smooth < 1 or self.smooth % 2 == 0:
+            raise ValueError(
+                f"AttributionMask has quantile {self.quantile}, smooth {self.smooth}; give a quantile in (0, 1] and an "
+                "odd number of bins"
+            )
+
+    def __call__(self, attribution: Tensor) -> Tensor:
+        """Mask of (batch, freq, time)."""
+        return attribution_mask(attribution, self.quantile, self.smooth, self.absolute)
+
+
 @dataclass(frozen=True)
 class ThresholdMask:
     """Target mask of the PIQ paper; see `threshold_mask`."""
@@ -151,6 +202,10 @@ class StemMask:
 
     kind: Literal["ratio", "binary"] = "ratio"
     share: float = 1.0
+
+    def __post_init__(self):
+        if self.kind not in ("ratio", "binary"):
+            raise ValueError(f"StemMask has no kind {self.kind!r}; choose ratio or binary")
 
     def __call__(self, stft: Tensor, stem: Tensor | None = None) -> Tensor:
         """Mask of the mixture's complex STFT and its stem's, each (batch, freq, time).

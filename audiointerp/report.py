@@ -20,13 +20,14 @@ from urllib.parse import quote
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from audiointerp.runs import Run, describe, format_score, is_true, pivot, score_columns, summary
 
-__all__ = ["format_score", "summary", "write_report"]
+__all__ = ["format_score", "render", "summary", "write_report", "write_text"]
 
 SOUNDS = ("mixture", "reference", "interpretation", "listening", "residual")
-FILES = ("recipe.yaml", "run.json", "log.csv", "scores.csv", "manifest.csv")
+FILES = ("recipe.yaml", "run.json", "log.csv", "scores.csv", "manifest.csv", "components.html")
 SHOWN_APART = ("name", "labels", "finished", "kind", "start", "end", "command", "seed", "device")
 
 
@@ -75,7 +76,7 @@ def _write_page(run: Run, out: Path) -> Path:
         "classes": sorted({item["predicted"] for item in items if item["predicted"]}, key=str.lower),
         "metrics": [describe(name) for name in score_columns(run.scores)],
     }
-    return _render("report.html", out, page)
+    return render("report.html", out, page)
 
 
 def _write_comparison(runs: list[Run], out: Path) -> Path:
@@ -87,11 +88,11 @@ def _write_comparison(runs: list[Run], out: Path) -> Path:
         **{name: (name, "sum") for name in ("n_scored", "n", "n_silent")},
     ).reset_index()
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "summary.csv", over.to_csv(index=False, lineterminator="\n"))
+    write_text(out / "summary.csv", over.to_csv(index=False, lineterminator="\n"))
     table = pivot(over)
-    _write(out / "summary.md", _environment().get_template("summary.md").render(table=table, runs=runs))
+    write_text(out / "summary.md", _environment().get_template("summary.md").render(table=table, runs=runs))
     each = [(run, _link(run.folder / "report.html", out), pivot(table)) for run, table in zip(runs, tables)]
-    return _render("comparison.html", out, {"runs": each, "table": table})
+    return render("comparison.html", out, {"runs": each, "table": table})
 
 
 def _items(run: Run, out: Path) -> list[dict[str, Any]]:
@@ -223,18 +224,26 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {"score": format_score, "when": _when, "took": _took, "command": _command}
     environment.filters["cell"] = lambda value: " ".join(str(value).replace("|", "\\|").split())
+    environment.filters["sounds"] = _sounds_json
     environment.filters["pretty"] = lambda value: value if isinstance(value, str) else json.dumps(value, indent=1)
     return environment
 
 
-def _render(template: str, out: Path, page: dict[str, Any]) -> Path:
+def _sounds_json(items: list[dict[str, Any]]) -> Markup:
+    """Item -> sound -> link, as JSON that cannot end its script element."""
+    links = {each["id"]: {name: quote(path) for name, path in each["sounds"].items()} for each in items}
+    return Markup(json.dumps(links).replace("<", "\\u003c"))
+
+
+def render(template: str, out: Path, page: dict[str, Any], name: str = "report.html") -> Path:
+    """Writes a page in `out` from a template of the package; returns its path."""
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "report.html", _environment().get_template(template).render(page))
-    return out / "report.html"
+    write_text(out / name, _environment().get_template(template).render(page))
+    return out / name
 
 
-def _write(path: Path, text: str) -> None:
-    """Aside and then renamed, so that no half page is ever seen."""
+def write_text(path: Path, text: str) -> None:
+    """Writes aside and then renames, so that no half page is ever seen."""
     aside = path.with_name(f".{path.name}.part")
     aside.write_text(text, "utf-8")
     os.replace(aside, path)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from audiointerp.metrics.names import INFO, MetricInfo
+from audiointerp.metrics.names import INFO, OF_METHOD, MetricInfo
 
 __all__ = ["Run", "describe", "format_score", "is_true", "pivot", "read_table", "score_columns", "summary"]
 
@@ -77,7 +77,7 @@ class Run:
         if not isinstance(about, dict):
             raise ValueError(f"{path}: must hold a JSON object, not a {type(about).__name__}")
         # A classifier's run explains nothing: its training curves and confusion matrix are worth a page by themselves.
-        if not (folder / "scores.csv").is_file() and about.get("kind") != "classifier":
+        if not (folder / "scores.csv").is_file() and about.get("kind") not in ("classifier", "dictionary", "sanity"):
             raise ValueError(f"{folder}: no scores.csv in it; let the run finish, or evaluate it, and report again")
         scores = read_table(folder / "scores.csv", ("item_id", "method"))
         return cls(folder, about, scores, read_table(folder / "manifest.csv", ("item_id", "role", "path")))
@@ -166,7 +166,7 @@ def format_score(value: float | None, unit: str = "", show_unit: bool = True) ->
 
 def describe(metric: str) -> MetricInfo:
     """The metric's description; of a column nobody described, its name."""
-    return INFO.get(metric) or MetricInfo(metric, metric.replace("_", " "), None, "")
+    return INFO.get(metric) or OF_METHOD.get(metric) or MetricInfo(metric, metric.replace("_", " "), None, "")
 
 
 def score_columns(scores: pd.DataFrame) -> list[str]:

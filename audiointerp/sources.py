@@ -11,7 +11,7 @@ import torch
 
 from audiointerp import audio
 from audiointerp.datasets import Clip, ClipDataset, Mixture, read_esc50, read_mixtures, read_table
-from audiointerp.evaluation import Item
+from audiointerp.items import Item
 from audiointerp.recordings import Recording
 
 __all__ = ["audio_files", "clip_items", "is_mixtures", "item_id_of", "mixture_items", "read_clips", "recording_item"]

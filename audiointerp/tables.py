@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 import soundfile
 
-__all__ = ["MANIFEST_COLUMNS", "SCORE_COLUMNS", "Manifest", "Scores"]
+from audiointerp.metrics.names import INFO
 
-SCORE_COLUMNS = (
-    *("item_id", "method", "source", "condition", "start_s", "label", "predicted", "probability", "target"),
-    *("fidelity", "faithfulness", "ai", "ad", "ag", "sparseness", "complexity", "kept_energy", "mean_mask"),
-    *("si_sdr", "si_sdr_improvement", "other_si_sdr", "other_si_sdr_improvement"),
-    *("wav_fidelity", "wav_faithfulness", "silent", "seconds"),
-)
+__all__ = ["FACTS", "MANIFEST_COLUMNS", "SCORE_COLUMNS", "Embeddings", "Manifest", "Scores"]
+
+FACTS = ("item_id", "method", "source", "condition", "start_s", "label", "predicted", "probability", "target")
+SCORE_COLUMNS = (*FACTS, *INFO)
 MANIFEST_COLUMNS = (
     *("item_id", "role", "method", "path", "pred_class", "pred_prob", "true_class", "distractor_class", "snr_db"),
     *("sample_rate", "n_frames", "n_channels", "sha256", "lufs", "peak_dbfs", "group", "source", "start_s"),
@@ -42,7 +40,10 @@ class _Table:
             os.truncate(path, len(whole))
         if not whole:
             self._append([columns])
-        rows = list(csv.DictReader(io.StringIO(whole.decode())))
+        reader = csv.DictReader(io.StringIO(whole.decode()))
+        rows = list(reader)
+        if whole and tuple(reader.fieldnames or ()) != tuple(columns):
+            raise ValueError(f"{path}: has other columns than this version writes; choose another output folder")
         self.keys = {tuple(row[name] for name in key) for row in rows}
 
     def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:
@@ -75,6 +76,23 @@ class Scores(_Table):
     def has(self, item_id: str, method: str) -> bool:
         """Whether the item was scored with the method."""
         return (item_id, method) in self.keys
+
+
+class Embeddings:
+    """embeddings.csv: what the classifier makes of each interpretation, a column a channel; opened with the first."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / "embeddings.csv"
+        self._table: _Table | None = None
+
+    def add(self, item_id: str, method: str, condition: str, embedding: Sequence[float]) -> None:
+        """Adds one, unless it is there."""
+        row = {"item_id": item_id, "method": method, "condition": condition}
+        row |= {f"e{i}": value for i, value in enumerate(embedding)}
+        if self._table is None:
+            self._table = _Table(self.path, tuple(row), ("item_id", "method"))
+        if (item_id, method) not in self._table.keys:
+            self._table.add_rows([row])
 
 
 class Manifest(_Table):

@@ -11,8 +11,9 @@ from audiointerp.contracts import Classifier, Prediction
 from audiointerp.spectrogram import STFT
 
 Reshape = Callable[[Tensor], Tensor]
+Axis = Callable[[Tensor], Tensor]
 
-__all__ = ["External"]
+__all__ = ["Axis", "External", "Reshape", "mel", "mel_axis"]
 
 
 class External(Classifier):
@@ -28,6 +29,8 @@ class External(Classifier):
             otherwise; such as `lambda maps: maps.transpose(2, 3)`.
         max_samples: longer inputs are judged in pieces of at most this length and their logits averaged.
         spectrogram: STFT that masks live on; None: 64 ms FFT with the default's overlap at this rate.
+        frequency_axis: Hz -> share of a feature map's height, 0 to 1; None: even from 0 to half the rate. Behind a mel
+            filter bank it is not, and Grad-CAM would show the right patch at the wrong pitch: `mel_axis(low, high)`.
     Raises:
         ValueError: for a layer that does not exist, or logits that do not fit the labels.
 
@@ -48,6 +51,7 @@ class External(Classifier):
         reshape: Reshape | None = None,
         max_samples: int | None = None,
         spectrogram: STFT | None = None,
+        frequency_axis: Axis | None = None,
     ):
         super().__init__()
         known = dict(module.named_modules())
@@ -59,6 +63,7 @@ class External(Classifier):
         self.module, self.labels, self.sample_rate, self.multilabel = module, tuple(labels), sample_rate, multilabel
         self.layers, self.reshape, self.max_samples = tuple(layers), reshape, max_samples
         self.spectrogram = spectrogram or _default_stft(sample_rate)
+        self.frequency_axis = frequency_axis
 
     def features(self, waveform: Tensor) -> Tensor:
         """The waveform itself: the module has its own front end."""
@@ -76,6 +81,30 @@ class External(Classifier):
             maps = tuple(torch.cat(each, -1) for each in zip(*(maps for _, maps in pieces)))
         embedding = maps[-1].mean((2, 3)) if maps else None
         return Prediction.from_logits(logits, self.multilabel, embedding=embedding, feature_maps=maps)
+
+    def place(self, values: Tensor, samples: int) -> Tensor:
+        """Values on a feature map's grid, brought to the STFT's by bilinear interpolation.
+
+        Args:
+            values: (batch, freq, time) of a feature map.
+            samples: length of the clip, over which the map's columns are spread evenly.
+        Returns:
+            (batch, freq, time) of the STFT.
+        """
+        frames = 1 + samples // self.spectrogram.hop_length
+        # As torch.nn.functional.interpolate with align_corners=False.
+        column = (torch.arange(frames, device=values.device) + 0.5) / frames * values.shape[2] - 0.5
+        return self._interpolate(values, column)
+
+    def _interpolate(self, values: Tensor, column: Tensor) -> Tensor:
+        """Values at fractional columns, and at the rows of the STFT's frequencies."""
+        n_fft, rows = self.spectrogram.n_fft, values.shape[1]
+        bins = torch.arange(n_fft // 2 + 1, device=values.device)
+        if self.frequency_axis is None:
+            share = (bins + 0.5) / len(bins)
+        else:
+            share = self.frequency_axis(bins * (self.sample_rate / n_fft))
+        return _between(_between(values, share * rows - 0.5, 1), column, 2)
 
     def _run(self, waveform: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         captured: dict[str, Tensor] = {}
@@ -101,6 +130,36 @@ class External(Classifier):
                 f"layers {wrong} do not give (batch, channel, freq, time); pass reshape to lay them out so"
             )
         return logits, maps
+
+
+def mel(hertz: Tensor) -> Tensor:
+    """1127 ln(1 + f / 700), the mel scale of Kaldi and HTK."""
+    return 1127 * (hertz / 700).log1p()
+
+
+def mel_axis(low: float, high: float) -> Axis:
+    """Hz -> share of the height of a mel spectrogram that reaches from `low` to `high` Hz; see `External`.
+
+    Raises:
+        ValueError: unless 0 <= low < high.
+
+    >>> mel_axis(0, 8000)(torch.tensor([0.0, 1000.0, 8000.0]))
+    tensor([0.0000, 0.3521, 1.0000])
+    """
+    if not 0 <= low < high:
+        raise ValueError(f"mel_axis is from {low} to {high} Hz; the lower end comes first, and neither is below 0")
+    bottom, top = mel(torch.tensor([low, high], dtype=torch.float64)).tolist()
+    return lambda hertz: (mel(hertz) - bottom) / (top - bottom)
+
+
+def _between(values: Tensor, position: Tensor, axis: int) -> Tensor:
+    """Values at fractional positions of an axis, linearly interpolated; beyond its ends, the last value."""
+    position = position.clamp(0, values.shape[axis] - 1)
+    below = position.floor().long()
+    above = (below + 1).clamp(max=values.shape[axis] - 1)
+    weight = (position - below).to(values.dtype)
+    weight = weight.view([-1 if each == axis else 1 for each in range(values.ndim)])
+    return torch.lerp(values.index_select(axis, below), values.index_select(axis, above), weight)
 
 
 def _keep(captured: dict[str, Tensor], name: str) -> Callable:

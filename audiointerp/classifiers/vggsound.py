@@ -89,6 +89,8 @@ class VGGSound(Classifier):
         ValueError: if there are no labels.
     """
 
+    reads_magnitude = True
+
     def __init__(
         self,
         labels: Sequence[str],

@@ -9,7 +9,7 @@ from audiointerp.datasets.augment import (
     TimeRoll,
     one_hot_labels,
 )
-from audiointerp.datasets.clips import Clip, ClipDataset, Splits, class_names, split
+from audiointerp.datasets.clips import Clip, ClipDataset, Splits, class_names, shuffle_labels, split
 from audiointerp.datasets.esc50 import read_esc50
 from audiointerp.datasets.mixtures import Mixture, draw_pairs, gains_from_snr, mix, read_mixtures, write_mixtures
 from audiointerp.datasets.spectrogram_masks import EnergyMask, FrequencyMask, TimeMask
@@ -43,6 +43,7 @@ __all__ = [
     "read_mixtures",
     "read_table",
     "read_vggsound",
+    "shuffle_labels",
     "split",
     "write_mixtures",
 ]

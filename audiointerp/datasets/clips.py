@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from audiointerp.contracts import Batch
 from audiointerp.datasets.cache import ClipCache
 
-__all__ = ["Clip", "ClipDataset", "Splits", "class_names", "split"]
+__all__ = ["Clip", "ClipDataset", "Splits", "class_names", "shuffle_labels", "split"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,12 @@ def class_names(clips: Iterable[Clip]) -> tuple[str, ...]:
     ('dog', 'rain')
     """
     return tuple(sorted({name for clip in clips for name in clip.labels}))
+
+
+def shuffle_labels(clips: Sequence[Clip], seed: int) -> list[Clip]:
+    """The clips with their labels dealt out anew: what a classifier learns from them is nothing but the clips."""
+    order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [replace(clip, labels=clips[i].labels) for clip, i in zip(clips, order)]
 
 
 def split(

@@ -1,7 +1,36 @@
 """Methods that explain a decision with a sound; one file a method."""
 
-from audiointerp.interpreters.controls import Loudest, TargetMasking, Threshold
+from audiointerp.interpreters.controls import AllPass, Beside, Empty, Loudest, RandomMask, TargetMasking, Threshold
+from audiointerp.interpreters.gradcam import GradCAM, GuidedGradCAM
+from audiointerp.interpreters.gradients import GradientSHAP, IntegratedGradients, Saliency, SmoothGrad
+from audiointerp.interpreters.l2i import L2I
+from audiointerp.interpreters.lime import LIME
 from audiointerp.interpreters.masked import MaskInterpreter, frozen
+from audiointerp.interpreters.occlusion import Occlusion
 from audiointerp.interpreters.piq import PIQ
+from audiointerp.interpreters.random_components import RandomComponents
+from audiointerp.interpreters.rise import RISE
 
-__all__ = ["PIQ", "Loudest", "MaskInterpreter", "TargetMasking", "Threshold", "frozen"]
+__all__ = [
+    "L2I",
+    "LIME",
+    "PIQ",
+    "RISE",
+    "AllPass",
+    "Beside",
+    "Empty",
+    "GradCAM",
+    "GradientSHAP",
+    "GuidedGradCAM",
+    "IntegratedGradients",
+    "Loudest",
+    "MaskInterpreter",
+    "Occlusion",
+    "RandomComponents",
+    "RandomMask",
+    "Saliency",
+    "SmoothGrad",
+    "TargetMasking",
+    "Threshold",
+    "frozen",
+]

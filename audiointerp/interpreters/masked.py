@@ -60,15 +60,23 @@ class MaskInterpreter(Interpreter):
         domain: what the mask multiplies.
         binary: round the mask at 0.5 (the PIQ paper's binary-masking mode).
         fill: leave removed bins at the clip's noise floor instead of at silence.
+        only_binary: every mask it makes is 0 or 1, so that both domains give the same sound.
     """
 
     domain: Domain = "magnitude"
+    only_binary: bool = False
     binary: bool = False
     fill: bool = False
 
     @abstractmethod
     def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
         """Mask (batch, freq, time) in [0, 1], and what else the method knows."""
+
+    def finished_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
+        """`make_mask`, rounded and filled as the options say: what is heard."""
+        mask, details = self.make_mask(scene)
+        mask = binary_mask(mask) if self.binary else mask
+        return fill_with_noise_floor(mask, scene.stft.abs(), self.domain) if self.fill else mask, details
 
     @torch.no_grad()
     def interpret(self, waveform: Tensor, target: Target = None, *, stem: Tensor | None = None) -> Interpretation:
@@ -91,9 +99,7 @@ class MaskInterpreter(Interpreter):
             asked = resolve_target(target, prediction, classifier.multilabel)
             stem_stft = None if stem is None else classifier.spectrogram(stem * gain[:, None])
             scene = Scene(scaled, stft, prediction, asked, stem_stft)
-            mask, details = self.make_mask(scene)
-        mask = binary_mask(mask) if self.binary else mask
-        mask = fill_with_noise_floor(mask, stft.abs(), self.domain) if self.fill else mask
+            mask, details = self.finished_mask(scene)
         kept, left = (apply_mask(stft, each, self.domain) for each in (mask, 1 - mask))
         inverse = classifier.spectrogram.inverse
         interpretation = Interpretation(

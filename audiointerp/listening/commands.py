@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -38,7 +39,9 @@ def add_listen_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", type=Path, help="the folder that a run wrote")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", type=Path, help="a folder that a run wrote; several are groups of items"
+    )
     parser.add_argument(
         "--target",
         choices=("html", "webmushra", "folder"),
@@ -52,7 +55,12 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         help="scores 1 to 5, scores 0 to 100, preference, which is X, or which class is this (default: %(default)s)",
     )
     parser.add_argument("--items", nargs="+", metavar="ITEM", help="names of items, or how many to draw (default: all)")
-    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="compare these only")
+    parser.add_argument(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        help="compare these only (default: all but those of a mixture's other class)",
+    )
     parser.add_argument("--question", help="asked of every trial; {class} stands for the predicted class")
     parser.add_argument("--title", help="of the test")
     parser.add_argument("--introduction", help="shown first; blank lines part paragraphs")
@@ -95,7 +103,7 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_analyse(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("answers", nargs="+", metavar="ANSWERS", type=Path, help="result files, of any mix of formats")
+    parser.add_argument("answers", nargs="+", metavar="ANSWERS", type=Path, help="result files of one test")
     parser.add_argument("--key", type=Path, required=True, help="key.csv, from the test's private folder")
     parser.add_argument("--study", type=Path, help="study.json (default: looked for beside the key)")
     parser.add_argument("--ci", choices=("t", "bootstrap"), default="t", help="of means (default: %(default)s)")
@@ -136,13 +144,17 @@ def export(options: argparse.Namespace) -> int:
     chosen = {name: getattr(options, name) for name in _EXPORT}
     if options.items and len(options.items) == 1 and options.items[0].isdigit():
         chosen["items"] = int(options.items[0])
-    done = export_study(options.run, options.output, force=options.force, **chosen)
+    done = export_study(options.runs, options.output, force=options.force, **chosen)
     for line in done.warnings:
         print(f"audiointerp: {line}", file=sys.stderr)
     level = "levels as they were" if done.target_lufs is None else f"loudness {done.target_lufs:.1f} LUFS"
+    if done.lowered_db > 0:
+        level += f" (lowered by {done.lowered_db:.1f} dB, or a peak would clip)"
     print(f"{done.test_id}: {done.trials} trials, {done.stimuli} sounds, {level}, {done.sessions} orders")
     print(f"for listeners: {done.files[0]}" + (f" and {len(done.files) - 1} more" if len(done.files) > 1 else ""))
-    print(f"keep to yourself: {done.private / 'key.csv'}")
+    key = done.private / "key.csv"
+    print(f"keep to yourself: {key}")
+    print(f"afterwards: audiointerp listen analyse ANSWERS --key {shlex.quote(str(key))} -o RESULT")
     return 0
 
 

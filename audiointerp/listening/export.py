@@ -1,11 +1,10 @@
-"""A run folder -> a listening test: `public/` for listeners, `private/` with the key for whoever runs it.
+"""Run folders -> a listening test: `public/` for listeners, `private/` with the key for whoever runs it.
 
-Run, options and the secret in private/ determine every byte.
+Runs, options and the secret in private/ determine every byte.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from audiointerp.listening import blinding, packing, texts
 from audiointerp.listening.bs1534 import lowpass
 from audiointerp.listening.design import Design, build
-from audiointerp.listening.manifest import Sound, read_manifest
+from audiointerp.listening.groups import Material, gather
+from audiointerp.listening.manifest import Sound
 from audiointerp.listening.orders import sessions
 from audiointerp.listening.preparation import Bandwidth, Clip, Loudness, Plan, Settings, prepare
 from audiointerp.listening.selection import select
@@ -98,6 +98,7 @@ class Summary:
         files: what the target wrote, the one to open first.
         stimuli, trials, sessions: how many; practice and catch trials not counted.
         target_lufs: loudness of every sound; None if levels were left alone.
+        lowered_db: by how much the whole test was lowered because of peaks.
         silent: sounds of the run that are silent.
         warnings: one line each.
     """
@@ -111,6 +112,7 @@ class Summary:
     trials: int
     sessions: int
     target_lufs: float | None
+    lowered_db: float = 0.0
     silent: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -141,11 +143,14 @@ def _lowpassed(waveform: NDArray[np.float32], sample_rate: int, cutoff_hz: float
     return lowpass(waveform, sample_rate, cutoff_hz)
 
 
-def export_study(run_folder: str | Path, out: str | Path, *, force: bool = False, **options: Any) -> Summary:
-    """Makes a listening test of a run.
+def export_study(
+    runs: str | Path | Sequence[str | Path], out: str | Path, *, force: bool = False, **options: Any
+) -> Summary:
+    """Makes a listening test of a run, or of several as its groups.
 
     Args:
-        run_folder: holds manifest.csv and the WAVs it lists; run.json, if it is there, names the classes.
+        runs: a folder that holds manifest.csv and the WAVs it lists; run.json, if it is there, names the classes.
+            Several: see `groups.gather`.
         out: folder to write. The secret in its private/ is used again, so that the same call gives the same bytes.
         force: write into a folder that holds other things. Private files of another test there are set aside in
             private/<its test_id>, as its answers are worth nothing without them.
@@ -156,37 +161,36 @@ def export_study(run_folder: str | Path, out: str | Path, *, force: bool = False
         ValueError: for an option that is none, or an `out` that holds something else.
     """
     wanted = Options(**options)
-    run_folder, out = Path(run_folder), Path(out)
+    out = Path(out)
     held = packing.held_test(out, force)
-    sounds = [texts.shown(sound) for sound in read_manifest(run_folder)]
-    about = packing.about_run(run_folder)
+    material = gather([runs] if isinstance(runs, (str, Path)) else runs)
     secret = blinding.load_secret(out / "private" / "secret.hex")
-    digest = hashlib.sha256((run_folder / "manifest.csv").read_bytes()).hexdigest()
-    named = _Names(secret, blinding.study_name(secret, digest, wanted.of_sounds()))
+    named = _Names(secret, blinding.study_name(secret, material.digest, wanted.of_sounds()))
     if held not in (None, named.test_id) and not force:
         raise ValueError(f"{out}: holds {held}, another test or other options; choose another folder, or give --force")
-    design = _design(wanted, sounds, [texts.readable(str(label)) for label in about.get("labels") or []], named)
+    design = _design(wanted, material, named)
     plan = prepare(list(named.clips.values()), Settings(wanted.rate, wanted.loudness, wanted.bandwidth, wanted.pad))
     study = _study(wanted, named, design, plan)
     warnings = (*design.warnings, *plan.warnings)
-    private = packing.Private(named.meant, plan, design, asdict(wanted), about, warnings)
+    private = packing.Private(named.meant, plan, design, asdict(wanted), material.abouts, warnings)
     files = packing.pack(out, held, study, private)
     silent = tuple(sorted({plan.clips[name].sound.source for name, done in plan.prepared.items() if done.silent}))
     counts = len(study.files), len(design.trials), len(study.sessions)
-    folders = out / "public", out / "private"
-    return Summary(study.test_id, study.task, *folders, files, *counts, plan.target_lufs, silent, warnings)
+    folders, level = (out / "public", out / "private"), (plan.target_lufs, plan.lowered_db)
+    return Summary(study.test_id, study.task, *folders, files, *counts, *level, silent, warnings)
 
 
-def _design(options: Options, sounds: Sequence[Sound], labels: Sequence[str], named: _Names) -> Design:
+def _design(options: Options, material: Material, named: _Names) -> Design:
     selection = select(
-        *(sounds, options.items, options.methods),
+        *(material.sounds, options.items, options.methods),
         seed=options.seed,
         practice=options.practice,
         apart=options.practice_apart or options.task == "simulate",
         pairs=options.task in ("ab", "abx"),
     )
     names = ("question", "seed", "catch", "anchors", "ties")
-    return build(options.task, selection, named, labels=labels, **{name: getattr(options, name) for name in names})
+    asked = {name: getattr(options, name) for name in names}
+    return build(options.task, selection, named, labels=material.labels, **asked)
 
 
 def _study(options: Options, named: _Names, design: Design, plan: Plan) -> Study:

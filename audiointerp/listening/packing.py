@@ -46,7 +46,7 @@ class Private:
         meant: stimulus id -> what it is.
         plan, design: how sounds were made alike; what trials ask about.
         options: of the export.
-        about: run.json.
+        abouts: run.json of each run.
         warnings: one line each.
     """
 
@@ -54,7 +54,7 @@ class Private:
     plan: Plan
     design: Design
     options: Mapping[str, Any]
-    about: Mapping[str, Any]
+    abouts: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...]
 
 
@@ -175,10 +175,11 @@ def _key_rows(private: Private, stimuli: Path) -> list[dict[str, object]]:
 
 def _settings(private: Private) -> dict[str, Any]:
     """How the test was made, for a report: nothing in it changes from one export to the next."""
-    about = {name: private.about[name] for name in ("name", "seed", "recipe_hash", "versions") if name in private.about}
+    names = ("name", "seed", "recipe_hash", "versions")
+    runs = [{name: about[name] for name in names if name in about} for about in private.abouts]
     return {
         "options": private.options,
-        "run": about,
+        "runs": runs,
         "target_lufs": private.plan.target_lufs,
         "lowered_db": round(private.plan.lowered_db, 4),
         "items": private.design.items,

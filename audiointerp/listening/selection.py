@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 from audiointerp.listening.manifest import ListeningError, Sound, items_of
 
+OTHER = "_other"  # ends the name of a method where it explains the mixture's other class
+
 __all__ = ["Item", "Selection", "select"]
 
 
@@ -83,7 +85,8 @@ def select(
     Args:
         sounds: of the run, as `read_manifest` gives them.
         items: names of items, how many to draw, or None for all.
-        methods: names; None for all. Items that have none of them are left out.
+        methods: names; None for all but those that explain a mixture's other class, about which listeners are not
+            asked. Items that have none of them are left out.
         seed: of what is drawn.
         practice: how many practice trials. The run's own practice sounds come first; then items that are not in the
             test; then, as a last resort, items that are, which the warnings tell.
@@ -96,8 +99,15 @@ def select(
     """
     whole = {item.item_id: item for item in _items(sounds)}
     _check_names(whole, items, methods)
-    usable = [item for item in (_with(item, methods) for item in whole.values()) if item.systems]
     warnings = []
+    if methods is None:
+        methods, left_out = _of_predicted(whole)
+        if left_out:
+            warnings.append(
+                f"left out, as they explain the other class of a mixture: {', '.join(left_out)}; "
+                "name them with --methods to ask about them"
+            )
+    usable = [item for item in (_with(item, methods) for item in whole.values()) if item.systems]
     if items is None:
         chosen = usable
     elif isinstance(items, int):
@@ -142,9 +152,14 @@ def _items(sounds: Sequence[Sound]) -> list[Item]:
     return found
 
 
-def _with(item: Item, methods: Sequence[str] | None) -> Item:
-    if methods is None:
-        return item
+def _of_predicted(whole: dict[str, Item]) -> tuple[list[str], list[str]]:
+    """Methods as they explain the predicted class, and as they explain another."""
+    known = list(dict.fromkeys(sound.method for item in whole.values() for sound in item.systems))
+    others = [name for name in known if name.endswith(OTHER) and name.removesuffix(OTHER) in known]
+    return [name for name in known if name not in others], others
+
+
+def _with(item: Item, methods: Sequence[str]) -> Item:
     return replace(item, systems=tuple(sound for sound in item.systems if sound.method in methods))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import pandas as pd
 
+from audiointerp.listening.cells import number
 from audiointerp.listening.sections import sections
 from audiointerp.report import write_text
 
@@ -109,16 +110,26 @@ def _preparation(outcome: Outcome) -> list[tuple[str, str]]:
     if found.study:
         lines.append(("Sample rate", f"{found.study.sample_rate} Hz"))
     if options.get("loudness"):
-        target = settings.get("target_lufs")
-        lines.append(("Loudness", f"{options['loudness']}" + (f", {target:.1f} LUFS" if target is not None else "")))
+        lines.append(("Loudness", _loudness(options["loudness"], settings)))
     if options.get("bandwidth"):
-        lines.append(("Bandwidth", str(options["bandwidth"])))
+        low_passed = "low-passed to the item's lowest rate" if options["bandwidth"] == "min" else "as it was"
+        lines.append(("Bandwidth", low_passed))
     gains = pd.to_numeric(found.key["gain_db"], errors="coerce").dropna()
     if len(gains):
-        lines.append(("Gains", f"{gains.min():+.1f} to {gains.max():+.1f} dB, each in the key"))
+        lines.append(("Gains", f"{number(gains.min(), 1, True)} to {number(gains.max(), 1, True)} dB, each in the key"))
     silent = found.key[found.key["silent"].str.lower() == "true"]
     names = sorted(set((silent["item_id"] + " " + silent["method"]).str.strip()))
     lines.append(("Silent sounds", ", ".join(names) + " (kept)" if names else "none"))
     if not settings:
         lines.append(("Settings", "settings.json was not found beside the key"))
     return [*lines, *(("Warning of the export", str(each)) for each in settings.get("warnings", []))]
+
+
+def _loudness(how: str, settings: Mapping[str, Any]) -> str:
+    target = settings.get("target_lufs")
+    what = {"match": "every sound matched to", "item": "one gain an item, its mixture to"}.get(how)
+    if what is None or target is None:
+        return "levels as they were"
+    lowered = settings.get("lowered_db") or 0
+    reason = f", {number(lowered, 1)} dB below the usual so that no peak clips" if lowered > 0 else ""
+    return f"{what} {number(target, 1)} LUFS{reason}"

@@ -18,6 +18,8 @@ __all__ = [
     "average_increase",
     "faithfulness",
     "fidelity",
+    "in_top",
+    "mean_over_target",
     "target_probability",
 ]
 
@@ -28,8 +30,24 @@ def target_probability(probabilities: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: if the target is not bool, or shaped otherwise.
     """
-    _check(probabilities, target)
-    return (probabilities * target).sum(1) / target.sum(1)
+    return mean_over_target(probabilities, target)
+
+
+def mean_over_target(scores: Tensor, target: Tensor) -> Tensor:
+    """Mean score (logit or probability) of the explained classes; shapes and errors as `target_probability`."""
+    _check(scores, target)
+    return (scores * target).sum(1) / target.sum(1)
+
+
+def in_top(probabilities: Tensor, predicted: Tensor, k: int) -> Tensor:
+    """1 where the class, (batch, 1), is among the k likeliest of (batch, classes): L2I's top-k fidelity.
+
+    >>> scores = torch.tensor([[0.5, 0.3, 0.2]])
+    >>> in_top(scores, torch.tensor([[1]]), 1), in_top(scores, torch.tensor([[1]]), 2)
+    (tensor([0.]), tensor([1.]))
+    """
+    likeliest = probabilities.topk(min(k, probabilities.shape[1]), 1).indices
+    return (likeliest == predicted).any(1).float()
 
 
 def fidelity(probabilities: Tensor, target: Tensor) -> Tensor:
@@ -46,13 +64,13 @@ def fidelity(probabilities: Tensor, target: Tensor) -> Tensor:
 
 
 def faithfulness(p: Tensor, q: Tensor) -> Tensor:
-    """p - q: how far the probability falls when the interpretation is taken away (equation 4)."""
+    """p - q: how far the probability (or logit) falls when the interpretation is taken away (equation 4)."""
     return p - q
 
 
-def average_increase(p: Tensor, o: Tensor) -> Tensor:
-    """100 where the interpretation alone is surer than the input, else 0 (per cent)."""
-    return 100.0 * (o > p)
+def average_increase(p: Tensor, o: Tensor, tolerance: float = 0.0) -> Tensor:
+    """100 where the interpretation alone is surer than the input by more than the tolerance, else 0 (per cent)."""
+    return 100.0 * (o > p + tolerance)
 
 
 def average_drop(p: Tensor, o: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["INFO", "MetricInfo"]
+__all__ = ["INFO", "OF_METHOD", "MetricInfo"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ _ALL = (
         "is heard? -1 to 1; around 0, the classifier does not miss it.",
     ),
     MetricInfo(
+        "faithfulness_logit",
+        "Faithfulness, logit",
+        True,
+        "The same fall, of the class's logit (before softmax): it still moves where the probability is close to 1.",
+    ),
+    MetricInfo(
         "ai",
         "Average increase (AI)",
         True,
@@ -75,6 +81,20 @@ _ALL = (
         "What part of the missing probability (1 minus the clip's) is gained when only the interpretation is heard? "
         "0 to 100.",
         "%",
+    ),
+    MetricInfo(
+        "insertion",
+        "Insertion",
+        True,
+        "Mean probability of the class when the mask's highest bins alone are heard, up to 10, 30, 50, 70 and 90 % of "
+        "the clip's energy. 0 to 1; at equal energy, so that loudness alone gains nothing.",
+    ),
+    MetricInfo(
+        "deletion",
+        "Deletion",
+        False,
+        "Mean probability of the class when the mask's highest bins are removed, up to the same shares of the energy. "
+        "0 to 1.",
     ),
     MetricInfo(
         "sparseness",
@@ -146,6 +166,37 @@ _ALL = (
         "Faithfulness once more, on the waveforms of interpretation and residual analysed again.",
     ),
     MetricInfo(
+        "wav_ai",
+        "AI of the WAV",
+        True,
+        "Average increase once more, on the written waveform; an increase counts above 0.00001.",
+        "%",
+    ),
+    MetricInfo(
+        "wav_ad",
+        "AD of the WAV",
+        False,
+        "Average drop once more, on the written waveform.",
+        "%",
+    ),
+    MetricInfo(
+        "wav_ag",
+        "AG of the WAV",
+        True,
+        "Average gain once more, on the written waveform.",
+        "%",
+    ),
+    *(
+        MetricInfo(
+            f"theta_top{k}",
+            f"Top-{k} fidelity",
+            True,
+            f"L2I only: is the classifier's class among the {k} likeliest of L2I's own prediction from its components? "
+            "1 yes, 0 no.",
+        )
+        for k in (1, 3, 5)
+    ),
+    MetricInfo(
         "silent",
         "Silent outputs",
         False,
@@ -162,3 +213,14 @@ _ALL = (
 
 INFO: dict[str, MetricInfo] = {info.name: info for info in _ALL}
 """Column of scores.csv -> its description, in the order of the tables."""
+
+OF_METHOD: dict[str, MetricInfo] = {
+    "frechet_distance": MetricInfo(
+        "frechet_distance",
+        "Frechet distance",
+        False,
+        "How far do a method's interpretations as a whole lie from the clean clips, in the classifier's embedding? 0 "
+        "for equal distributions; blank where clips are too few for a covariance.",
+    )
+}
+"""What a method has as a whole, and no clip by itself."""

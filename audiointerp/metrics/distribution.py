@@ -1,0 +1,36 @@
+"""How far a method's interpretations lie, as a whole, from the sounds the classifier knows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["frechet_distance", "too_few"]
+
+
+def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Frechet distance of two sets of embeddings, (clips, channel) each, taken as Gaussians; 0 for equal sets.
+
+        |m1 - m2|^2 + tr(S1) + tr(S2) - 2 sum_i sqrt(max(0, eig_i(S1 S2)))
+
+    Heusel et al. (2017), https://arxiv.org/abs/1706.08500; for sounds Kilgour et al. (2019),
+    https://arxiv.org/abs/1812.08466, here on the explained classifier's own embedding. Unbiased covariances, in double
+    precision.
+
+    Raises:
+        ValueError: if the sets have other than two axes, differ in width, or hold fewer than two clips.
+
+    >>> frechet_distance(np.array([[0.0], [2.0]]), np.array([[3.0], [5.0]]))
+    9.0
+    """
+    first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
+        raise ValueError(f"embeddings {first.shape} and {second.shape}; give (clips, channel), alike, 2 clips at least")
+    covariances = [np.atleast_2d(np.cov(each, rowvar=False)) for each in (first, second)]
+    shared = np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)
+    apart = np.square(first.mean(0) - second.mean(0)).sum()
+    return float(apart + sum(np.trace(each) for each in covariances) - 2 * np.sqrt(shared).sum())
+
+
+def too_few(clips: int, channels: int) -> str:
+    """Why the distance of so many clips cannot be trusted, or "" if it can: a covariance wants twice its width."""
+    return f"{clips} clips for {channels} channels, {2 * channels} needed" if clips < 2 * channels else ""

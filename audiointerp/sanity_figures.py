@@ -1,0 +1,78 @@
+"""Pictures of sanity checks: masks while the model is randomised, and classes present against classes asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from audiointerp.figures import COLOURS, STYLE, save_figure
+
+MARKERS = "osD^vPX*<>hp"
+
+__all__ = ["plot_class_table", "plot_randomisation"]
+
+
+def plot_randomisation(path: str | Path, rows: pd.DataFrame, bound: float) -> None:
+    """Mean rank correlation with the first mask, as block after block is drawn anew from the output back.
+
+    Args:
+        path: the PNG to write.
+        rows: of sanity.csv with check "model_randomisation".
+        bound: above it, at the end, a method fails.
+    """
+    means = rows.groupby(["method", "stage"], sort=False)["value"].mean()
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 3.8), layout="constrained")
+        axis = figure.subplots()
+        for number, method in enumerate(dict.fromkeys(rows["method"])):
+            values = means[method]
+            style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+            axis.plot(range(len(values) + 1), [1.0, *values], label=method, markersize=5, linewidth=1.2, **style)
+        stages = list(dict.fromkeys(rows["stage"]))
+        axis.axhline(bound, color="#999999", linewidth=0.9, linestyle="--")
+        axis.text(0.02, bound + 0.015, "fails above, at the end", fontsize=7.5, color="#666666")
+        axis.set_xticks(range(len(stages) + 1), ["trained", *stages], rotation=20, ha="right")
+        axis.set_ylabel("Rank correlation of masks")
+        axis.set_title("Weights drawn anew, from the output back to the input")
+        figure.legend(loc="outside right center")
+        save_figure(figure, path)
+
+
+def plot_class_table(path: str | Path, rows: pd.DataFrame) -> None:
+    """Probability of the class that is present under the mask of each class asked for, a panel a method.
+
+    A method that is specific has a bright diagonal only.
+
+    Args:
+        path: the PNG to write.
+        rows: of sanity.csv with check "present"; `stage` is "<present>|<asked>".
+    """
+    parts = rows["stage"].str.split("|", n=1, expand=True)
+    rows = rows.assign(present=parts[0], asked=parts[1])
+    methods, classes = list(dict.fromkeys(rows["method"])), sorted(set(rows["asked"]))
+    columns = min(4, len(methods))
+    height = -(-len(methods) // columns)
+    with rc_context(STYLE):
+        size = (0.2 * len(classes) * columns + 2.6, (0.2 * len(classes) + 0.9) * height + 0.8)
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(height, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        image = None
+        for axis, method in zip(axes, methods):
+            table = rows[rows["method"] == method].pivot_table(index="present", columns="asked", values="value")
+            values = table.reindex(index=classes, columns=classes).to_numpy(np.float64)
+            image = axis.imshow(values, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+            axis.set_title(method)
+            axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize=6.5)
+            axis.set_yticks(range(len(classes)), classes, fontsize=6.5)
+            axis.tick_params(length=0)
+        for axis in axes[len(methods) :]:
+            axis.set_visible(False)
+        figure.supxlabel("Class asked for", fontsize=8.5)
+        figure.supylabel("Class present", fontsize=8.5)
+        if image is not None:
+            figure.colorbar(image, ax=axes.tolist(), shrink=0.6, label="Probability of the class present")
+        save_figure(figure, path)
