@@ -220,7 +220,10 @@ def _check(comparison: Comparison, methods: Mapping[str, Interpreter]) -> None:
 
 
 def _is_soft_log(method: Interpreter) -> bool:
-    return isinstance(method, MaskInterpreter) and method.domain == "log_magnitude" and not method.only_binary
+    """Whether its masks would sound otherwise in the magnitude domain: binary ones do not."""
+    if not isinstance(method, MaskInterpreter) or method.only_binary or method.binary:
+        return False
+    return method.domain == "log_magnitude"
 
 
 def _in_magnitude(method: Interpreter) -> Interpreter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,7 @@ def plot_differences(path: str | Path, tested: pd.DataFrame, reference: str, con
         reference: the first method of the pairs drawn.
         condition: named in the title.
     """
-    pairs = tested[tested["first"] == reference]
+    pairs: Any = tested[tested["first"] == reference]
     metrics = list(dict.fromkeys(pairs["metric"]))
     methods = list(dict.fromkeys(pairs["second"]))
     columns = min(4, len(metrics))

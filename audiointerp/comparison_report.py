@@ -76,7 +76,7 @@ def _draw(folder: Path, tables: list[Table], tested: pd.DataFrame, facts: dict[s
         drawn.append((f"figures/{name}", f"{describe(y).label} against {describe(x).label.lower()}, intervals of 95 %"))
     for condition in facts["conditions"]:
         name = f"differences_{condition}.png"
-        rows = tested[tested["condition"] == condition] if len(tested) else tested
+        rows: Any = tested[tested["condition"] == condition] if len(tested) else tested
         if len(rows) and (rows["first"] == facts["reference"]).any():
             plot_differences(folder / "figures" / name, rows, facts["reference"], condition)
             text = f"{facts['reference']} minus each other method, paired by item ({condition}); filled: significant"

@@ -158,6 +158,8 @@ class _Explanation:
         stem = self._oracle_stem(window, target) if self.interpreter.needs_stem else None
         start = time.perf_counter()
         interpretation = self.interpreter.interpret(waveform, target, stem=stem)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # it returns before it is done
         seconds = time.perf_counter() - start
         explained = _names(classifier.labels, interpretation.target)
         stems = [each.to(self.device) for each in item.stems_for(explained)]

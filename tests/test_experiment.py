@@ -22,8 +22,9 @@ from audiointerp import audio, bundle
 from audiointerp.__main__ import main
 from audiointerp.classifiers import VGGSound
 from audiointerp.datasets import ClipDataset, read_esc50
-from audiointerp.evaluation import Item, evaluate
+from audiointerp.evaluation import Wanted, evaluate
 from audiointerp.interpreters import PIQ
+from audiointerp.items import Item
 from audiointerp.training import Trainer
 
 
@@ -315,7 +316,7 @@ def test_mixture_rows(tmp_path, multilabel):
     other = next(each for each in labels if each != heard)
     # The item's own class is the one that the classifier does not name: only a multilabel one is asked for it first.
     item = Item.of_waveform("m", "m", mixture, 16000, label=other, stems={other: stems[0], heard: stems[1]})
-    assert evaluate([item], {"piq": interpreter}, tmp_path, other_class=True, draw=False) == 2
+    assert evaluate([item], {"piq": interpreter}, tmp_path, Wanted(other_class=("piq",), figures=False)) == 2
     scores = pd.read_csv(tmp_path / "scores.csv").set_index("method")
     first, second = (other, heard) if multilabel else (heard, other)
     assert scores.target.to_dict() == {"piq": first, "piq_other": second}
@@ -330,6 +331,7 @@ def test_mixture_rows(tmp_path, multilabel):
 
 def test_mixture_of_a_class_that_the_classifier_lacks(tmp_path):
     torch.manual_seed(0)
+    wanted = Wanted(other_class=("piq",), figures=False)
     labels = ("bell", "chirp", "drum")
     for multilabel in (False, True):
         interpreter = PIQ(VGGSound(labels, channels=4, multilabel=multilabel), channels=4, codes=12)
@@ -338,7 +340,7 @@ def test_mixture_of_a_class_that_the_classifier_lacks(tmp_path):
         item = Item.of_waveform(
             "m", "m", stems.sum(0), 16000, label="whale", stems={"whale": stems[0], heard: stems[1]}
         )
-        assert evaluate([item], {"piq": interpreter}, tmp_path / str(multilabel), other_class=True, draw=False) == 1
+        assert evaluate([item], {"piq": interpreter}, tmp_path / str(multilabel), wanted) == 1
 
 
 # --- memory

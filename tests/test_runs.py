@@ -73,8 +73,10 @@ def test_every_metric_is_described():
     assert {info.unit for info in INFO.values()} == {"", "%", "dB", "s"}
     assert [name for name, info in INFO.items() if info.higher_is_better is False] == [
         "ad",
+        "deletion",
         "complexity",
         "other_si_sdr_improvement",
+        "wav_ad",
         "silent",
         "seconds",
     ]
