@@ -6,17 +6,21 @@ waveform -> STFT -> log-magnitude -> classifier -> Prediction
               v                                        v
    mixture phase + masked magnitude -> inverse STFT -> waveform, exactly as long as the input
                                                        v
-                            scores (per clip) -> tables, report page
+                     scores (per clip) -> tables, report page, listening test
 
 contracts       what flows along the chain; what a classifier, an interpreter and a trainable object are
 audio           read, write, resample; recordings: the same for hours, a window at a time
 spectrogram     STFT and inverse; masking: mask -> waveform
 datasets        clips, folds, batches, mixtures, augmentation, the embedded default
-classifiers     the PIQ paper's CNN, and a wrapper for any other; quantization: codes that belong to classes
+classifiers     the PIQ paper's CNN, L2I by design, and wrappers for any other (Hugging Face's AST among them)
+quantization    codes that belong to classes, PIQ's; nmf: dictionaries of spectra, L2I's
+components      a clip split into audible parts: tiles, bands, NMF components
 interpreters    one file a method
-metrics         pure functions, one value a clip
+metrics         pure functions, one value a clip; judging: an interpretation -> every score
 recipe          YAML -> objects, strictly; experiment: a recipe, run; training: the loop
 evaluation      items x interpreters -> WAVs and tables; report: tables -> one page
+comparison      every method on the same sounds; sanity: checks that can fail a method; statistics: intervals, tests
+listening       a run folder -> listening tests; answers -> opinion scores, intervals, tests
 bundle          what people share
 """
 
@@ -32,7 +36,8 @@ if TYPE_CHECKING:
     from audiointerp.bundle import load, save
     from audiointerp.classifiers import External, VGGSound
     from audiointerp.contracts import Classifier, Interpretation, Interpreter, Prediction
-    from audiointerp.interpreters import PIQ
+    from audiointerp.interpreters import L2I, PIQ
+    from audiointerp.nmf import NMF
     from audiointerp.spectrogram import STFT
 
 # Imported at first use, so that `audiointerp --help` needs no torch.
@@ -47,11 +52,15 @@ _HOME = {
     "Interpretation": "contracts",
     "Interpreter": "contracts",
     "Prediction": "contracts",
+    "L2I": "interpreters",
+    "NMF": "nmf",
     "PIQ": "interpreters",
     "STFT": "spectrogram",
 }
 
 __all__ = [
+    "L2I",
+    "NMF",
     "PIQ",
     "STFT",
     "Classifier",

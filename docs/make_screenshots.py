@@ -1,4 +1,4 @@
-"""Screenshots of the listening page for the guide, taken from the real page by a headless Chromium.
+"""Screenshots for the guide, by a headless Chromium: the listening page, and the report of a simulated study.
 
     python docs/make_screenshots.py                              # docs/images/listening_*.png
     python docs/make_screenshots.py --out /tmp/x --scheme dark --width 390
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,8 +19,9 @@ import soundfile
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from audiointerp.listening.page import NO_PREFERENCE, write_page
-from audiointerp.listening.study import Presentation, Study, Task, Trial
+from audiointerp.listening.analysis import analyse
+from audiointerp.listening.page import write_page
+from audiointerp.listening.study import NO_PREFERENCE, Presentation, Study, Task, Trial
 
 RATE, SECONDS = 16000, 0.5
 INTRODUCTION = (
@@ -82,13 +84,18 @@ def answer(page: Page, task: Task, judged: int) -> None:
 
 
 def shoot(page: Page, path: Path) -> None:
-    """The whole page as a small PNG: few colours are lost of a drawn page."""
+    """The whole page as a small PNG."""
     page.locator("#next").evaluate("element => { document.activeElement.blur(); scrollTo(0, 0); }")
     page.wait_for_timeout(400)
     page.locator("body").evaluate("element => { element.querySelector('#gate').style.position = 'static'; }")
     page.screenshot(path=path, full_page=True)
+    shrink(path)
+
+
+def shrink(path: Path) -> None:
+    """Few colours are lost of a drawn page."""
     with Image.open(path) as image:
-        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def shoot_task(browser: Browser, task: Task, out: Path, width: int, scheme: str) -> None:
@@ -116,6 +123,29 @@ def shoot_task(browser: Browser, task: Task, out: Path, width: int, scheme: str)
         context.close()
 
 
+def shoot_report(browser: Browser, out: Path, width: int, scheme: str) -> None:
+    """Results of the study that the tests simulate: 22 listeners, four items with three methods and four with two."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import listening_simulation as simulated  # pyright: ignore[reportMissingImports]
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        answers = simulated.write_csv(folder / "answers.csv", simulated.mos_rows())
+        report = analyse([answers], simulated.write_key(folder / "private", simulated.study()), folder / "result")
+        context = browser.new_context(viewport={"width": width, "height": 720}, color_scheme=scheme)  # type: ignore[arg-type]
+        page = context.new_page()
+        page.goto(report.as_uri())
+        box = page.locator(".result", has_text="Differences between methods").bounding_box()
+        assert box is not None
+        page.screenshot(
+            path=out / "listening_report.png",
+            full_page=True,
+            clip={"x": 0, "y": 0, "width": width, "height": box["y"] + box["height"] + 16},
+        )
+        shrink(out / "listening_report.png")
+        context.close()
+
+
 def main() -> None:
     """Reads the command line and writes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -131,6 +161,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which(found[0]), args=["--no-sandbox"])
         for task in QUESTIONS:
             shoot_task(browser, task, given.out, given.width, given.scheme)
+        shoot_report(browser, given.out, given.width, given.scheme)
         browser.close()
 
 
