@@ -283,6 +283,16 @@ def test_items_and_methods_are_chosen_by_name_or_number():
     assert select(sounds, items=9, practice=0).warnings == ("9 items were asked for; the run has 4",)
 
 
+def test_explanations_of_a_mixture_s_other_class_are_left_out_unless_named():
+    sounds = run([("piq", "piq_other", "each_other"), ("piq",)])
+    chosen = select(sounds, practice=0)
+    assert [[each.method for each in item.systems] for item in chosen.items] == [["piq", "each_other"], ["piq"]]
+    (warning,) = chosen.warnings
+    assert "other class" in warning and "piq_other;" in warning and "--methods" in warning
+    named_by_user = select(sounds, methods=["piq_other"], practice=0)
+    assert [[each.method for each in item.systems] for item in named_by_user.items] == [["piq_other"]]
+
+
 def test_unknown_names_are_told_all_at_once():
     with pytest.raises(ListeningError) as caught:
         select(run([("a", "b")] * 2), items=["i1", "c_dog"], methods=["b", "lime"])

@@ -338,6 +338,7 @@ def test_the_command_exports(tmp_path, capsys):
     said = capsys.readouterr()
     assert status == 0 and "2 trials" in said.out and "loudness -23.0 LUFS" in said.out
     assert f"keep to yourself: {tmp_path / 'out/private/key.csv'}" in said.out and said.err == ""
+    assert f"listen analyse ANSWERS --key {tmp_path / 'out/private/key.csv'} -o RESULT" in said.out
     chosen = ("--items", "c_00", "c_01", "--methods", "piq", "--loudness", "none", "--practice", "0", "--force")
     listen(parse("export", run, "-o", tmp_path / "out", "--target", "folder", *chosen))
     assert "levels as they were" in capsys.readouterr().out

@@ -227,9 +227,3 @@ def test_dither_makes_copies_differ_by_a_step(tmp_path):
 def test_full_scale_does_not_wrap(tmp_path):
     levels.write_pcm16(tmp_path / "x.wav", np.array([[1.0, -1.0, 2.0]], "float32"), 48000)
     assert list(np.frombuffer((tmp_path / "x.wav").read_bytes()[44:], "<i2")) == [32767, -32768, 32767]
-
-
-def test_without_pyloudnorm_it_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pyloudnorm", None)
-    with pytest.raises(ValueError, match=r"needs pyloudnorm; install it with: pip install 'audiointerp\[listen\]'"):
-        levels.loudness(tone(1.0)[None], 48000)

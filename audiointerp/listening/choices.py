@@ -14,10 +14,9 @@ import pandas as pd
 
 from audiointerp.listening.agreement import krippendorff_alpha
 from audiointerp.listening.opinion import AGREEMENT_COLUMNS, groups
-from audiointerp.listening.study import Study
+from audiointerp.listening.study import CANNOT_TELL, Study
 from audiointerp.statistics import binomial_p, holm, mcnemar_p, mean_interval, wilcoxon, wilson_interval
 
-CANNOT_TELL = "cannot tell"
 PREFERENCE_COLUMNS = (
     *("group", "a", "b", "n", "prefer_a", "prefer_b", "no_preference", "share_a", "low", "high", "n_listeners"),
     *("listeners_a", "listeners_b", "listeners_tied", "p", "p_holm", "p_pooled", "note"),
@@ -33,7 +32,7 @@ SIMULATION_COLUMNS = (
 SIMULATION_PAIR_COLUMNS = ("group", "a", "b", "test", "n", "mean_difference", "p", "p_holm", "note")
 CONFUSION_COLUMNS = ("condition", "truth", "answer", "count")
 
-__all__ = ["CANNOT_TELL", "abx_tables", "preference_tables", "simulation_tables"]
+__all__ = ["abx_tables", "preference_tables", "simulation_tables"]
 
 
 def preference_tables(table: pd.DataFrame, study: Study | None, names: Mapping[str, str]) -> dict[str, pd.DataFrame]:

@@ -14,10 +14,8 @@ from typing import Protocol
 
 from audiointerp.listening.manifest import Sound
 from audiointerp.listening.selection import Item, Selection
-from audiointerp.listening.study import Task, Trial, TrialKind
+from audiointerp.listening.study import CANNOT_TELL, NO_PREFERENCE, Task, Trial, TrialKind
 
-CANNOT_TELL = "cannot tell"
-NO_PREFERENCE = "no preference"
 MOST_CHOICES = 12
 ANCHORS = {"low35": ("anchor35", 3500.0), "low70": ("anchor70", 7000.0)}
 QUESTIONS: dict[Task, str] = {

@@ -16,15 +16,14 @@ from urllib.parse import quote
 import jinja2
 import numpy as np
 
-from .study import ANSWER_COLUMNS, SCHEMA, Presentation, Study, Trial
+from audiointerp.listening.study import ANSWER_COLUMNS, NO_PREFERENCE, SCHEMA, Presentation, Study, Trial
 
-NO_PREFERENCE = "no preference"
 LEVEL = "level"  # the sound by which the volume is set, where the study has no practice
 _TEMPLATES = Path(__file__).parents[1] / "templates" / "listening"
 _SCRIPTS = ("session.js", "player.js", "sounds.js", "trials.js", "page.js")
 _JUDGED = {"ab": 2, "abx": 2, "simulate": 1}  # sounds on a page, where the task fixes it
 
-__all__ = ["NO_PREFERENCE", "write_page"]
+__all__ = ["write_page"]
 
 
 def write_page(study: Study, public: Path, out_file: Path, embed_limit_mb: float = 50.0) -> Path:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 Task = Literal["mos", "ab", "abx", "simulate", "rating"]
 TrialKind = Literal["trial", "practice", "catch"]
 SCHEMA = "audiointerp-listening-1"
+CANNOT_TELL, NO_PREFERENCE = "cannot tell", "no preference"  # choices of simulate and of ab
 KEY_COLUMNS = (
     *("stimulus_id", "item_id", "role", "method", "group", "pred_class", "true_class", "source"),
     *("sha256_in", "sha256_out", "gain_db", "lufs_in", "lufs_out", "pad_frames", "silent"),
@@ -24,7 +25,18 @@ ANSWER_COLUMNS = (
     *("user_agent", "sample_rate_hz", "transducer"),
 )
 
-__all__ = ["ANSWER_COLUMNS", "KEY_COLUMNS", "SCHEMA", "Presentation", "Study", "Task", "Trial", "TrialKind"]
+__all__ = [
+    "ANSWER_COLUMNS",
+    "CANNOT_TELL",
+    "KEY_COLUMNS",
+    "NO_PREFERENCE",
+    "SCHEMA",
+    "Presentation",
+    "Study",
+    "Task",
+    "Trial",
+    "TrialKind",
+]
 
 
 @dataclass(frozen=True)
