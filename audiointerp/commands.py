@@ -86,11 +86,14 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _print_decisions(folder: Path, most: int = 10) -> None:
     """A line for each of the first recordings: what was heard, and whether the interpretation alone says so too."""
-    for row in runs.Run.read(folder).scores.head(most).to_dict("records"):
+    scores = runs.Run.read(folder).scores
+    several = scores["method"].nunique() > 1
+    for row in scores.head(most).to_dict("records"):
         where = f" from {row['start_s']:g} s" if row["start_s"] else ""
         heard = "is heard" if row["fidelity"] else "is not heard"
         decision = f"{row['predicted']} ({row['probability']:.2f})"
-        print(f"{row['source']}{where}: {decision}; the interpretation alone {heard} as {row['target']}")
+        by = f" by {row['method']}" if several else ""
+        print(f"{row['source']}{where}: {decision}; the interpretation{by} alone {heard} as {row['target']}")
 
 
 def mix(options: argparse.Namespace, rest: list[str]) -> int:

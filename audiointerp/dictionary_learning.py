@@ -42,6 +42,8 @@ def learn(model: NMF, train: ClipDataset, folder: Path, epochs: int, minibatch: 
             level = log_magnitude(stft(batch.waveform.to(model.dictionary.device)))
             yield level.transpose(0, 1).flatten(1)
 
+    if (folder / "report.html").is_file():  # the last that a run writes: all is there
+        return _results(folder, train, stft, model)
     losses = model.fit_batches(batches, epochs) if minibatch else model.fit(torch.cat(list(batches()), 1), epochs)
     log = pandas.DataFrame({"epoch": range(1, len(losses) + 1), "loss": losses})
     log.to_csv(folder / "log.csv", index=False)
@@ -56,8 +58,13 @@ def learn(model: NMF, train: ClipDataset, folder: Path, epochs: int, minibatch: 
         folder / "audio",
         range(model.dictionary.shape[1]),
     )
-    frames = sum(each.shape[1] for each in batches())
-    return {"loss": losses[-1], "frames": frames, "components": dictionary.shape[1]}
+    return _results(folder, train, stft, model)
+
+
+def _results(folder: Path, train: ClipDataset, stft: STFT, model: NMF) -> dict[str, Any]:
+    frames = len(train) * (1 + train.samples // stft.hop_length)
+    loss = float(pandas.read_csv(folder / "log.csv")["loss"].iloc[-1])
+    return {"loss": loss, "frames": frames, "components": model.dictionary.shape[1]}
 
 
 def write_page(folder: Path) -> Path:

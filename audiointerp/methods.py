@@ -79,7 +79,7 @@ def describe_cost(methods: Mapping[str, Interpreter], clips: int | None) -> list
     for name, passes in long.items():
         seconds = passes * pass_seconds * (clips or 1)
         if seconds > WORTH_TELLING:
-            of = f"{clips} clips" if clips else "each clip"
+            of = f"{clips} clips" if clips and clips > 1 else "each clip"
             lines.append(
                 f"{name}: {passes} classifier passes for {CLIP_SECONDS:g} s of sound; about {seconds:.0f} s for {of}"
             )

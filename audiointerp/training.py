@@ -11,6 +11,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Iterable, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,8 @@ class Trainer:
             return self.epoch + 1 == self.epochs
         if self.select not in row:
             raise ValueError(f"select names {self.select!r}, which no epoch logs; the columns are {sorted(row)}")
-        return self.best is None or row[self.select] > self.best[self.select]
+        # A score that is not a number is beaten by any that is.
+        return self.best is None or not row[self.select] <= self.best[self.select] and not isnan(row[self.select])
 
     def _finish_epoch(self, row: dict[str, float]) -> None:
         self.history.append(row)

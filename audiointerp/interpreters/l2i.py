@@ -185,23 +185,12 @@ class L2I(MaskInterpreter, nn.Module):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, Tensor]:
-        """Per clip, the first three as PIQ's: is the kept part heard as the predicted class ("fidelity"), how far falls
-        its probability on the rest ("faithfulness"), the mask's mean; does Theta say what the classifier says (several
-        labels: on what share of them); how many components are selected.
+        """Per clip, as `MaskInterpreter.scores_of`; does Theta say what the classifier says (several labels: on what
+        share of them); how many components are selected.
         """  # fmt: skip
         made = self.interpret(batch.waveform)
-        mask, target, samples = made.mask, made.target, batch.waveform.shape[-1]
-        assert mask is not None
-        with frozen(self.classifier) as classifier:
-            stft = classifier.spectrogram(batch.waveform * made.input_gain[:, None])
-            kept, left = (
-                classifier.classify_stft(apply_mask(stft, each, self.domain), samples) for each in (mask, 1 - mask)
-            )
-        fall = ((made.prediction.probabilities - left.probabilities) * target).sum(1) / target.sum(1)
         return {
-            "fidelity": target.gather(1, kept.predicted[:, None])[:, 0].float(),
-            "faithfulness": fall,
-            "mean_mask": mask.mean((1, 2)),
+            **self.scores_of(made, batch.waveform),
             "theta_fidelity": self._agreement(made.details["theta_probabilities"], made.prediction),
             "selected": made.details["selected"].sum(1),
         }

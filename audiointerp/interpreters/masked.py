@@ -115,6 +115,23 @@ class MaskInterpreter(Interpreter):
         )
         return replace(interpretation, residual=waveform - interpretation.waveform) if self.additive else interpretation
 
+    @torch.no_grad()
+    def scores_of(self, made: Interpretation, waveform: Tensor) -> dict[str, Tensor]:
+        """What a trained method logs of a validation batch, each (batch,).
+
+        Is the kept part heard as an explained class, how far falls its probability on the rest, the mask's mean.
+        """
+        assert made.mask is not None
+        mask, target, samples = made.mask, made.target, waveform.shape[-1]
+        with frozen(self.classifier) as classifier:
+            stft = classifier.spectrogram(waveform * made.input_gain[:, None])
+            kept, left = (
+                classifier.classify_stft(apply_mask(stft, each, self.domain), samples) for each in (mask, 1 - mask)
+            )
+        fall = ((made.prediction.probabilities - left.probabilities) * target).sum(1) / target.sum(1)
+        fidelity = target.gather(1, kept.predicted[:, None])[:, 0].float()
+        return {"fidelity": fidelity, "faithfulness": fall, "mean_mask": mask.mean((1, 2))}
+
     @property
     def additive(self) -> bool:
         """Whether waveform + residual = input: so in the magnitude domain, by the linearity of the inverse STFT."""

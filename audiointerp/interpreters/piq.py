@@ -235,18 +235,8 @@ class PIQ(MaskInterpreter, nn.Module):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, Tensor]:
-        """Per clip: is the kept part heard as the predicted class, how far falls its probability on the rest."""
-        made = self.interpret(batch.waveform)
-        mask, target, samples = made.mask, made.target, batch.waveform.shape[-1]
-        assert mask is not None
-        with frozen(self.classifier) as classifier:
-            stft = classifier.spectrogram(batch.waveform * made.input_gain[:, None])
-            kept, left = (
-                classifier.classify_stft(apply_mask(stft, each, self.domain), samples) for each in (mask, 1 - mask)
-            )
-        fall = ((made.prediction.probabilities - left.probabilities) * target).sum(1) / target.sum(1)
-        fidelity = target.gather(1, kept.predicted[:, None])[:, 0].float()
-        return {"fidelity": fidelity, "faithfulness": fall, "mean_mask": mask.mean((1, 2))}
+        """Per clip, see `MaskInterpreter.scores_of`."""
+        return self.scores_of(self.interpret(batch.waveform), batch.waveform)
 
 
 def reconstruction(logits: Tensor, goal: Tensor, stft: Tensor, kind: str) -> Tensor:
