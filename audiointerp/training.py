@@ -209,7 +209,7 @@ class Trainer:
         if self.select not in row:
             raise ValueError(f"select names {self.select!r}, which no epoch logs; the columns are {sorted(row)}")
         # A score that is not a number is beaten by any that is.
-        return self.best is None or not row[self.select] <= self.best[self.select] and not isnan(row[self.select])
+        return self.best is None or (not row[self.select] <= self.best[self.select] and not isnan(row[self.select]))
 
     def _finish_epoch(self, row: dict[str, float]) -> None:
         self.history.append(row)

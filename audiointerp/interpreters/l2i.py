@@ -26,7 +26,6 @@ from audiointerp.classifiers.activations import DictionaryNetwork, read_dictiona
 from audiointerp.classifiers.dictionary import DictionaryClassifier
 from audiointerp.contracts import Batch, Classifier, Domain, Prediction, resolve_target
 from audiointerp.interpreters.masked import MaskInterpreter, Scene, frozen
-from audiointerp.masking import apply_mask
 from audiointerp.relevance import class_relevance, component_mask, select
 from audiointerp.spectrogram import log_magnitude
 
