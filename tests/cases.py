@@ -11,10 +11,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from audiointerp.classifiers import External, VGGSound
+from audiointerp.classifiers import DictionaryClassifier, External, VGGSound
 from audiointerp.contracts import Classifier, Interpreter
-from audiointerp.interpreters import PIQ, Loudest, TargetMasking, Threshold
-from audiointerp.masking import EnergyMask, StemMask
+from audiointerp.interpreters import (
+    L2I,
+    LIME,
+    PIQ,
+    RISE,
+    AllPass,
+    Empty,
+    GradCAM,
+    GradientSHAP,
+    GuidedGradCAM,
+    IntegratedGradients,
+    Loudest,
+    Occlusion,
+    RandomComponents,
+    RandomMask,
+    Saliency,
+    SmoothGrad,
+    TargetMasking,
+    Threshold,
+)
+from audiointerp.masking import AttributionMask, EnergyMask, StemMask
 
 LABELS = ("bell", "cat", "dog", "rain")
 
@@ -27,11 +46,12 @@ class TinyConv(nn.Module):
         self.bank = nn.Conv1d(1, 64, 65, stride=186, padding=32)
         self.maps = nn.Conv2d(1, channels, (3, 17), stride=(2, 16), padding=(1, 8))
         self.norm = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU()
         self.head = nn.Linear(channels, classes)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        frames = self.bank(waveform.unsqueeze(1)).relu().unsqueeze(1)
-        return self.head(self.norm(self.maps(frames)).relu().mean((2, 3)))
+        frames = self.relu(self.bank(waveform.unsqueeze(1))).unsqueeze(1)
+        return self.head(self.relu(self.norm(self.maps(frames))).mean((2, 3)))
 
 
 def _lively(classifier: nn.Module) -> nn.Module:
@@ -61,6 +81,28 @@ def piq(classifier: Classifier, **arguments) -> PIQ:
     return made.eval()
 
 
+def by_design(multilabel: bool = False) -> DictionaryClassifier:
+    torch.manual_seed(0)
+    made = DictionaryClassifier(LABELS, channels=4, n_components=6, width=4, multilabel=multilabel)
+    made.network.set_dictionary(torch.rand(513, 6))
+    _lively_network(made.network)
+    return _lively(made)
+
+
+def l2i(classifier: Classifier, **arguments) -> L2I:
+    """L2I whose components differ from frame to frame and from class to class; some are selected, some are not."""
+    torch.manual_seed(1)
+    made = L2I(classifier, torch.rand(513, 6), **{"width": 4} | arguments)
+    _lively_network(made.network)
+    return made.eval()
+
+
+def _lively_network(network: nn.Module) -> None:
+    nn.init.normal_(network.psi.last.weight, std=0.3)
+    nn.init.constant_(network.psi.last.bias, 0.5)
+    nn.init.normal_(network.theta.linear.weight, std=0.1)
+
+
 CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
     "vggsound": vggsound,
     "multilabel": lambda: vggsound(multilabel=True),
@@ -81,6 +123,7 @@ class Case:
         needs_stem: whether `interpret` wants the known stem.
         binary: whether its mask is 0 or 1 only.
         by_class: whether the mask depends on the class asked for.
+        stochastic: draws at random, from a generator at the interpreter's `seed`.
     """
 
     name: str
@@ -91,7 +134,26 @@ class Case:
     needs_stem: bool = False
     binary: bool = False
     by_class: bool = False
+    stochastic: bool = False
 
+
+def attribution(name: str, method: Callable[..., Interpreter], stochastic: bool = False, **arguments) -> Case:
+    """A method without weights of its own, at settings that take few passes."""
+    return Case(name, lambda it: method(it, **arguments), additive=True, by_class=True, stochastic=stochastic)
+
+
+ATTRIBUTIONS = [
+    attribution("saliency", Saliency),
+    attribution("smoothgrad", SmoothGrad, stochastic=True, n_samples=2),
+    attribution("integrated_gradients", IntegratedGradients, steps=2, max_batch=4),
+    attribution("gradient_shap", GradientSHAP, stochastic=True, n_samples=3, max_batch=2),
+    attribution("gradcam", GradCAM),
+    attribution("guided_gradcam", GuidedGradCAM),
+    attribution("occlusion", Occlusion, to_mask=AttributionMask(absolute=True), patch=(4000.0, 40.0)),
+    attribution("lime_tiles", LIME, stochastic=True, tiles=(4, 3), n_samples=8),
+    attribution("lime_nmf", LIME, stochastic=True, to_mask=AttributionMask(absolute=True), parts="nmf", n_components=2),
+    attribution("rise", RISE, stochastic=True, n_masks=4, cells=(4, 3)),
+]
 
 INTERPRETERS = [
     Case("piq", piq, trained=True, by_class=True),
@@ -107,16 +169,32 @@ INTERPRETERS = [
         trained=True,
         by_class=True,
     ),
+    Case("l2i", l2i, trained=True, by_class=True),
+    Case("l2i_topk", lambda it: l2i(it, top_k=1, threshold=0.0), trained=True, by_class=True),
+    Case("l2i_magnitude", lambda it: l2i(it, domain="magnitude"), additive=True, trained=True, by_class=True),
+    Case("all_pass", AllPass, binary=True),
+    Case("empty", Empty, binary=True),
     Case("threshold", Threshold, binary=True),
     Case("target_energy", lambda it: TargetMasking(it, EnergyMask(0.9)), binary=True),
     Case("target_stem", lambda it: TargetMasking(it, StemMask(), "magnitude"), additive=True, needs_stem=True),
+    Case(
+        "target_stem_binary",
+        lambda it: TargetMasking(it, StemMask("binary"), "magnitude"),
+        additive=True,
+        needs_stem=True,
+        binary=True,
+    ),
     Case("threshold_magnitude", lambda it: Threshold(it, 0.1, "magnitude"), additive=True, binary=True),
+    Case("random", RandomMask, binary=True, stochastic=True),
+    # Of two components whatever the class, so that the class does not count.
+    Case("random_components", lambda it: RandomComponents(it, like=l2i(it, top_k=2, threshold=-0.9))),
     Case("loudest", Loudest, binary=True),
     Case(
         "loudest_like_piq",  # as many bins as PIQ keeps, so the class counts
-        lambda it: Loudest(it, domain="magnitude", like=piq(it)),
+        lambda it: Loudest(it, like=piq(it)),
         additive=True,
         binary=True,
         by_class=True,
     ),
+    *ATTRIBUTIONS,
 ]

@@ -107,6 +107,20 @@ def test_deterministic_and_leaves_the_input_alone(interpret):
     assert torch.equal(first.waveform, second.waveform) and torch.equal(first.residual, second.residual)
 
 
+def test_the_seed_alone_decides_what_is_drawn(case, classifier):
+    if not case.stochastic:
+        pytest.skip("draws nothing")
+    waveform, interpreter = sounds(), case.build(classifier)
+    first = interpreter.interpret(waveform).mask
+    torch.manual_seed(99)
+    assert torch.equal(case.build(classifier).interpret(waveform).mask, first)
+    after = torch.rand(3)
+    torch.manual_seed(99)
+    assert torch.equal(after, torch.rand(3))  # the global generator is where it was
+    interpreter.seed += 1
+    assert not torch.allclose(interpreter.interpret(waveform).mask, first, atol=1e-3)
+
+
 def test_silence_gives_silence_beside_a_sound(interpret):
     waveform = sounds()
     waveform[1] = 0
