@@ -10,8 +10,9 @@ BIN = $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/audiointerp demo -o demo
 
+# One thread a process, a file's tests together: what they share is made once.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m slow

@@ -34,7 +34,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from audiointerp.audio import read, write
     from audiointerp.bundle import load, save
-    from audiointerp.classifiers import External, VGGSound
+    from audiointerp.classifiers import AST, External, VGGSound
     from audiointerp.contracts import Classifier, Interpretation, Interpreter, Prediction
     from audiointerp.interpreters import L2I, PIQ
     from audiointerp.nmf import NMF
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 # Imported at first use, so that `audiointerp --help` needs no torch.
 _HOME = {
+    "AST": "classifiers",
     "read": "audio",
     "write": "audio",
     "load": "bundle",
@@ -59,6 +60,7 @@ _HOME = {
 }
 
 __all__ = [
+    "AST",
     "L2I",
     "NMF",
     "PIQ",

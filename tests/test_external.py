@@ -1,11 +1,25 @@
 """Any waveform -> logits module as a classifier: hooks, pieces, layouts, errors."""
 
+import math
+
 import pytest
 import torch
 from cases import LABELS, TinyConv
 from torch import nn
 
 from audiointerp.classifiers import External
+from audiointerp.classifiers.external import mel_axis
+from audiointerp.interpreters import (
+    LIME,
+    RISE,
+    GradCAM,
+    GradientSHAP,
+    GuidedGradCAM,
+    IntegratedGradients,
+    Occlusion,
+    Saliency,
+    SmoothGrad,
+)
 
 
 class Mean(nn.Module):
@@ -163,3 +177,97 @@ def test_a_masked_spectrogram_is_judged_through_the_inverse(tiny):
     mask = (torch.arange(513) < 100)[:, None]
     expected = tiny(classifier.spectrogram.inverse(stft * mask, 5000))
     torch.testing.assert_close(classifier.classify_stft(stft * mask, 5000).logits, expected)
+
+
+class Ear(nn.Module):
+    """Hears what is above 30 % and below 50 % of half the rate, on a spectrogram of its own; or on its mel bands."""
+
+    def __init__(self, bank=None):
+        super().__init__()
+        self.register_buffer("window", torch.hann_window(512))
+        self.register_buffer("heard", ((torch.arange(257) > 77) & (torch.arange(257) < 128)).float()[:, None])
+        self.bank, self.maps = bank, nn.ReLU()
+
+    def forward(self, waveform):
+        stft = torch.stft(waveform, 512, 256, window=self.window, pad_mode="constant", return_complex=True)
+        power = (stft.real.square() + stft.imag.square()) * self.heard
+        maps = self.maps(((power if self.bank is None else self.bank @ power) + 1e-6).sqrt().unsqueeze(1))
+        loud = maps.mean((1, 2, 3)).add(1e-3).log()
+        return torch.stack([loud, 0 * loud], 1)
+
+
+def tones(rate, *shares, seconds=0.4):
+    """One tone after another, at shares of half the rate, each as long; on a little noise."""
+    time = torch.arange(round(seconds * rate)) / rate
+    turn = (time * len(shares) / seconds).long().clamp(max=len(shares) - 1)
+    pitch = torch.tensor(shares)[turn]
+    noise = torch.randn(len(time), generator=torch.Generator().manual_seed(0))
+    return (torch.sin(torch.pi * pitch * rate * time) + 1e-3 * noise)[None]
+
+
+METHODS = {
+    "saliency": Saliency,
+    "smoothgrad": lambda it: SmoothGrad(it, n_samples=4),
+    "integrated_gradients": lambda it: IntegratedGradients(it, steps=8),
+    "gradient_shap": lambda it: GradientSHAP(it, n_samples=4),
+    "gradcam": GradCAM,
+    "guided_gradcam": GuidedGradCAM,
+    "occlusion": lambda it: Occlusion(it, patch=(it.sample_rate / 16, 1.0)),
+    "lime_tiles": lambda it: LIME(it, tiles=(8, 1)),
+    "lime_nmf": lambda it: LIME(it, parts="nmf", n_components=3),
+    "rise": lambda it: RISE(it, n_masks=60, cells=(8, 1)),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("rate", [22050, 44100])
+def test_of_two_tones_every_method_keeps_the_one_that_is_heard(method, rate):
+    classifier = External(Ear(), ["loud", "quiet"], rate, layers=["maps"])
+    waveform = tones(rate, 0.4, 0.8)
+    made = METHODS[method](classifier).interpret(waveform, 0)
+    assert made.waveform.shape == waveform.shape and made.sample_rate == rate
+    mask = made.mask[0].split(-(-made.mask.shape[2] // 2), 1)
+    heard, unheard = (half[round(share * len(half))].mean() for half, share in zip(mask, (0.4, 0.8)))
+    assert heard > 0.3 and heard > 3 * unheard
+    assert hooks(classifier) == 0
+
+
+@pytest.mark.parametrize("low, high", [(0.0, 8000.0), (125.0, 7500.0)])
+def test_mel_axis(low, high):
+    def to_mel(hertz):
+        return 2595 * math.log10(1 + hertz / 700)  # the other way to write it
+
+    axis = mel_axis(low, high)
+    for hertz in (low, 440.0, 3000.0, high):
+        expected = (to_mel(hertz) - to_mel(low)) / (to_mel(high) - to_mel(low))
+        assert float(axis(torch.tensor(hertz))) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("low, high", [(-1, 8000), (8000, 8000), (8000, 20)])
+def test_mel_axis_of_no_width(low, high):
+    with pytest.raises(ValueError, match=f"mel_axis is from {low} to {high} Hz"):
+        mel_axis(low, high)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (513, 30), (1, 1), (600, 3)])
+def test_maps_are_placed_as_torch_interpolates(shape):
+    values = torch.rand(2, *shape)
+    placed = External(Mean(), ["mean", "peak"], 16000).place(values, 16000)
+    expected = nn.functional.interpolate(values[:, None], (513, 87), mode="bilinear", align_corners=False)[:, 0]
+    torch.testing.assert_close(placed, expected, atol=2e-4, rtol=1e-3)
+
+
+def mel_bank(rate, bands, bins):
+    """Slaney-style triangles would do as well; here bands are boxes, evenly spaced in mel from 0 to half the rate."""
+    edges = 700 * (10 ** (torch.linspace(0, 2595 * math.log10(1 + rate / 1400), bands + 1) / 2595) - 1)
+    hertz = torch.arange(bins) / (bins - 1) * rate / 2
+    return ((hertz >= edges[:-1, None]) & (hertz < edges[1:, None])).float()
+
+
+def test_grad_cam_of_a_mel_front_end_is_at_the_right_pitch():
+    rate = 22050
+    ear = Ear(mel_bank(rate, 40, 257))
+    classifier = External(ear, ["loud", "quiet"], rate, layers=["maps"], frequency_axis=mel_axis(0, rate / 2))
+    attribution = GradCAM(classifier).interpret(tones(rate, 0.4), 0).details["attribution"][0]
+    peak = int(attribution.mean(1).argmax()) / attribution.shape[0]
+    assert peak == pytest.approx(0.4, abs=0.03)  # row 26 of 40, which without the axis would be shown at 0.66

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 import audiointerp
 
@@ -24,23 +23,6 @@ def test_python_example(tmp_path, monkeypatch, capsys):
     label, _ = capsys.readouterr().out.splitlines()[0].split(" ")
     assert label in audiointerp.load("esc10-piq").classifier.labels
     assert audiointerp.read("out/interpretation.wav").shape == audiointerp.read("out/residual.wav").shape == (1, 16000)
-
-
-def test_own_classifier():
-    class Net(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.features = nn.Sequential(*(nn.Conv2d(1, 1, 3, stride=4, padding=1) for _ in range(4)))
-
-        def forward(self, waveform):
-            maps = self.features(waveform[:, :16384].reshape(-1, 1, 128, 128))
-            return maps.flatten(1).mean(1, keepdim=True) * torch.tensor([[1.0, -1.0]])
-
-    (example,) = blocks("docs/own_classifier.md", "python")
-    scope = {"module": Net()}
-    exec(compile(example, "own_classifier.md", "exec"), scope)
-    assert scope["prediction"].logits.shape == (1, 2)
-    assert scope["prediction"].feature_maps[0].ndim == 4
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{each.name}" for each in (ROOT / "docs").glob("*.md"))])

@@ -1,0 +1,264 @@
+"""The Audio Spectrogram Transformer of Hugging Face's transformers (extra `hf`) as a classifier to explain.
+
+Gong et al. (2021), https://arxiv.org/abs/2104.01778. transformers computes the model's features in numpy, behind which
+no gradient reaches the sound; here they are computed in torch, to the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiointerp.classifiers.external import External, mel, mel_axis
+from audiointerp.spectrogram import STFT
+
+MEAN, STD = -4.2677393, 4.5689974  # of AudioSet's features; other checkpoints have their own
+LOWEST = 20.0  # Hz, where Kaldi's filter bank begins
+AUDIOSET = 527  # labels of AudioSet, several of which may hold
+PREFIX = 2  # tokens in front of the patches: class and distillation
+
+__all__ = ["AST", "KaldiFeatures"]
+
+
+class KaldiFeatures(nn.Module):
+    """(log-mel energies - mean) / (2 std) of a sound, as transformers' ASTFeatureExtractor makes them; differentiable.
+
+    Kaldi's filter bank: 25 ms frames every 10 ms from the first sample on, each without its mean, pre-emphasised by
+    0.97, under a symmetric Hann window; power spectrum; triangles evenly spaced in mel from 20 Hz to half the rate;
+    natural logarithm, floored at that of float32's epsilon (where the gradient is 0). No dither. Missing frames are
+    zeros *before* normalisation, which to the model is a steady loud sound, not silence.
+
+    Args:
+        sample_rate: in Hz.
+        bands: of the filter bank.
+        max_length: frames made, whatever the sound's length.
+        mean, std: of the features that the model was trained with.
+    Shape:
+        waveform (batch, samples) -> (batch, time, freq): time before frequency, as the model wants it.
+
+    >>> KaldiFeatures()(torch.randn(2, 16000)).shape
+    torch.Size([2, 1024, 128])
+    """
+
+    window: Tensor
+    bank: Tensor
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        bands: int = 128,
+        max_length: int = 1024,
+        mean: float = MEAN,
+        std: float = STD,
+    ):
+        super().__init__()
+        self.win_length, self.hop_length = int(0.025 * sample_rate), int(0.010 * sample_rate)
+        self.n_fft = 1 << (self.win_length - 1).bit_length()
+        self.max_length, self.mean, self.std = max_length, mean, std
+        self.register_buffer("window", torch.hann_window(self.win_length, periodic=False), persistent=False)
+        self.register_buffer("bank", _triangles(sample_rate, self.n_fft, bands), persistent=False)
+
+    @property
+    def max_samples(self) -> int:
+        """The longest sound of which no frame is cut off."""
+        return self.win_length + self.hop_length * self.max_length - 1
+
+    def frames(self, samples: int) -> int:
+        """Frames of a sound of so many samples, at least 1, at most `max_length`."""
+        return min(self.max_length, 1 + max(0, samples - self.win_length) // self.hop_length)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Features; a sound shorter than a frame is followed by silence, a longer one than `max_length` is cut."""
+        samples = waveform.shape[1]
+        # Of a sound shorter than one frame Kaldi makes nothing at all.
+        waveform = functional.pad(waveform, (0, max(0, self.win_length - samples)))
+        frames = waveform.unfold(1, self.win_length, self.hop_length)[:, : self.max_length]
+        frames = frames - frames.mean(2, keepdim=True)
+        before = torch.cat([frames[..., :1], frames[..., :-1]], 2)
+        spectrum = torch.fft.rfft((frames - 0.97 * before) * self.window, self.n_fft)
+        energies = (spectrum.real.square() + spectrum.imag.square()) @ self.bank
+        logs = energies.clamp(min=torch.finfo(torch.float32).eps).log()
+        padded = functional.pad(logs, (0, 0, 0, self.max_length - logs.shape[1]))
+        return (padded - self.mean) / (2 * self.std)
+
+
+class AST(External):
+    """An `ASTForAudioClassification` that hears waveforms of any length: `AST.from_pretrained(name)` or `AST(model)`.
+
+    Sounds longer than the model's 10.24 s are judged in equal pieces and their logits averaged. A feature map is what
+    a transformer block hears of each patch of the mel spectrogram (its normalised input: of the last block's output,
+    only the two tokens in front reach the logits), laid out as (batch, channel, freq, time): with the usual patches
+    12 x 101, of which those that lie in the padding of a shorter sound are left out.
+
+    Args:
+        model: transformers' model.
+        labels: class names; None: the model's own, `config.id2label`.
+        sample_rate: that the model expects, in Hz.
+        multilabel: sigmoid instead of softmax. None: as `config.problem_type` says; without one, whether the labels
+            are AudioSet's 527.
+        mean, std: of the features the model was trained with; AudioSet's by default.
+        blocks: of the transformer, whose feature maps are kept, earliest first.
+        spectrogram: STFT that masks live on; None: as in `External`.
+    Raises:
+        ValueError: for another kind of model, a block that does not exist, or labels that do not fit the logits.
+    """
+
+    module: _Listener
+
+    def __init__(
+        self,
+        model: nn.Module,
+        labels: Sequence[str] | None = None,
+        sample_rate: int = 16000,
+        multilabel: bool | None = None,
+        mean: float = MEAN,
+        std: float = STD,
+        blocks: Sequence[int] = (-1,),
+        spectrogram: STFT | None = None,
+    ):
+        config = _checked_config(model)
+        if labels is None:
+            labels = [config.id2label[index] for index in range(config.num_labels)]
+        if len(labels) != config.num_labels:
+            raise ValueError(f"{len(labels)} labels do not fit the model's {config.num_labels} logits")
+        if multilabel is None:
+            multilabel = _several_labels(config)
+        features = KaldiFeatures(sample_rate, config.num_mel_bins, config.max_length, mean, std)
+        listener = _Listener(features, model, config)
+        super().__init__(
+            listener,
+            labels,
+            sample_rate,
+            multilabel,
+            _layers(listener, blocks),
+            listener.patches,
+            features.max_samples,
+            spectrogram,
+            listener.frequency_axis(sample_rate),
+        )
+        self.to(next(model.parameters()).device)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, **settings: Any) -> AST:
+        """The classifier of a checkpoint, with the feature statistics that it was trained with.
+
+        Args:
+            name: on the Hugging Face hub, or a folder.
+            settings: arguments of `AST` that differ.
+
+        Raises:
+            ValueError: without transformers; if there is no such checkpoint, or it is not an AST.
+        """
+        if find_spec("transformers") is None:
+            raise ValueError("AST needs transformers; install it with: pip install 'audiointerp[hf]'")
+        from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+
+        try:
+            model = AutoModelForAudioClassification.from_pretrained(name)
+            extractor = AutoFeatureExtractor.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise ValueError(f"{name}: cannot be loaded as an audio classifier ({reason})") from None
+        _checked_config(model)
+        scaled = {"mean": extractor.mean, "std": extractor.std} if extractor.do_normalize else {"mean": 0.0, "std": 0.5}
+        return cls(model, **{"sample_rate": extractor.sampling_rate, **scaled, **settings})
+
+    def place(self, values: Tensor, samples: int) -> Tensor:
+        """As `External.place`, with each patch at its own time: patches have a fixed width, whatever the clip's."""
+        pieces = -(-samples // self.module.features.max_samples)
+        lengths = [len(each) for each in torch.empty(samples).tensor_split(pieces)]
+        starts = torch.tensor([0, *lengths]).cumsum(0)[:-1]
+        at = torch.arange(0, samples + 1, self.spectrogram.hop_length)
+        piece = torch.bucketize(at, starts, right=True) - 1
+        columns = values.shape[2] // pieces
+        inside = self.module.column(at - starts[piece]).clamp(0, columns - 1)
+        return self._interpolate(values, (piece * columns + inside).to(values.device))
+
+
+class _Listener(nn.Module):
+    """Waveform -> features -> model -> logits; and the layout of the model's tokens."""
+
+    def __init__(self, features: KaldiFeatures, model: nn.Module, config: Any):
+        super().__init__()
+        self.features, self.model = features, model
+        self.patch, self.strides = config.patch_size, (config.frequency_stride, config.time_stride)
+        sizes = config.num_mel_bins, config.max_length
+        self.grid = tuple((size - self.patch) // stride + 1 for size, stride in zip(sizes, self.strides))
+        self.heard = self.grid[1]  # columns of the grid that the latest sound filled
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Logits."""
+        self.heard = self._columns(waveform.shape[1])
+        values = self.features(waveform).to(next(self.model.parameters()).dtype)
+        return self.model(values).logits.float()
+
+    def patches(self, tokens: Tensor) -> Tensor:
+        """(batch, tokens, channel) -> (batch, channel, freq, time), where the latest sound was: not in its padding.
+
+        The model flattens its patches with frequency as the outer axis: a token's neighbour is its neighbour in time.
+        """
+        return tokens[:, PREFIX:].transpose(1, 2).unflatten(2, self.grid)[..., : self.heard]
+
+    def column(self, sample: Tensor) -> Tensor:
+        """Of the grid, at a sample of the sound; a fraction between the centres of patches."""
+        half_frame, half_patch = self.features.win_length / 2, (self.patch - 1) / 2
+        return ((sample - half_frame) / self.features.hop_length - half_patch) / self.strides[1]
+
+    def frequency_axis(self, sample_rate: int):
+        """Share of the grid's height at a frequency: centres of bands are evenly spaced in mel, so are patches."""
+        low, high = mel(torch.tensor([LOWEST, sample_rate / 2], dtype=torch.float64)).tolist()
+        band = (high - low) / (len(self.features.bank[0]) + 1)
+        first = low + band * (1 + (self.patch - 1) / 2)  # centre of the lowest patch
+        step = band * self.strides[0]
+        return mel_axis(_hertz(first - step / 2), _hertz(first + step * (self.grid[0] - 0.5)))
+
+    def _columns(self, samples: int) -> int:
+        """Patches with their centre in the sound."""
+        frames = self.features.frames(samples)
+        return max(1, min(self.grid[1], -(-(2 * frames - self.patch) // (2 * self.strides[1]))))
+
+
+def _triangles(sample_rate: int, n_fft: int, bands: int) -> Tensor:
+    """Filters (freq, bands): triangles in mel, each from the centre of the band below to that of the band above."""
+    low, high = mel(torch.tensor([LOWEST, sample_rate / 2], dtype=torch.float64))
+    width = (high - low) / (bands + 1)
+    bins = mel(torch.arange(n_fft // 2 + 1, dtype=torch.float64) * sample_rate / n_fft)[:, None]
+    centres = low + width * torch.arange(1, bands + 1, dtype=torch.float64)
+    bank = (1 - (bins - centres).abs() / width).clamp(min=0)
+    bank[-1] = 0  # Kaldi's has no bin at half the rate
+    return bank.float()
+
+
+def _hertz(mels: float) -> float:
+    return 700 * (float(torch.tensor(mels / 1127, dtype=torch.float64).exp()) - 1)
+
+
+def _checked_config(model: nn.Module) -> Any:
+    config = getattr(model, "config", None)
+    kind = getattr(config, "model_type", None)
+    if kind != "audio-spectrogram-transformer" or not hasattr(model, "classifier"):
+        known = f"{type(model).__name__} ({kind})" if kind else type(model).__name__
+        raise ValueError(f"AST wraps transformers' ASTForAudioClassification, not a {known}; for others take External")
+    return config
+
+
+def _several_labels(config: Any) -> bool:
+    # The AudioSet checkpoints were trained with one sigmoid a label, and do not say so.
+    if config.problem_type is None:
+        return config.num_labels == AUDIOSET
+    return config.problem_type == "multi_label_classification"
+
+
+def _layers(listener: _Listener, blocks: Sequence[int]) -> list[str]:
+    """Names of what normalises the blocks' inputs. Found by class: versions of transformers keep them elsewhere."""
+    found = [name for name, each in listener.named_modules() if type(each).__name__ == "ASTLayer"]
+    wrong = [block for block in blocks if not -len(found) <= block < len(found)]
+    if wrong:
+        raise ValueError(f"blocks {wrong} do not exist; this AST has {len(found)}, from 0 on, or -1 for the last")
+    return [f"{found[block]}.layernorm_before" for block in blocks]
