@@ -63,11 +63,12 @@ def check(options: argparse.Namespace, rest: list[str]) -> int:
 
 def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     """Explains files and folders; what cannot be read is named and the rest goes on."""
-    files = sources.audio_files(options.files)
-    methods = _methods(options, len(files))
+    methods = _methods(options)
     interpreter = next(iter(methods.values()))
     target = _target(options.target, interpreter.classifier)
+    files = sources.audio_files(options.files)
     folder = runfolder.prepare_output(options.output, options.force)
+    _tell_cost(methods, len(files))
     info = _start(options, folder, "interpret", interpreter.classifier)
     failed: list[str] = []
     for path in tqdm(files, unit="file", disable=None):
@@ -129,6 +130,7 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
         else sources.clip_items(_dataset(options, classifier))
     )
     folder = runfolder.prepare_output(options.output, options.force)
+    _tell_cost(methods)
     info = _start(options, folder, "evaluate", classifier)
     wanted = Wanted(other_class=tuple(methods) if mixtures else (), figures=not options.no_figures)
     made = evaluate_items(_progress(items), methods, folder, wanted)
@@ -162,8 +164,13 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _methods(options: argparse.Namespace, clips: int | None = None) -> dict[str, Interpreter]:
-    """The methods to explain with, their masks used as --binary, --fill and --domain say; tells a long wait."""
+def _tell_cost(methods: dict[str, Interpreter], clips: int | None = None) -> None:
+    for line in describe_cost(methods, clips):
+        print(line, file=sys.stderr)
+
+
+def _methods(options: argparse.Namespace) -> dict[str, Interpreter]:
+    """The methods to explain with, their masks used as --binary, --fill and --domain say."""
     device = make_fabric(options.device).device
     model = load_any(options.model)
     names = [name.strip() for name in options.method.split(",")] if options.method else []
@@ -172,8 +179,6 @@ def _methods(options: argparse.Namespace, clips: int | None = None) -> dict[str,
         if isinstance(method, MaskInterpreter):
             method.binary, method.fill = method.binary or options.binary, method.fill or options.fill
             method.domain = options.domain or method.domain
-    for line in describe_cost(methods, clips):
-        print(line, file=sys.stderr)
     return methods
 
 

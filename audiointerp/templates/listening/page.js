@@ -242,6 +242,12 @@ addEventListener("beforeunload", (event) => {
   event.preventDefault();
   event.returnValue = "";
 });
-const mine = keep.current();
-if (mine) take(mine);
-else startPage();
+// What a tab that is being reloaded wrote last may take a moment to arrive.
+function takeUp(patience) {
+  const id = keep.pointer();
+  const mine = id && keep.read(id);
+  if (mine) take(mine);
+  else if (id && patience) setTimeout(takeUp, 50, patience - 1);
+  else startPage();
+}
+takeUp(20);

@@ -47,6 +47,8 @@ const keep = {
     try {
       localStorage.setItem(keep.key(session), JSON.stringify(session));
       sessionStorage.setItem(POINTER, session.session_id);
+      // A reload on a busy machine has been seen to find sessionStorage empty; the history entry stays.
+      history.replaceState({ [POINTER]: session.session_id }, "");
       keep.works = true;
     } catch {
       keep.works = false; // private windows and full disks; the page says so
@@ -57,6 +59,7 @@ const keep = {
     try {
       localStorage.removeItem(keep.key(session));
       sessionStorage.removeItem(POINTER);
+      history.replaceState(null, "");
     } catch {
       keep.works = false;
     }
@@ -71,10 +74,10 @@ const keep = {
     }
   },
 
-  // The session of this tab.
-  current() {
+  // The id of this tab's session, or null.
+  pointer() {
     try {
-      return keep.read(sessionStorage.getItem(POINTER));
+      return (history.state || {})[POINTER] || sessionStorage.getItem(POINTER);
     } catch {
       return null;
     }
