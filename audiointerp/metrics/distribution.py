@@ -28,7 +28,8 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     covariances = [np.atleast_2d(np.cov(each, rowvar=False)) for each in (first, second)]
     shared = np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)
     apart = np.square(first.mean(0) - second.mean(0)).sum()
-    return float(apart + sum(np.trace(each) for each in covariances) - 2 * np.sqrt(shared).sum())
+    # Rounding alone may bring equal sets below 0.
+    return max(0.0, float(apart + sum(np.trace(each) for each in covariances) - 2 * np.sqrt(shared).sum()))
 
 
 def too_few(clips: int, channels: int) -> str:
