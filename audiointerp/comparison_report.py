@@ -9,7 +9,8 @@ import pandas as pd
 
 from audiointerp import report
 from audiointerp.comparison_figures import plot_differences, plot_trade
-from audiointerp.comparison_tables import Table, differences, latex, make_tables, markdown
+from audiointerp.comparison_tables import Table, differences, make_tables
+from audiointerp.comparison_text import latex, markdown
 from audiointerp.runs import Run, describe, read_table
 
 FILES = ("tables/tables.md", "tables/tables.tex", "tables/differences.csv", "scores.csv", "manifest.csv", "recipe.yaml")

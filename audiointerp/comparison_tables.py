@@ -1,4 +1,4 @@
-"""Scores of a comparison -> means with intervals, paired tests and ranks; as CSV, Markdown and LaTeX. Files only.
+"""Scores of a comparison -> means with intervals, paired tests and ranks. Files only.
 
 A cell is the mean over items with a bootstrap 95 % interval (percentile, 10,000 resamples of items). Silent outputs
 are counted in the cell; they have no SI-SDR.
@@ -7,7 +7,7 @@ are counted in the cell; they have no SI-SDR.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from audiointerp.metrics.distribution import frechet_distance, too_few
-from audiointerp.runs import LEFT_OUT_WHEN_SILENT, describe, format_score, is_true
+from audiointerp.runs import describe, is_true
 from audiointerp.statistics import DECIMALS, Interval, bootstrap_interval, holm, wilcoxon
 
 # Blocks of a table, in the order of its columns.
@@ -37,7 +37,7 @@ SUFFIX = "_magnitude"
 DIFFERENCE_COLUMNS = ("condition", "metric", "first", "second", "n", "difference", "low", "high", "p", "rank_biserial")
 DIFFERENCE_COLUMNS += ("p_holm",)
 
-__all__ = ["BLOCKS", "Cell", "Table", "differences", "latex", "make_tables", "markdown", "ranks"]
+__all__ = ["BLOCKS", "Cell", "Table", "differences", "make_tables", "ranks"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Table:
         rows_n: method -> items explained.
         mean_rank: method -> mean rank over the ranked metrics, on items where every method sounds.
         ranked_n: how many items that were.
+        verdicts: method -> what the sanity checks say of it; empty where none were run.
     """
 
     condition: str
@@ -73,6 +74,7 @@ class Table:
     rows_n: dict[str, int]
     mean_rank: dict[str, float]
     ranked_n: int
+    verdicts: dict[str, str] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -118,7 +120,8 @@ def _table(
         rows[name]["frechet_distance"] = _frechet(embeddings, condition, groups[name])
     contenders = [name for name in names if not facts["methods"].get(name, {"control": True})["control"]]
     mean_rank, n = ranks({name: groups[name] for name in contenders})
-    return Table(condition, subset, magnitude, rows, {name: len(groups[name]) for name in names}, mean_rank, n)
+    rows_n = {name: len(groups[name]) for name in names}
+    return Table(condition, subset, magnitude, rows, rows_n, mean_rank, n, facts.get("verdicts", {}))
 
 
 def _by_method(scores: pd.DataFrame, magnitude: bool) -> dict[str, pd.DataFrame]:
@@ -229,72 +232,3 @@ def _tested(
     for row, p in zip(rows, holm([row["p"] for row in rows])):
         row["p_holm"] = float(p)
     return rows
-
-
-def _text(cell: Cell, metric: str, plain: bool = False) -> str:
-    if not cell.n:
-        counted = f" ({cell.silent} silent)" if cell.silent and metric in LEFT_OUT_WHEN_SILENT else ""
-        return ("-" if plain else "–") + counted
-    text = format_score(cell.mean, describe(metric).unit, show_unit=False)
-    if math.isfinite(cell.low):
-        text += f" [{', '.join(format_score(each, describe(metric).unit, False) for each in (cell.low, cell.high))}]"
-    text += f" ({cell.silent} silent)" if cell.silent else ""
-    return text.replace("−", "-") if plain else text
-
-
-def markdown(table: Table) -> str:
-    """A heading and one Markdown table a block."""
-    lines = [f"### {table.title}", ""]
-    for block, metrics in table.blocks().items():
-        ranked = block == "Decision" and bool(table.mean_rank)
-        head = [f"{describe(name).label} {describe(name).arrow}{_unit(name)}".strip() for name in metrics]
-        lines.append(
-            f"| {block} | items | {' | '.join(head)} |{f' mean rank ({table.ranked_n} items) |' if ranked else ''}"
-        )
-        lines.append("|---" * (len(metrics) + 2 + ranked) + "|")
-        for name, row in table.rows.items():
-            cells = [_text(row[metric], metric) for metric in metrics]
-            if any(row[metric].n for metric in metrics):
-                rank = f" {table.mean_rank[name]:.2f} |" if name in table.mean_rank else " – |"
-                lines.append(f"| {name} | {table.rows_n[name]} | {' | '.join(cells)} |{rank if ranked else ''}")
-        lines.append("")
-    if not table.mean_rank:
-        lines += ["No mean rank: on no item does every method sound.", ""]
-    if reasons := _blank(table):
-        lines += [reasons, ""]
-    return "\n".join(lines)
-
-
-def _blank(table: Table) -> str:
-    reasons = sorted({row["frechet_distance"].note for row in table.rows.values()} - {""})
-    return f"Frechet distance left blank: {'; '.join(reasons)}." if reasons else ""
-
-
-def latex(table: Table) -> str:
-    """One LaTeX table (booktabs) a block."""
-    parts = []
-    for block, metrics in table.blocks().items():
-        head = " & ".join(["Method", "$n$", *(_escape(f"{describe(name).label}{_unit(name)}") for name in metrics)])
-        body = []
-        for name, row in table.rows.items():
-            cells = [_escape(_text(row[metric], metric, plain=True)) for metric in metrics]
-            body.append(" & ".join([_escape(name), str(table.rows_n[name]), *cells]) + r" \\")
-        caption = f"{block}; {table.title}. Mean [bootstrap 95 % interval over items]."
-        caption = _escape(f"{caption} {_blank(table)}".rstrip() if "frechet_distance" in metrics else caption)
-        parts.append(
-            "\\begin{table}\n\\centering\n"
-            f"\\caption{{{caption}}}\n\\begin{{tabular}}{{l{'r' * (len(metrics) + 1)}}}\n"
-            f"\\toprule\n{head} \\\\\n\\midrule\n" + "\n".join(body) + "\n\\bottomrule\n\\end{tabular}\n\\end{table}\n"
-        )
-    return "\n".join(parts)
-
-
-def _unit(metric: str) -> str:
-    unit = describe(metric).unit
-    return f" ({unit})" if unit else ""
-
-
-def _escape(text: str) -> str:
-    for plain in "&%$#_{}":
-        text = text.replace(plain, f"\\{plain}")
-    return text

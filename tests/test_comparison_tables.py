@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from audiointerp.comparison_tables import INPUT, TESTED, differences, latex, make_tables, markdown, ranks
+from audiointerp.comparison_tables import INPUT, TESTED, differences, make_tables, ranks
+from audiointerp.comparison_text import latex, markdown
 from audiointerp.metrics.distribution import frechet_distance
 from audiointerp.statistics import bootstrap_interval, holm
 from audiointerp.tables import SCORE_COLUMNS
@@ -373,6 +374,15 @@ def test_markdown_tables_are_rectangular(tables):
         for block in markdown(table).split("\n\n"):
             lines = [line for line in block.splitlines() if line.startswith("|")]
             assert len({line.count("|") for line in lines}) <= 1, block
+
+
+def test_markdown_carries_the_verdicts(scores):
+    said = FACTS | {"verdicts": {"piq": "fail: model randomised"}}
+    first = make_tables(scores, said, pd.DataFrame())[0]
+    lines = markdown(first).splitlines()
+    assert lines[2].endswith("| sanity checks |") and sum("sanity checks" in line for line in lines) == 1
+    (row,) = [line for line in lines[4:] if line.startswith("| piq |") and "fail" in line]
+    assert row.endswith("| fail: model randomised |") and row.count("|") == lines[2].count("|") == lines[3].count("|")
 
 
 def test_markdown_says_the_numbers(tables, scores):
