@@ -85,13 +85,14 @@ def build_controls(
 ) -> dict[str, Interpreter]:
     """Controls by name; one that stands beside a method once for each of `likes` that it fits.
 
-    With several such methods its name is "<control>_<method>".
+    With several such methods its name is "<control>_<method>". With none at all, those that can do without stand alone.
     """
     controls: dict[str, Interpreter] = {}
     for name, make in makers.items():
         control = make(classifier)
         if not isinstance(control, Beside) or not likes:
-            controls[name] = control
+            if not isinstance(control, Beside) or control.alone:
+                controls[name] = control
             continue
         fitting: Any = {like: method for like, method in likes.items() if control.fits(method)}
         for like, method in fitting.items():
@@ -149,9 +150,14 @@ def compare(
         subset = [item for item in items if item.item_id in chosen]
         evaluate(_progress(subset, f"{name}, subset"), everything, folder, wanted)
         evaluate(_progress([item for item in items if item.item_id not in chosen], name), cheap, folder, wanted)
-    verdicts = sanity_report.overall(sanity_report.read_verdicts(comparison.verdicts)) if comparison.verdicts else {}
+    said = sanity_report.overall(sanity_report.read_verdicts(comparison.verdicts)) if comparison.verdicts else {}
     return {
-        "verdicts": verdicts,
+        # A control is checked by itself, and stands here beside a method.
+        "verdicts": {
+            name: said.get(name) or said[base]
+            for name in everything
+            if name in said or (base := name.removesuffix(f"_{_beside(controls.get(name), methods)}")) in said
+        },
         "methods": {
             name: {
                 "control": (own := name.removesuffix("_magnitude")) in controls,

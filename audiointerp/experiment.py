@@ -142,7 +142,6 @@ class Experiment:
             if (self.folder / "relevance.csv").is_file():
                 relevance_report.write_page(self.folder)
             report.write_report([self.folder])
-        return self.folder
 
     # --- data and model
 

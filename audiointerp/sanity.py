@@ -162,7 +162,7 @@ def verdicts(rows: pd.DataFrame, sanity: Sanity) -> pd.DataFrame:
     out = []
     for method, group in rows.groupby("method", sort=False):
         for check, (bound, sign, what) in rules.items():
-            values = group[group["check"] == check]
+            values: Any = group[group["check"] == check]
             if check == "model_randomisation":
                 values = values[values["stage"] == values["stage"].iloc[-1]]
             value = float(values["value"].mean())

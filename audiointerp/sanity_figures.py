@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,13 +25,13 @@ def plot_randomisation(path: str | Path, rows: pd.DataFrame, bound: float) -> No
         rows: of sanity.csv with check "model_randomisation".
         bound: above it, at the end, a method fails.
     """
-    means = rows.groupby(["method", "stage"], sort=False)["value"].mean()
+    means: Any = rows.groupby(["method", "stage"], sort=False)["value"].mean()
     with rc_context(STYLE):
         figure = Figure(figsize=(8.2, 3.8), layout="constrained")
         axis = figure.subplots()
         for number, method in enumerate(dict.fromkeys(rows["method"])):
             values = means[method]
-            style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+            style: Any = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
             axis.plot(range(len(values) + 1), [1.0, *values], label=method, markersize=5, linewidth=1.2, **style)
         stages = list(dict.fromkeys(rows["stage"]))
         axis.axhline(bound, color="#999999", linewidth=0.9, linestyle="--")

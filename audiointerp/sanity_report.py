@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -32,7 +33,7 @@ def overall(verdicts: pd.DataFrame) -> dict[str, str]:
     """Method -> "pass", or "fail: <the checks it fails>"; a check that was not run fails nobody."""
     words = {}
     for method, group in verdicts.groupby("method", sort=False):
-        failed = [CHECKS.get(check, check).lower() for check in group.loc[group["verdict"] == "fail", "check"]]
+        failed = [CHECKS[str(check)].lower() for check in group.loc[group["verdict"] == "fail", "check"]]
         words[str(method)] = f"fail: {', '.join(failed)}" if failed else "pass"
     return words
 
@@ -40,7 +41,7 @@ def overall(verdicts: pd.DataFrame) -> dict[str, str]:
 def write(folder: Path) -> Path:
     """Writes tables/verdicts.md, figures/ and report.html; returns the page's path."""
     run, verdicts = Run.read(folder), read_verdicts(folder)
-    rows = read_table(folder / "sanity.csv", ("method", "check", "stage", "value"))
+    rows: Any = read_table(folder / "sanity.csv", ("method", "check", "stage", "value"))
     drawn = []
     cascade = rows[rows["check"] == "model_randomisation"]
     bound = float(str(verdicts.loc[verdicts["check"] == "model_randomisation", "rule"].iloc[0]).split()[-1])

@@ -73,7 +73,11 @@ class Beside(MaskInterpreter):
     Args:
         classifier: only judged, never asked.
         like: the method.
+    Attributes:
+        alone: whether it can do without one.
     """
+
+    alone: bool = True
 
     def __init__(self, classifier: Classifier, like: MaskInterpreter | None = None):
         super().__init__(classifier)

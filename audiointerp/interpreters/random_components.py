@@ -26,6 +26,8 @@ class RandomComponents(Beside):
         seed: of the draw; clips draw alike.
     """
 
+    alone = False
+
     def __init__(self, classifier: Classifier, like: MaskInterpreter | None = None, seed: int = 0):
         super().__init__(classifier, like)
         self.seed, self.domain = seed, "log_magnitude"
