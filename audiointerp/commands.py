@@ -10,7 +10,17 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from audiointerp import comparison_report, datasets, recipe, report, runfolder, runs, sources
+from audiointerp import (
+    comparison_report,
+    datasets,
+    dictionary_learning,
+    recipe,
+    report,
+    runfolder,
+    runs,
+    sanity_report,
+    sources,
+)
 from audiointerp.accuracy import evaluate_classifier
 from audiointerp.audio import AudioError
 from audiointerp.contracts import Classifier, Interpreter, Target
@@ -141,9 +151,14 @@ def report_runs(options: argparse.Namespace, rest: list[str]) -> int:
     """Writes the page of one run, or the comparison of several."""
     if len(options.runs) > 1 and options.output is None:
         raise ValueError("several runs need a folder for their comparison; give -o OUT")
-    alone = options.runs[0] if len(options.runs) == 1 else None
-    if alone and options.output is None and runs.Run.read(alone).about.get("comparison"):
-        print(comparison_report.write(alone))
+    pages = {
+        "comparison": comparison_report.write,
+        "sanity": sanity_report.write,
+        "dictionary": dictionary_learning.write_page,
+    }
+    kind = runs.Run.read(options.runs[0]).about.get("kind") if len(options.runs) == 1 else None
+    if kind in pages and options.output is None:
+        print(pages[str(kind)](options.runs[0]))
     else:
         print(report.write_report(options.runs, options.output))
     return 0
