@@ -19,7 +19,7 @@ from audiointerp.runs import describe
 
 MARKERS = "osD^vPX*<>hp"
 
-__all__ = ["plot_differences", "plot_trade"]
+__all__ = ["MARKERS", "plot_differences", "plot_trade"]
 
 
 def plot_differences(path: str | Path, tested: pd.DataFrame, reference: str, condition: str) -> None:

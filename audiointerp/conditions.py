@@ -7,6 +7,7 @@ clip is never mixed with its own class, and every draw is a function of the seed
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +22,10 @@ from audiointerp.items import Item
 __all__ = ["CleanClips", "Condition", "Mixtures", "Noise"]
 
 
-class Condition:
+class Condition(ABC):
     """Sounds to explain, drawn from a dataset."""
 
+    @abstractmethod
     def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
         """The condition's items, their `condition` set to its name.
 
@@ -33,7 +35,6 @@ class Condition:
             folder: where mixtures may be written.
             seed: of every draw.
         """
-        raise NotImplementedError
 
     @property
     def missing(self) -> str:
