@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{options.command} has no option {rest[0]!r}; see audiointerp {options.command} --help")
     if options.needs_output and options.output is None:
         return _fail(f"{options.command} needs -o OUT, a folder to write; see audiointerp {options.command} --help")
+    # What readers and runs have to tell, such as the notes of each class; on stderr, so that output can be piped.
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("audiointerp").setLevel(logging.INFO)
     try:
         commands = import_module("audiointerp.commands")
         return getattr(commands, options.function)(options, rest) or 0

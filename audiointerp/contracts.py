@@ -118,6 +118,7 @@ class Batch:
         index: (batch,), position of each clip in its dataset.
         feature_maps: the frozen classifier's, when they were computed before.
         stem: (batch, samples), the part of the waveform that is the sound of `label`, where it is known.
+        features: the classifier's front end's, when they were computed before; the waveform may then be (batch, 0).
     """
 
     waveform: Tensor
@@ -125,6 +126,7 @@ class Batch:
     index: Tensor
     feature_maps: tuple[Tensor, ...] | None = None
     stem: Tensor | None = None
+    features: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.waveform)
@@ -170,6 +172,10 @@ class Classifier(nn.Module, ABC):
     @abstractmethod
     def classify(self, features: Tensor) -> Prediction:
         """Prediction of a batch of features."""
+
+    def features_of(self, batch: Batch) -> Tensor:
+        """Features of a batch: those computed before, else of its waveform."""
+        return self.features(batch.waveform) if batch.features is None else batch.features
 
     def forward(self, waveform: Tensor) -> Prediction:
         """Prediction of (batch, samples)."""

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from audiointerp import audio
-from audiointerp.datasets import Clip, ClipDataset, Mixture, read_esc50, read_mixtures, read_table
+from audiointerp.datasets import Clip, ClipDataset, Mixture, read_esc50, read_mixtures, read_nsynth, read_table
 from audiointerp.items import Item
 from audiointerp.recordings import Recording
 
-__all__ = ["audio_files", "clip_items", "is_mixtures", "item_id_of", "mixture_items", "read_clips", "recording_item"]
+__all__ = [
+    "audio_files",
+    "chosen_items",
+    "clip_items",
+    "is_mixtures",
+    "item_id_of",
+    "mixture_items",
+    "read_clips",
+    "recording_item",
+]
 
 
 def item_id_of(path: str | Path, start: float = 0.0) -> str:
@@ -64,7 +73,7 @@ def recording_item(path: Path, sample_rate: int, output_rate: str = "model") -> 
 
 
 def read_clips(path: str | Path) -> list[Clip]:
-    """Labelled clips of an ESC-50-layout folder or a clips.csv.
+    """Labelled clips of an ESC-50-layout folder, NSynth's, or a clips.csv.
 
     Raises:
         ValueError: if it is neither.
@@ -72,23 +81,32 @@ def read_clips(path: str | Path) -> list[Clip]:
     path = Path(path)
     if path.is_dir() and (path / "meta" / "esc50.csv").is_file():
         return read_esc50(path)
+    if path.is_dir() and (path / "nsynth-test").is_dir():
+        return read_nsynth(path)
     if path.is_dir() and (path / "clips.csv").is_file():
         return read_table(path / "clips.csv")
     if path.is_file() and path.suffix == ".csv":
         return read_table(path)
-    what = "has neither meta/esc50.csv nor clips.csv" if path.is_dir() else "is no data"
-    raise ValueError(f"{path}: {what if path.exists() else 'does not exist'}; give an ESC-50 folder or a clips.csv")
+    what = "has neither meta/esc50.csv nor nsynth-test/ nor clips.csv" if path.is_dir() else "is no data"
+    raise ValueError(
+        f"{path}: {what if path.exists() else 'does not exist'}; give an ESC-50 or NSynth folder or a clips.csv"
+    )
 
 
 def clip_items(dataset: ClipDataset, count: int | None = None, seed: int = 0) -> Iterator[Item]:
     """Clean clips of a dataset at its length, all or a seeded choice."""
-    chosen = range(len(dataset))
+    chosen: Iterable[int] = range(len(dataset))
     if count is not None and count < len(dataset):
         drawn = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:count]
         chosen = sorted(drawn.tolist())
+    return chosen_items(dataset, chosen)
+
+
+def chosen_items(dataset: ClipDataset, chosen: Iterable[int]) -> Iterator[Item]:
+    """Clean clips of a dataset, by index, at its length."""
     for i in chosen:
         clip = dataset.clips[i]
-        waveform = dataset.batch([i]).waveform
+        waveform = audio.fit_length(dataset.waveform(i)[None], dataset.samples)
         yield Item.of_waveform(
             item_id_of(clip.path, clip.start),
             str(clip.path),

@@ -19,7 +19,7 @@ class Supervised(nn.Module):
     Args:
         classifier: trained in place.
         label_smoothing: share of the probability spread over all classes.
-        augment_features: changes the features (batch, freq, time) during training, drawing from a torch.Generator.
+        augment_features: changes the features during training, drawing from a torch.Generator.
         positive_weight: weight of positive labels in the binary cross-entropy.
     """
 
@@ -41,7 +41,7 @@ class Supervised(nn.Module):
 
     def losses(self, batch: Batch, group: str = "classifier") -> dict[str, Tensor]:
         """{"classification": scalar}."""
-        features = self._augmented(self.classifier.features(batch.waveform))
+        features = self._augmented(self.classifier.features_of(batch))
         return {"classification": self._classification(_logits(self.classifier, features), batch.label)}
 
     def _augmented(self, features: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Supervised(nn.Module):
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, Tensor]:
         """Per clip: accuracy and the log probability of its label; multilabel: the share of labels right at 0.5."""
-        prediction = self.classifier(batch.waveform)
+        prediction = self.classifier.classify(self.classifier.features_of(batch))
         if self.classifier.multilabel:
             return {"accuracy": ((prediction.probabilities > 0.5) == batch.label.bool()).float().mean(1)}
         log_probability = prediction.logits.log_softmax(-1).gather(1, batch.label[:, None])[:, 0]

@@ -15,8 +15,9 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,17 @@ ABANDONED_AFTER = 24 * 3600  # seconds; a build that died (kill -9, power) is sw
 Segment = tuple[str, float, float | None]
 INDEX = np.dtype([("offset", "<i8"), ("length", "<i8"), ("gain", "<f4"), ("digest", "S32")])
 
-__all__ = ["ClipCache", "default_root"]
+__all__ = [
+    "ClipCache",
+    "Segment",
+    "built_aside",
+    "decode",
+    "default_root",
+    "read_segments",
+    "segment_of",
+    "segments_by_fold",
+    "source_facts",
+]
 
 
 def default_root() -> Path:
@@ -59,14 +70,10 @@ class ClipCache:
     def __init__(self, clips: Sequence[Clip], sample_rate: int, root: str | Path | None = None):
         folder = (default_root() if root is None else Path(root)) / "clips"
         self._rows: list[tuple[np.memmap, np.void]] = [None] * len(clips)  # type: ignore[list-item]
-        # A fold at a time, so that five rotations of five folds decode and store each clip once.
-        for fold in sorted({clip.fold for clip in clips}):
-            members = [(place, _segment(clip)) for place, clip in enumerate(clips) if clip.fold == fold]
-            segments = sorted({segment for _, segment in members}, key=_order)
+        for segments, rows in segments_by_fold(clips):
             samples, index = _open(segments, sample_rate, folder)
-            row = {segment: number for number, segment in enumerate(segments)}
-            for place, segment in members:
-                self._rows[place] = (samples, index[row[segment]])
+            for place, row in rows.items():
+                self._rows[place] = (samples, index[row])
 
     def length(self, place: int) -> int:
         """Samples of a clip."""
@@ -88,8 +95,23 @@ class ClipCache:
         return torch.from_numpy(np.array(flat[offset + start : offset + stop]))
 
 
-def _segment(clip: Clip) -> Segment:
+def segment_of(clip: Clip) -> Segment:
+    """The stretch of a file that a clip is; clips with other labels or folds may share it."""
     return os.path.abspath(clip.path), float(clip.start), None if clip.seconds is None else float(clip.seconds)
+
+
+def segments_by_fold(clips: Sequence[Clip]) -> Iterator[tuple[list[Segment], dict[int, int]]]:
+    """For each fold its segments, each once and in order of the file, and {place of a clip: row of its segment}.
+
+    What is stored a fold at a time is made once for five rotations of five folds.
+    """
+    members: dict[int, dict[int, Segment]] = {}
+    for place, clip in enumerate(clips):
+        members.setdefault(clip.fold, {})[place] = segment_of(clip)
+    for _, of_fold in sorted(members.items()):
+        segments = sorted(set(of_fold.values()), key=_order)
+        row = {segment: number for number, segment in enumerate(segments)}
+        yield segments, {place: row[segment] for place, segment in of_fold.items()}
 
 
 def _order(segment: Segment) -> tuple[str, float, float]:
@@ -106,14 +128,24 @@ def _open(segments: list[Segment], sample_rate: int, root: Path) -> tuple[np.mem
 
 
 def _key(segments: list[Segment], sample_rate: int) -> str:
-    facts: list = [FORMAT, audio.RESAMPLER, sample_rate]
+    facts = [FORMAT, audio.RESAMPLER, sample_rate, *source_facts(segments)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+
+def source_facts(segments: list[Segment]) -> list:
+    """Path, size, modification time and segments of each file: what the name of a cached folder is a hash of.
+
+    Raises:
+        AudioError: naming a file that is missing.
+    """
+    facts = []
     for path, same in itertools.groupby(segments, key=lambda segment: segment[0]):
         try:
             stat = os.stat(path)
         except OSError as error:
             raise audio.AudioError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
         facts.append([path, stat.st_size, stat.st_mtime_ns, [segment[1:] for segment in same]])
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    return facts
 
 
 def _complete(folder: Path) -> bool:
@@ -126,29 +158,41 @@ def _complete(folder: Path) -> bool:
 
 
 def _build(folder: Path, segments: list[Segment], sample_rate: int) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder.parent)
-    aside = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
-    try:
+    with built_aside(folder, _complete) as aside:
         index, offset = np.zeros(len(segments), INDEX), 0
         with open(aside / "samples.f32", "wb") as file:
-            for number, samples in enumerate(_decoded(segments, sample_rate)):
+            for number, samples in enumerate(decode(segments, sample_rate)):
                 gain = float(audio.normalize_peak(samples)[1])
                 raw = samples.numpy().astype("<f4", copy=False).tobytes()
                 index[number] = (offset, len(samples), gain, hashlib.sha256(raw).hexdigest()[:32])
                 offset += len(samples)
                 file.write(raw)
         np.save(aside / "index.npy", index)
-        _publish(aside, folder)
+
+
+@contextmanager
+def built_aside(folder: Path, complete: Callable[[Path], bool]) -> Iterator[Path]:
+    """A new folder to fill, renamed to `folder` at the end; on an error nothing is left behind.
+
+    Args:
+        folder: the folder wanted; one that is there already is replaced unless it is complete.
+        complete: tells whether a folder is all there.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(folder.parent)
+    aside = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
+    try:
+        yield aside
+        _publish(aside, folder, complete)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _publish(aside: Path, folder: Path) -> None:
+def _publish(aside: Path, folder: Path, complete: Callable[[Path], bool]) -> None:
     try:
         os.rename(aside, folder)
     except OSError:
-        if _complete(folder):
+        if complete(folder):
             return  # another process was faster; what it wrote is the same
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(aside, folder)
@@ -164,7 +208,7 @@ def _sweep(root: Path) -> None:
             shutil.rmtree(part, ignore_errors=True)
 
 
-def _decoded(segments: list[Segment], sample_rate: int) -> Iterator[Tensor]:
+def decode(segments: list[Segment], sample_rate: int, any_rate: bool = True) -> Iterator[Tensor]:
     """Samples of each segment in turn; each file is decoded once, a few files at a time."""
     files = [list(same) for _, same in itertools.groupby(segments, key=lambda segment: segment[0])]
     threads = min(8, os.cpu_count() or 1)
@@ -173,13 +217,24 @@ def _decoded(segments: list[Segment], sample_rate: int) -> Iterator[Tensor]:
         # In small groups: a plain `map` over all files would hold every clip that the disk is too slow to take.
         for first in range(0, len(files), 4 * threads):
             group = files[first : first + 4 * threads]
-            for parts in pool.map(lambda same: _read_file(same, sample_rate), group):
+            for parts in pool.map(lambda same: read_segments(same, sample_rate, any_rate), group):
                 progress.update()
                 yield from parts
 
 
-def _read_file(same: list[Segment], sample_rate: int) -> list[Tensor]:
+def read_segments(same: list[Segment], sample_rate: int, any_rate: bool = True) -> list[Tensor]:
+    """Samples (samples,) of segments of one file, at its own level.
+
+    Args:
+        same: segments of one file.
+        sample_rate: in Hz.
+        any_rate: files of another rate are resampled; else they are refused.
+    Raises:
+        AudioError: the file is missing, broken, at a refused rate, or ends before a segment starts.
+    """
     path = same[0][0]
+    if not any_rate and (rate := audio.probe(path).samplerate) != sample_rate:
+        raise audio.AudioError(f"{path}: has a rate of {rate} Hz where {sample_rate} Hz is expected; convert it first")
     whole = audio.read(path, sample_rate)[0]
     parts = []
     for _, start, seconds in same:

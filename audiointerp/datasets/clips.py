@@ -188,8 +188,12 @@ class ClipDataset:
     def content_hash(self) -> str:
         """Hash of what the batches hold: samples, labels, rate, length; not of where the files lie."""
         facts = [self.sample_rate, self.samples, self.multilabel, self.labels]
-        facts += [[self._cache.digest(i), clip.labels] for i, clip in enumerate(self.clips)]
+        facts += [[self._digest(i), clip.labels] for i, clip in enumerate(self.clips)]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+    def _digest(self, i: int) -> str:
+        """Hash of what a batch holds of clip i."""
+        return self._cache.digest(i)
 
     @functools.cached_property
     def _cache(self) -> ClipCache:
