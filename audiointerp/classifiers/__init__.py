@@ -3,7 +3,16 @@
 from audiointerp.classifiers.audio_spectrogram_transformer import AST
 from audiointerp.classifiers.dictionary import DictionaryClassifier, DictionaryTraining
 from audiointerp.classifiers.external import External
+from audiointerp.classifiers.instrument import InstrumentClassifier
 from audiointerp.classifiers.supervised import Supervised
 from audiointerp.classifiers.vggsound import VGGSound
 
-__all__ = ["AST", "DictionaryClassifier", "DictionaryTraining", "External", "Supervised", "VGGSound"]
+__all__ = [
+    "AST",
+    "DictionaryClassifier",
+    "DictionaryTraining",
+    "External",
+    "InstrumentClassifier",
+    "Supervised",
+    "VGGSound",
+]

@@ -10,8 +10,12 @@ from audiointerp.datasets.augment import (
     one_hot_labels,
 )
 from audiointerp.datasets.clips import Clip, ClipDataset, Splits, class_names, shuffle_labels, split
+from audiointerp.datasets.donors import DonorClips
 from audiointerp.datasets.esc50 import read_esc50
+from audiointerp.datasets.features import FeatureDataset
 from audiointerp.datasets.mixtures import Mixture, draw_pairs, gains_from_snr, mix, read_mixtures, write_mixtures
+from audiointerp.datasets.note_augment import BlankChannel, Equalize, Polarity, Transpose
+from audiointerp.datasets.nsynth import instrument_of, read_nsynth
 from audiointerp.datasets.spectrogram_masks import EnergyMask, FrequencyMask, TimeMask
 from audiointerp.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
 from audiointerp.datasets.synthetic import make_synthetic
@@ -20,27 +24,35 @@ from audiointerp.datasets.vggsound import read_vggsound
 
 __all__ = [
     "SYNTHETIC_CLASSES",
+    "BlankChannel",
     "Chain",
     "Clip",
     "ClipDataset",
+    "DonorClips",
     "EnergyMask",
+    "Equalize",
+    "FeatureDataset",
     "FrequencyMask",
     "Gain",
     "Mixture",
     "Mixup",
+    "Polarity",
     "Remix",
     "RemixPairs",
     "Splits",
     "TimeMask",
     "TimeRoll",
+    "Transpose",
     "class_names",
     "draw_pairs",
     "gains_from_snr",
+    "instrument_of",
     "make_synthetic",
     "mix",
     "one_hot_labels",
     "read_esc50",
     "read_mixtures",
+    "read_nsynth",
     "read_table",
     "read_vggsound",
     "shuffle_labels",

@@ -1,0 +1,279 @@
+"""A note's magnitude and phase on a logarithmic frequency axis, and two exact ways back to its waveform.
+
+The representation of Heiss et al. (2020), "In-Distribution Interpretability for Challenging Modalities",
+https://arxiv.org/abs/2007.00758: one Fourier transform of the whole note from 20 to 8000 Hz, its magnitude
+power-normalised, and its phase. The paper states neither the number of bands nor how it pools; ours, for band centres
+f_k = low (high / low)^(k / (bands - 1)) and B_k the bins nearer to f_k than to any other centre on the log axis:
+
+- m_k = sqrt(sum of |X|^2 over B_k), then m / sqrt(sum m^2). Reading |X| at f_k alone would miss most partials: those
+  of a 4 s note are about 0.25 Hz wide, and from 50 Hz on the centres lie further apart;
+- phi_k = phase of the strongest bin of B_k, as cosine and sine, with time 0 at the note's onset, because a delay turns
+  the phase of each band by another angle;
+- the clip is padded with zeros, so that the lowest bands have bins of their own; a band without any takes the nearest.
+
+The bands cannot say what the bins of a band do apart, so both ways back start from the clip's own spectrum and change
+each band as a whole; what changes nothing gives the clip back.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+LEVEL_SCALE = 1000.0  # level = log(1 + 1000 m): partials down to 60 dB below the whole note count
+SILENCE = 1e-8  # peak at or below which a clip is silent
+MAGNITUDE_FLOOR = 1e-6  # of the normalised magnitude, below which a band is not raised or lowered (-120 dB)
+PHASE_FLOOR = 1e-24  # power of a bin, in a clip of peak 1, at or below which it has no phase; exact zeros in practice
+
+__all__ = ["LogFrequency", "level_to_magnitude", "magnitude_to_level"]
+
+
+class LogFrequency(nn.Module):
+    """Level and phase of a clip in bands from `low` to `high` Hz; see the module for the formulas.
+
+    Args:
+        sample_rate: in Hz.
+        bands: number of bands.
+        low, high: centres of the lowest and highest band, in Hz.
+        n_fft: length that clips are padded to, in samples; longer clips take the next power of two.
+        onset: share of a clip's peak at which its note begins.
+    Attributes:
+        config: the constructor's arguments.
+        frequencies: (bands,) float64, centres in Hz.
+    Shape:
+        waveform (batch, samples) -> features (batch, 3, band): log(1 + 1000 m), cos(phi), sin(phi).
+    Raises:
+        ValueError: for fewer than two bands, or frequencies that are not 0 < low < high <= sample_rate / 2.
+
+    The level does not change with a clip's gain, the phase only by its sign. Silence gives zeros.
+
+    >>> front_end = LogFrequency(bands=64)
+    >>> tone = torch.sin(6.2832 * 500 * torch.arange(16000) / 16000)[None]
+    >>> features = front_end(tone)
+    >>> features.shape, round(front_end.frequencies[features[0, 0].argmax()].item())
+    (torch.Size([1, 3, 64]), 507)
+    """
+
+    def __init__(
+        self,
+        sample_rate: int = 16000,
+        bands: int = 512,
+        low: float = 20.0,
+        high: float = 8000.0,
+        n_fft: int = 131072,
+        onset: float = 0.01,
+    ):
+        super().__init__()
+        if bands < 2:
+            raise ValueError(f"bands is {bands}; an axis from low to high needs at least two")
+        if not 0 < low < high <= sample_rate / 2:
+            raise ValueError(
+                f"low is {low} Hz, high {high} Hz; at {sample_rate} Hz, 0 < low < high <= {sample_rate / 2:g} must hold"
+            )
+        if n_fft < 2:
+            raise ValueError(f"n_fft is {n_fft}; a transform needs at least two samples")
+        if not 0 <= onset <= 1:
+            raise ValueError(f"onset is {onset}; it is a share of the peak, from 0 to 1")
+        self.sample_rate, self.n_fft, self._onset = sample_rate, n_fft, onset
+        self._axis = _Axis(sample_rate, bands, low, high)
+        self.config = {
+            "sample_rate": sample_rate,
+            "bands": bands,
+            "low": low,
+            "high": high,
+            "n_fft": n_fft,
+            "onset": onset,
+        }
+
+    @property
+    def frequencies(self) -> Tensor:
+        """Centres of the bands in Hz, (bands,) float64."""
+        return self._axis.centres()
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Features (batch, 3, band) of (batch, samples); gradients are finite everywhere, also at silence."""
+        magnitude, phasor = self._analyse(waveform)
+        return torch.stack([magnitude_to_level(magnitude), phasor.real, phasor.imag], 1)
+
+    def onset(self, waveform: Tensor) -> Tensor:
+        """Where each note of (batch, samples) begins, (batch,): its first sample of at least `onset` of the peak."""
+        level = waveform.detach().abs()
+        return (level >= self._onset * level.amax(1, keepdim=True)).byte().argmax(1)
+
+    def masked_waveform(self, waveform: Tensor, keep: Tensor, generator: torch.Generator) -> Tensor:
+        """Way back 1: each band as loud as `keep` says, with its own phases or random ones.
+
+        A bin whose phase is dropped keeps its magnitude (the two bins that must be real get a random sign): the note
+        is smeared over the clip. All ones give the clip. Bins below the lowest band count to it, so that what a mask
+        and its complement keep adds up to the clip.
+
+        Args:
+            waveform: (batch, samples), at any level.
+            keep: (batch, 2, band) in [0, 1], of the magnitude and of the phase, which is dropped below 0.5.
+            generator: of the random phases; one draw for each bin, dropped or not.
+        Returns:
+            (batch, samples).
+        Raises:
+            ValueError: if the shapes do not fit.
+        """
+        self._check(waveform, keep, 2, "keep")
+        stft, band = torch.fft.rfft(waveform), self._band_of_bins(waveform)
+        drawn = torch.rand(stft.shape, generator=generator, device=generator.device).to(waveform)
+        angle = 2 * math.pi * drawn
+        real = _real_bins(waveform.shape[1], waveform.device)
+        angle = torch.where(real, math.pi * (drawn < 0.5), angle)
+        dropped = torch.polar(stft.abs(), angle)
+        stft = torch.where(keep[:, 1, band] < 0.5, dropped, stft) * keep[:, 0, band]
+        return torch.fft.irfft(stft, waveform.shape[1])
+
+    def morphed_waveform(self, waveform: Tensor, features: Tensor) -> Tensor:
+        """Way back 2: each band of a clip brought to other features, by one gain and one turn of the phase.
+
+        The clip's own features give the clip. Normalised magnitudes count as at least 1e-6 (-120 dB); phasors of any
+        length count as their angle, those of length 0 as angle 0.
+
+        Args:
+            waveform: (batch, samples), at any level.
+            features: (batch, 3, band), those wanted.
+        Returns:
+            (batch, samples), at the level of the waveform.
+        Raises:
+            ValueError: if the shapes do not fit.
+        """
+        self._check(waveform, features, 3, "features")
+        magnitude, phasor = self._analyse(waveform)
+        wanted = level_to_magnitude(features[:, 0]).clamp(min=MAGNITUDE_FLOOR)
+        gain = wanted / magnitude.clamp(min=MAGNITUDE_FLOOR)
+        turn = _direction(torch.complex(features[:, 1], features[:, 2])) * _direction(phasor).conj()
+        change = (gain * turn)[:, self._band_of_bins(waveform)]
+        return torch.fft.irfft(torch.fft.rfft(waveform) * change, waveform.shape[1])
+
+    def _analyse(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised magnitudes and unit phasors (0 where there is none) of the bands, both (batch, band)."""
+        self._check(waveform)
+        # The result does not depend on the level, so neither does its gradient: the peak may be a constant.
+        peak = waveform.detach().abs().amax(1, keepdim=True)
+        n_fft = max(self.n_fft, 1 << (waveform.shape[1] - 1).bit_length())
+        spectrum = torch.fft.rfft(waveform / peak.where(peak > SILENCE, torch.inf), n_fft)
+        bins, band = _pooled_bins(self._axis, n_fft, waveform.device)
+        power = (spectrum.real.square() + spectrum.imag.square())[:, bins]
+        energy = power.new_zeros(len(power), self._axis.bands).scatter_add(1, band.expand_as(power), power)
+        strongest = bins[_strongest(power.detach(), band, self._axis.bands)]
+        # x[n + onset] has the spectrum X[f] exp(2 pi i f onset / n_fft); the product of integers is exact.
+        cycles = (strongest * self.onset(waveform)[:, None] % n_fft).to(waveform) / n_fft
+        aligned = spectrum.gather(1, strongest) * torch.polar(torch.ones_like(cycles), 2 * math.pi * cycles)
+        total = energy.sum(1, keepdim=True)
+        return _root(energy / total.where(total > 0, torch.inf)), _unit(aligned)
+
+    def _band_of_bins(self, waveform: Tensor) -> Tensor:
+        """The band of each bin of the unpadded clip's spectrum."""
+        return _assigned(self._axis, waveform.shape[1], waveform.device)
+
+    def _check(self, waveform: Tensor, bands: Tensor | None = None, channels: int = 0, name: str = "") -> None:
+        if waveform.ndim != 2 or not waveform.shape[1]:
+            raise ValueError(f"waveform has shape {tuple(waveform.shape)}; give (batch, samples), at least one sample")
+        expected = (len(waveform), channels, self._axis.bands)
+        if bands is not None and bands.shape != expected:
+            raise ValueError(f"{name} has shape {tuple(bands.shape)}; this clip and these bands need {expected}")
+
+
+def magnitude_to_level(magnitude: Tensor) -> Tensor:
+    """log(1 + 1000 m) of a normalised magnitude, linear amplitude: what the network reads."""
+    return (LEVEL_SCALE * magnitude).log1p()
+
+
+def level_to_magnitude(level: Tensor) -> Tensor:
+    """The magnitude of a level, linear amplitude.
+
+    >>> level_to_magnitude(magnitude_to_level(torch.tensor([0., 0.5])))
+    tensor([0.0000, 0.5000])
+    """
+    return level.expm1() / LEVEL_SCALE
+
+
+class _Axis(NamedTuple):
+    """Where the bands lie; hashable, so that the tables below are made once."""
+
+    sample_rate: int
+    bands: int
+    low: float
+    high: float
+
+    def at(self, steps: Tensor) -> Tensor:
+        """Frequencies in Hz, `steps` bands above the lowest centre."""
+        return self.low * (self.high / self.low) ** (steps.double() / (self.bands - 1))
+
+    def centres(self) -> Tensor:
+        return self.at(torch.arange(self.bands, device="cpu"))
+
+    def borders(self) -> Tensor:
+        """(bands + 1,): geometric means of neighbours, and as far beyond the outermost centres."""
+        return self.at(torch.arange(self.bands + 1, device="cpu") - 0.5)
+
+    def band_of(self, n_fft: int) -> Tensor:
+        """The band of each rfft bin, from -1 below the lowest border to `bands` above the highest."""
+        frequency = torch.arange(n_fft // 2 + 1, dtype=torch.float64, device="cpu") * self.sample_rate / n_fft
+        return torch.bucketize(frequency, self.borders(), right=True) - 1
+
+
+# Tables must serve autograd later, even if they are first asked for in inference mode.
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _pooled_bins(axis: _Axis, n_fft: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Indices of the bins that are pooled, and the band of each, in the order of the bands."""
+    band_of = axis.band_of(n_fft)
+    bins = ((band_of >= 0) & (band_of < axis.bands)).nonzero()[:, 0]
+    band = band_of[bins]
+    empty = (torch.bincount(band, minlength=axis.bands) == 0).nonzero()[:, 0]
+    # The nearest bin, but never 0 Hz, from which every frequency is infinitely far on a log axis.
+    nearest = (axis.centres()[empty] * n_fft / axis.sample_rate).round().long().clamp(1, n_fft // 2)
+    bins, band = torch.cat([bins, nearest]), torch.cat([band, empty])
+    order = band.argsort(stable=True)
+    return bins[order].to(device), band[order].to(device)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _assigned(axis: _Axis, samples: int, device: torch.device) -> Tensor:
+    """The band of every rfft bin of a clip; what lies beyond the outermost borders counts to the outermost bands."""
+    return axis.band_of(samples).clamp(0, axis.bands - 1).to(device)
+
+
+def _strongest(power: Tensor, band: Tensor, bands: int) -> Tensor:
+    """Index of the largest power of each band, the first of equals, (batch, band); `power` is (batch, index).
+
+    Non-negative floats are ordered as their bits are, so the largest of (bits, -index) is found in one pass; padding
+    all bands to the widest takes ten times as long.
+    """
+    last = 2**31 - 1
+    index = torch.arange(power.shape[1], device=power.device)
+    ranked = (power.float().view(torch.int32).long() << 31) | (last - index)
+    empty = ranked.new_zeros(len(power), bands)
+    return last - (empty.scatter_reduce(1, band.expand_as(ranked), ranked, "amax") & last)
+
+
+def _real_bins(samples: int, device: torch.device) -> Tensor:
+    """Which bins of a real signal's spectrum are real: 0 Hz, and half the rate if the length is even."""
+    index = torch.arange(samples // 2 + 1, device=device)
+    return (index == 0) | (2 * index == samples)
+
+
+def _root(x: Tensor) -> Tensor:
+    """sqrt(x), with the gradient 0 at 0."""
+    return torch.where(x > 0, x, 1.0).sqrt() * (x > 0)
+
+
+def _unit(z: Tensor) -> Tensor:
+    """z / |z|, or 0 (and no gradient) where there is nothing."""
+    power = z.real.square() + z.imag.square()
+    return z * power.where(power > PHASE_FLOOR, torch.inf).rsqrt()
+
+
+def _direction(z: Tensor) -> Tensor:
+    """z / |z|, or 1 where z is 0."""
+    unit = _unit(z)
+    return torch.where(unit == 0, 1.0, unit)
