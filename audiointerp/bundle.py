@@ -1,8 +1,8 @@
 """What people share: a folder with config.json, model.safetensors, metrics.json and README.md.
 
 Loading one cannot run code: there is no pickle and no YAML tag, `type` is looked up in the `__all__` of
-`audiointerp.classifiers`, `audiointerp.interpreters` and `audiointerp.nmf` and nowhere else, and the weights' hash is
-checked.
+`audiointerp.classifiers`, `audiointerp.interpreters`, `audiointerp.nmf` and `audiointerp.inpainting` and nowhere else,
+and the weights' hash is checked.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as save_weights
 
-from audiointerp import audio, classifiers, interpreters, nmf
+from audiointerp import audio, classifiers, inpainting, interpreters, nmf
 from audiointerp.contracts import Classifier, Interpreter
+from audiointerp.inpainting import Inpainter
 from audiointerp.nmf import NMF
 from audiointerp.spectrogram import STFT
 
@@ -31,9 +32,9 @@ FILES = ("config.json", "model.safetensors", "metrics.json", "README.md")
 UNFIT = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, StopIteration, TypeError, ValueError)
 BUILDABLE = {
     name: kind
-    for home in (classifiers, interpreters, nmf)
+    for home in (classifiers, interpreters, nmf, inpainting)
     for name in home.__all__
-    if isinstance(kind := getattr(home, name), type) and issubclass(kind, (Classifier, Interpreter, NMF))
+    if isinstance(kind := getattr(home, name), type) and issubclass(kind, (Classifier, Interpreter, NMF, Inpainter))
 }
 
 __all__ = ["BundleError", "find", "load", "save"]
@@ -44,7 +45,10 @@ class BundleError(ValueError):
 
 
 def save(
-    model: Classifier | Interpreter | NMF, folder: str | Path, metrics: dict[str, Any] | None = None, card: str = ""
+    model: Classifier | Interpreter | NMF | Inpainter,
+    folder: str | Path,
+    metrics: dict[str, Any] | None = None,
+    card: str = "",
 ) -> Path:
     """Writes a bundle; an interpreter's holds its classifier's weights too.
 
@@ -70,7 +74,7 @@ def save(
 
 
 def load(path: str | Path, classifier: Classifier | None = None) -> Any:
-    """The classifier, interpreter or dictionary (NMF) of a bundle, in evaluation mode.
+    """The classifier, interpreter, dictionary (NMF) or inpainter of a bundle, in evaluation mode.
 
     Args:
         path: a bundle's folder, a run folder (its best/), or the name of a bundle that ships with the package.
@@ -174,7 +178,7 @@ def _build(config: dict[str, Any], classifier: Classifier | None) -> Any:
         elif (found := _expectations(classifier)) != config["expects"]:
             raise ValueError(f"the classifier is {found}, but the interpreter expects {config['expects']}")
         model = kind(inner, **config["arguments"])
-    elif issubclass(kind, NMF):
+    elif issubclass(kind, (NMF, Inpainter)):
         model = kind(**config["arguments"])
     else:
         model = kind(spectrogram=STFT(**config["spectrogram"]), **config["arguments"])

@@ -43,7 +43,7 @@ class Trainer:
         epochs: how often every clip is seen.
         steps_per_epoch: batches in an epoch.
         lr: peak learning rate of AdamW.
-        weight_decay: of AdamW.
+        weight_decay, betas: of AdamW.
         clip_norm: largest gradient norm of a group.
         loss_weights: name -> weight; a loss not named here has weight 1, a name without a loss is an error.
         schedule: of the learning rate.
@@ -64,6 +64,7 @@ class Trainer:
         steps_per_epoch: int,
         lr: float,
         weight_decay: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.999),
         clip_norm: float = 5.0,
         loss_weights: Mapping[str, Weight] | None = None,
         schedule: Schedule | None = None,
@@ -84,7 +85,7 @@ class Trainer:
         self.checkpoint_seconds, self.saved_at = 60 * checkpoint_minutes, time.monotonic()
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
         self.groups = {name: list(parameters) for name, parameters in trainable.parameter_groups().items()}
-        optimizers = [torch.optim.AdamW(each, lr, weight_decay=weight_decay) for each in self.groups.values()]
+        optimizers = [torch.optim.AdamW(each, lr, betas, weight_decay=weight_decay) for each in self.groups.values()]
         self.module, *wrapped = self.fabric.setup(trainable, *optimizers)
         self.module.mark_forward_method("losses")
         self.optimizers = dict(zip(self.groups, wrapped))

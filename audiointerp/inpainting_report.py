@@ -1,0 +1,136 @@
+"""An inpainter's run: built for a classifier's bands, judged beside the other fillers, shown on notes it never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from audiointerp import audio, note_figures, report
+from audiointerp.contracts import Classifier
+from audiointerp.datasets import ClipDataset
+from audiointerp.fillers import Filler, compose
+from audiointerp.inpainting import BLOCKS, Inpainter
+from audiointerp.inpainting_judging import accepted, judge_fillers
+from audiointerp.logfrequency import LogFrequency
+from audiointerp.note_report import markdown, render_page
+from audiointerp.runs import Run, read_table
+
+SHOWN = 4  # notes
+COLUMNS = {
+    "entropy": "entropy of classes (nats)",
+    "real_entropy": "real notes'",
+    "level_diversity": "diversity of levels",
+    "phase_diversity": "of phases",
+    "auc": "AUC",
+    "auc_replaced": "AUC, replaced as a whole",
+}
+
+__all__ = ["build", "judge", "write_report"]
+
+
+def build(make: Callable[..., Inpainter], classifier: Classifier) -> Inpainter:
+    """An inpainter of the bands that a classifier reads.
+
+    Raises:
+        ValueError: if it reads none.
+    """
+    front_end = getattr(classifier, "log_frequency", None)
+    if front_end is None:
+        raise ValueError(
+            f"classifier: {type(classifier).__name__} reads no log-frequency bands; name a run of "
+            "recipes/nsynth/classifier.yaml"
+        )
+    return make(bands=front_end.config["bands"], sample_rate=front_end.config["sample_rate"])
+
+
+@torch.no_grad()
+def judge(
+    inpainter: Inpainter, classifier: Classifier, data: Mapping[str, ClipDataset], folder: Path, seed: int
+) -> dict[str, Any]:
+    """Writes fillers.csv, figures and WAVs of inpainted notes of the test folds; says whether to trust the generator.
+
+    Returns:
+        The generator's numbers and the verdict; empty without test folds.
+    """
+    if "test" not in data:
+        return {}
+    fillers, test = inpainter.fillers(), data["test"]
+    train, held_out = (_features(classifier, data[part]) for part in ("train", "test"))
+    _show(inpainter, fillers, test, held_out, folder, seed)
+    with torch.enable_grad():
+        table = judge_fillers(fillers, classifier, train, held_out)
+    report.write_text(folder / "fillers.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    rows = {row["filler"]: row for row in table.to_dict("records")}
+    fine, reasons = accepted(rows["generator"], donor_auc=rows["donor"]["auc"])
+    numbers = {name: float(rows["generator"][name]) for name in ("entropy", "auc", "auc_replaced")}
+    return {"accepted": "yes" if fine else f"no: {'; '.join(reasons)}", **numbers}
+
+
+def write_report(folders: Sequence[Path]) -> Path:
+    """tables/fillers.md and report.html of an inpainter's run; files only."""
+    folder = folders[0]
+    run, fillers = Run.read(folder), read_table(folder / "fillers.csv")
+    tables, figures = [], []
+    if len(fillers):
+        tables.append(_table(run, fillers))
+        (folder / "tables").mkdir(exist_ok=True)
+        report.write_text(folder / "tables" / "fillers.md", markdown(tables[0]))
+    for name, text in (("training.png", "Losses and validation scores"),):
+        if (folder / "figures" / name).is_file():
+            figures.append((f"figures/{name}", text))
+    notes = []
+    for path in sorted((folder / "audio").glob("*")):
+        sounds = [
+            (each.stem.replace("_", " "), f"audio/{path.name}/{each.name}") for each in sorted(path.glob("*.wav"))
+        ]
+        figure = f"figures/{path.name}.png"
+        notes.append({"title": path.name, "parts": [{"title": "inpainted", "sounds": sounds, "figure": figure}]})
+    files = ["log.csv", *(["fillers.csv", "tables/fillers.md"] if len(fillers) else [])]
+    return render_page(run, "Inpainter", files, tables, figures, notes)
+
+
+def _features(classifier: Classifier, data: ClipDataset) -> Tensor:
+    device = classifier.spectrogram.window.device
+    return torch.cat([classifier.features_of(batch.to(device)) for batch in data.batches(64)])
+
+
+def _show(
+    inpainter: Inpainter, fillers: Mapping[str, Filler], test: ClipDataset, features: Tensor, folder: Path, seed: int
+) -> None:
+    """A few notes with half of their blocks taken out: figure 1 of the paper, and how each filler sounds there."""
+    bands: LogFrequency = inpainter.log_frequency
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(test), generator=generator)[:SHOWN].tolist()
+    block = torch.arange(features.shape[2]) * BLOCKS // features.shape[2]
+    for i in order:
+        name, note = test.clips[i].path.stem, features[i : i + 1]
+        keep = (torch.rand(1, 2, BLOCKS, generator=generator) < 0.5)[:, :, block].to(note)
+        waveform = audio.fit_length(test.waveform(i), test.samples)[None]
+        audio.write(folder / "audio" / name / "0_note.wav", waveform[0], test.sample_rate)
+        for filler_name, filler in fillers.items():
+            filled = compose(note, keep, filler.fill(note, keep, filler.draw(1, generator)))
+            sound = bands.morphed_waveform(waveform.to(note), filled)[0].cpu()
+            path = folder / "audio" / name / f"filled_by_{filler_name}.wav"
+            audio.write(path, audio.normalize_peak(sound)[0], test.sample_rate)
+            if filler_name == "generator":
+                arrays = [each[0].cpu().numpy() for each in (note, filled, keep)]
+                figure, title = folder / "figures" / f"{name}.png", f"{name}, half of its blocks inpainted"
+                note_figures.plot_inpainting(figure, bands.frequencies.numpy(), *arrays, title=title)
+
+
+def _table(run: Run, fillers: pd.DataFrame) -> dict[str, Any]:
+    verdict = (run.about.get("results") or {}).get("accepted", "not judged")
+    rows = [[str(row["filler"]), *(f"{row[name]:.3f}" for name in COLUMNS)] for row in fillers.to_dict("records")]
+    return {
+        "title": "Fillers, judged on notes none of them was fitted on",
+        "text": f"Generator accepted: {verdict}. Entropy: of the classes predicted for fully replaced notes. "
+        "Diversity: distance of two draws over that of two notes. AUC: how well a fresh discriminator tells "
+        "composites from real notes; 0.5: not at all.",
+        "columns": ["filler", *COLUMNS.values()],
+        "rows": rows,
+    }
