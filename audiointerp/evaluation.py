@@ -37,6 +37,7 @@ class Wanted:
         curves: whether to judge by insertion and deletion too.
         embeddings: whether to keep the classifier's embedding of each interpretation, in embeddings.csv.
         sounds: item_id -> whether its WAVs stay. The others are written, judged and taken away again.
+        more: called with item, method's name, window and interpretation, to write what the method alone has to show.
     """
 
     target: Target = None
@@ -45,6 +46,7 @@ class Wanted:
     curves: bool = False
     embeddings: bool = False
     sounds: Callable[[str], bool] = lambda item_id: True
+    more: Callable[[Item, str, Window, Interpretation], object] | None = None
 
 
 def evaluate(
@@ -135,6 +137,8 @@ class _Explanation:
                     writer.add(parts[role][0].cpu(), window.overlap, keep)
                 if self.wanted.figures and self.keep:
                     self._draw(window, interpretation, row)
+                if self.wanted.more and self.keep:
+                    self.wanted.more(item, self.name, window, interpretation)
             for writer in writers.values():
                 writer.close(item.frames())
         except BaseException:

@@ -39,7 +39,8 @@ def judge(
         stems: the explained class's part and, if known, the other's, each (batch, samples).
         with_curves: insertion and deletion too.
     """
-    scores = _of_mask(interpretation, waveform, classifier, with_curves) | _own_prediction(interpretation)
+    scores = _of_mask(interpretation, waveform, classifier, with_curves)
+    scores |= _own_prediction(interpretation) | _rate_and_distortion(interpretation)
     scores["kept_energy"] = compactness.kept_energy(waveform, interpretation.waveform)
     silent = scores["silent"] = separation.is_silent(interpretation.waveform, waveform)
     for prefix, stem in zip(("", "other_"), stems):
@@ -118,3 +119,10 @@ def _own_prediction(interpretation: Interpretation) -> dict[str, Tensor]:
         return {}
     predicted = interpretation.prediction.predicted[:, None]
     return {f"theta_top{k}": faith.in_top(own, predicted, k) for k in (1, 3, 5)}
+
+
+def _rate_and_distortion(interpretation: Interpretation) -> dict[str, Tensor]:
+    """Of a rate-distortion explanation: what it minimised."""
+    names = {"distortion_empty": "empty", "distortion": "end", "rate": "rate", "saturated": "saturated"}
+    details = interpretation.details
+    return {name: details[key] for name, key in names.items()} if {*names.values()} <= details.keys() else {}

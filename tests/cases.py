@@ -11,14 +11,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from audiointerp.classifiers import DictionaryClassifier, External, VGGSound
+from audiointerp.classifiers import DictionaryClassifier, External, InstrumentClassifier, VGGSound
 from audiointerp.contracts import Classifier, Interpreter
+from audiointerp.fillers import Noise
 from audiointerp.interpreters import (
     L2I,
     LIME,
     PIQ,
+    RDE,
     RISE,
     AllPass,
+    BandRDE,
     Empty,
     GradCAM,
     GradientSHAP,
@@ -34,8 +37,10 @@ from audiointerp.interpreters import (
     Threshold,
 )
 from audiointerp.masking import AttributionMask, EnergyMask, StemMask
+from audiointerp.rate_distortion import Concrete, MatchingPursuit
 
 LABELS = ("bell", "cat", "dog", "rain")
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
 class TinyConv(nn.Module):
@@ -57,7 +62,7 @@ class TinyConv(nn.Module):
 def _lively(classifier: nn.Module) -> nn.Module:
     """Running statistics as after training: an untrained network says the same of every sound."""
     for module in classifier.modules():
-        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        if isinstance(module, NORMS):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
             nn.init.uniform_(module.running_var, 0.01, 0.1)
     return classifier.eval()
@@ -71,6 +76,19 @@ def vggsound(multilabel: bool = False) -> Classifier:
 def external() -> Classifier:
     torch.manual_seed(0)
     return _lively(External(TinyConv(len(LABELS)), LABELS, 16000, layers=["maps"]))
+
+
+def instrument() -> Classifier:
+    torch.manual_seed(0)
+    return _lively(InstrumentClassifier(LABELS, bands=32, channels=4))
+
+
+def has_feature_maps(classifier: Classifier) -> bool:
+    return not has_bands(classifier)
+
+
+def has_bands(classifier: Classifier) -> bool:
+    return hasattr(classifier, "log_frequency")
 
 
 def piq(classifier: Classifier, **arguments) -> PIQ:
@@ -107,6 +125,7 @@ CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
     "vggsound": vggsound,
     "multilabel": lambda: vggsound(multilabel=True),
     "external": external,
+    "instrument": instrument,
 }
 
 
@@ -124,6 +143,7 @@ class Case:
         binary: whether its mask is 0 or 1 only.
         by_class: whether the mask depends on the class asked for.
         stochastic: draws at random, from a generator at the interpreter's `seed`.
+        suits: which classifiers it can explain.
     """
 
     name: str
@@ -135,11 +155,25 @@ class Case:
     binary: bool = False
     by_class: bool = False
     stochastic: bool = False
+    suits: Callable[[Classifier], bool] = lambda classifier: True
 
 
-def attribution(name: str, method: Callable[..., Interpreter], stochastic: bool = False, **arguments) -> Case:
+def attribution(
+    name: str,
+    method: Callable[..., Interpreter],
+    stochastic: bool = False,
+    suits: Callable[[Classifier], bool] = lambda classifier: True,
+    **arguments,
+) -> Case:
     """A method without weights of its own, at settings that take few passes."""
-    return Case(name, lambda it: method(it, **arguments), additive=True, by_class=True, stochastic=stochastic)
+    return Case(
+        name, lambda it: method(it, **arguments), additive=True, by_class=True, stochastic=stochastic, suits=suits
+    )
+
+
+def trained(name: str, build: Callable[[Classifier], Interpreter], **flags) -> Case:
+    """A method with weights of its own, which reads the classifier's feature maps."""
+    return Case(name, build, trained=True, by_class=True, suits=has_feature_maps, **flags)
 
 
 ATTRIBUTIONS = [
@@ -147,31 +181,45 @@ ATTRIBUTIONS = [
     attribution("smoothgrad", SmoothGrad, stochastic=True, n_samples=2),
     attribution("integrated_gradients", IntegratedGradients, steps=2, max_batch=4),
     attribution("gradient_shap", GradientSHAP, stochastic=True, n_samples=3, max_batch=2),
-    attribution("gradcam", GradCAM),
-    attribution("guided_gradcam", GuidedGradCAM),
+    attribution("gradcam", GradCAM, suits=has_feature_maps),
+    attribution("guided_gradcam", GuidedGradCAM, suits=has_feature_maps),
     attribution("occlusion", Occlusion, to_mask=AttributionMask(absolute=True), patch=(4000.0, 40.0)),
     attribution("lime_tiles", LIME, stochastic=True, tiles=(4, 3), n_samples=8),
     attribution("lime_nmf", LIME, stochastic=True, to_mask=AttributionMask(absolute=True), parts="nmf", n_components=2),
+    attribution(
+        "rde_tiles",
+        RDE,
+        stochastic=True,
+        tiles=(4, 3),
+        filler="noise",
+        solver=Concrete(steps=3, samples=2, weight=0.05),
+    ),
+    attribution(
+        "rde_nmf",
+        RDE,
+        stochastic=True,
+        parts="nmf",
+        n_components=3,
+        solver=MatchingPursuit(picks=1, penalty=0.0, game="deletion"),
+    ),
     attribution("rise", RISE, stochastic=True, n_masks=4, cells=(4, 3)),
 ]
 
 INTERPRETERS = [
-    Case("piq", piq, trained=True, by_class=True),
-    Case("piq_magnitude", lambda it: piq(it, domain="magnitude", shared=2), additive=True, trained=True, by_class=True),
-    Case("piq_binary", lambda it: piq(it, binary=True, normalize=True), trained=True, binary=True, by_class=True),
-    Case("piq_fill", lambda it: piq(it, binary=True, fill=True), trained=True, by_class=True),
-    Case("piq_light", lambda it: piq(it, decoder="light"), trained=True, by_class=True),
-    Case("piq_detail", lambda it: piq(it, decoder="light", detail=True), trained=True, by_class=True),
-    Case("piq_early_layer", lambda it: piq(it, layers=(0,), channels=6), trained=True, by_class=True),
-    Case(
+    trained("piq", piq),
+    trained("piq_magnitude", lambda it: piq(it, domain="magnitude", shared=2), additive=True),
+    trained("piq_binary", lambda it: piq(it, binary=True, normalize=True), binary=True),
+    trained("piq_fill", lambda it: piq(it, binary=True, fill=True)),
+    trained("piq_light", lambda it: piq(it, decoder="light")),
+    trained("piq_detail", lambda it: piq(it, decoder="light", detail=True)),
+    trained("piq_early_layer", lambda it: piq(it, layers=(0,), channels=6)),
+    trained(
         "piq_stems",  # as recipes/esc50/piq_stems.yaml
         lambda it: piq(it, decoder="light", detail=True, stride=16, layers=(-1, 0), temperature=0.1, normalize=True),
-        trained=True,
-        by_class=True,
     ),
-    Case("l2i", l2i, trained=True, by_class=True),
-    Case("l2i_topk", lambda it: l2i(it, top_k=1, threshold=0.0), trained=True, by_class=True),
-    Case("l2i_magnitude", lambda it: l2i(it, domain="magnitude"), additive=True, trained=True, by_class=True),
+    trained("l2i", l2i),
+    trained("l2i_topk", lambda it: l2i(it, top_k=1, threshold=0.0)),
+    trained("l2i_magnitude", lambda it: l2i(it, domain="magnitude"), additive=True),
     Case("all_pass", AllPass, binary=True),
     Case("empty", Empty, binary=True),
     Case("threshold", Threshold, binary=True),
@@ -187,7 +235,11 @@ INTERPRETERS = [
     Case("threshold_magnitude", lambda it: Threshold(it, 0.1, "magnitude"), additive=True, binary=True),
     Case("random", RandomMask, binary=True, stochastic=True),
     # Of two components whatever the class, so that the class does not count.
-    Case("random_components", lambda it: RandomComponents(it, like=l2i(it, top_k=2, threshold=-0.9))),
+    Case(
+        "random_components",
+        lambda it: RandomComponents(it, like=l2i(it, top_k=2, threshold=-0.9)),
+        suits=has_feature_maps,
+    ),
     Case("loudest", Loudest, binary=True),
     Case(
         "loudest_like_piq",  # as many bins as PIQ keeps, so the class counts
@@ -195,6 +247,16 @@ INTERPRETERS = [
         additive=True,
         binary=True,
         by_class=True,
+        suits=has_feature_maps,
+    ),
+    Case(
+        "rde_bands",
+        lambda it: BandRDE(it, Noise(torch.ones(32), torch.ones(32)), Concrete(steps=4, samples=4)),
+        mask=False,
+        additive=True,
+        by_class=True,
+        stochastic=True,
+        suits=has_bands,
     ),
     *ATTRIBUTIONS,
 ]

@@ -485,6 +485,8 @@ PASSES = {
     "lime_tiles": (0, 8),
     "lime_nmf": (0, 4),
     "rise": (0, 4),
+    "rde_tiles": (3 * 2, 1 + 2 + 1 + 2),
+    "rde_nmf": (0, 1 + 1 + 1 + 3 + 1),
 }
 
 
@@ -557,7 +559,7 @@ BAD = [
     (RISE, {"filler": "mean"}, "filler is 'mean'"),
     (LIME, {"parts": "stems"}, "parts are 'stems'"),
     (LIME, {"tiles": (0, 2)}, "(0, 2)"),
-    (LIME, {"n_samples": 0}, "n_samples 0"),
+    (LIME, {"n_samples": 0}, "n_samples is 0"),
     (LIME, {"parts": "nmf", "n_components": 0}, "n_components 0"),
     (LIME, {"dictionary": torch.ones(7, 2)}, "(7, 2); expected (513, components)"),
     (LIME, {"dictionary": -torch.ones(513, 2)}, "all 0 or more"),

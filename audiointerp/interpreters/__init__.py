@@ -9,14 +9,18 @@ from audiointerp.interpreters.masked import MaskInterpreter, frozen
 from audiointerp.interpreters.occlusion import Occlusion
 from audiointerp.interpreters.piq import PIQ
 from audiointerp.interpreters.random_components import RandomComponents
+from audiointerp.interpreters.rde import RDE
+from audiointerp.interpreters.rde_bands import BandRDE
 from audiointerp.interpreters.rise import RISE
 
 __all__ = [
     "L2I",
     "LIME",
     "PIQ",
+    "RDE",
     "RISE",
     "AllPass",
+    "BandRDE",
     "Beside",
     "Empty",
     "GradCAM",

@@ -26,6 +26,7 @@ from audiointerp.masking import AttributionMask, noise_floor
 
 Score = Callable[[Tensor], Tensor]
 Details = dict[str, Tensor]
+ToMask = Callable[[Tensor], Tensor]
 Removed = Literal["silence", "noise_floor"]
 
 CLIP_SECONDS = 5.0  # of the clip that `passes` speaks of
@@ -40,6 +41,7 @@ __all__ = [
     "asked_logit",
     "check_filler",
     "hear",
+    "progress",
     "require",
     "seeded",
     "target_logit",
@@ -65,14 +67,15 @@ class Attribution(MaskInterpreter):
     def __init__(
         self,
         classifier: Classifier,
-        to_mask: AttributionMask | None = None,
+        to_mask: ToMask | None = None,
         domain: Domain = "magnitude",
         max_batch: int = 8,
     ):
         super().__init__(classifier)
         if max_batch < 1:
             raise ValueError(f"max_batch is {max_batch}; the classifier hears at least 1 version of a clip at once")
-        self.to_mask, self.domain, self.max_batch = to_mask or AttributionMask(), domain, max_batch
+        self.to_mask: ToMask = to_mask or AttributionMask()
+        self.domain, self.max_batch = domain, max_batch
 
     @property
     @abstractmethod
@@ -83,13 +86,17 @@ class Attribution(MaskInterpreter):
         """Passes for a clip of so many samples; as many as for 5 s unless the method walks over the clip."""
         return self.passes
 
+    def score_of(self, clip: Scene) -> Score:
+        """What `attribute` may ask of the classifier; by default the asked logit."""
+        return target_logit(self.classifier, clip)
+
     @abstractmethod
     def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
         """Signed score of every bin for the asked classes, (1, freq, time), and what else is known, each (1, ...).
 
         Args:
             clip: a scene of one row.
-            score: the asked logit as a function of magnitudes, see `target_logit`.
+            score: the asked logit as a function of magnitudes, see `target_logit`; or what `score_of` says.
         """
 
     def make_mask(self, scene: Scene) -> tuple[Tensor, Details]:
@@ -100,9 +107,9 @@ class Attribution(MaskInterpreter):
         """
         rows, samples = scene.waveform.shape
         passes = rows * self.passes_for(samples)
-        with torch.enable_grad(), _bar(passes, type(self).__name__) as update:
+        with torch.enable_grad(), progress(passes, type(self).__name__) as update:
             clips = [_row(scene, row) for row in range(rows)]
-            made = [self.attribute(clip, _counted(target_logit(self.classifier, clip), update)) for clip in clips]
+            made = [self.attribute(clip, _counted(self.score_of(clip), update)) for clip in clips]
         audible = (scene.stft != 0).flatten(1).any(1)[:, None, None]
         attribution = torch.where(audible, torch.cat([each.detach() for each, _ in made]), 0.0)
         if not torch.isfinite(attribution).all():
@@ -119,16 +126,21 @@ class Attribution(MaskInterpreter):
 def hear(classifier: Classifier, scene: Scene) -> Callable[[Tensor], Prediction]:
     """The classifier as a function of magnitudes, (n * rows, freq, time) -> prediction, with the scene's phases.
 
-    Rows of the scene repeat as a whole: magnitudes are laid out as n copies of the batch, one after the other.
+    Complex spectrograms are heard as they are. Rows of the scene repeat as a whole: magnitudes are laid out as n copies
+    of the batch, one after the other.
     """
     samples = scene.waveform.shape[1]
     if classifier.reads_magnitude:
         return lambda magnitude: classifier.classify_stft(magnitude, samples)
     tiny = torch.finfo(torch.float32).tiny
     phasor = torch.where(scene.stft == 0, torch.ones_like(scene.stft), scene.stft / scene.stft.abs().clamp(min=tiny))
-    return lambda magnitude: classifier.classify_stft(
-        magnitude * phasor.repeat(len(magnitude) // len(phasor), 1, 1), samples
-    )
+
+    def heard(magnitude: Tensor) -> Prediction:
+        if not magnitude.is_complex():
+            magnitude = magnitude * phasor.repeat(len(magnitude) // len(phasor), 1, 1)
+        return classifier.classify_stft(magnitude, samples)
+
+    return heard
 
 
 def asked_logit(prediction: Prediction, target: Tensor) -> Tensor:
@@ -210,7 +222,7 @@ def _row(scene: Scene, row: int) -> Scene:
 
 
 @contextmanager
-def _bar(passes: int, name: str) -> Iterator[Callable[[int], object]]:
+def progress(passes: int, name: str) -> Iterator[Callable[[int], object]]:
     """A progress bar's `update` where a call is long, else one that shows nothing."""
     if passes <= LONG:
         yield lambda count: None

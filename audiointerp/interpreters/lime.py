@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from itertools import product
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from audiointerp.components import Components
 from audiointerp.contracts import Classifier, Domain
 from audiointerp.interpreters.attribution import (
     Attribution,
@@ -25,14 +22,11 @@ from audiointerp.interpreters.attribution import (
     what_remains,
 )
 from audiointerp.interpreters.masked import Scene
+from audiointerp.interpreters.parts import Parts, Splitter
 from audiointerp.masking import AttributionMask
 from audiointerp.nmf import NMF
-from audiointerp.spectrogram import log_magnitude
-
-Parts = Literal["tiles", "nmf"]
 
 ENUMERATED = 9  # parts of which every selection is heard
-ITERATIONS = 100  # of the factorisation
 
 __all__ = ["LIME", "Ridge"]
 
@@ -80,21 +74,16 @@ class LIME(Attribution):
     ):
         super().__init__(classifier, to_mask or AttributionMask(smooth=1), domain, max_batch)
         require("captum", self)
-        if parts not in get_args(Parts):
-            raise ValueError(f"parts are {parts!r}; choose 'tiles' or 'nmf'")
-        if min(*tiles, n_components, n_samples) < 1:
-            raise ValueError(
-                f"tiles are {tuple(tiles)}, n_components {n_components}, n_samples {n_samples}; at least 1 each"
-            )
-        self.parts, self.tiles, self.n_samples, self.seed = parts, tiles, n_samples, seed
+        self.split = Splitter.checked(parts, tiles, n_components, dictionary, classifier.spectrogram)
+        if n_samples < 1:
+            raise ValueError(f"n_samples is {n_samples}; at least 1 selection is heard")
+        self.n_samples, self.seed = n_samples, seed
         self.filler: Removed = check_filler(filler)
-        self.dictionary = None if dictionary is None else _nmf(dictionary, classifier.spectrogram.n_fft // 2 + 1)
-        self.n_components = n_components if self.dictionary is None else self.dictionary.dictionary.shape[1]
 
     @property
     def passes(self) -> int:
         """One a selection."""
-        return self._selections(self.tiles[0] * self.tiles[1] if self.parts == "tiles" else self.n_components)
+        return self._selections(self.split.count)
 
     def _selections(self, parts: int) -> int:
         return 2**parts if parts <= ENUMERATED else self.n_samples
@@ -104,7 +93,7 @@ class LIME(Attribution):
         """Sum of the parts' shares of each bin, each times its coefficient."""
         from captum import attr
 
-        magnitude, components = clip.stft.abs(), self._components(clip)
+        magnitude, components = clip.stft.abs(), self.split(clip.stft, self.seed)
         left = what_remains(magnitude, self.filler)
         chosen = self._choose(components.count).to(magnitude.device)
 
@@ -123,16 +112,6 @@ class LIME(Attribution):
         one_each = torch.eye(components.count, device=magnitude.device).split(1)
         attribution = sum(float(each) * components.mask(one) for each, one in zip(coefficients[0], one_each))
         return torch.as_tensor(attribution), {"coefficients": coefficients, "r2": model.r2}
-
-    def _components(self, clip: Scene) -> Components:
-        freq, time = clip.stft.shape[1:]
-        if self.parts == "tiles":
-            return Components.tiles(clip.stft, min(self.tiles[0], freq), min(self.tiles[1], time))
-        learnt = self.dictionary
-        if learnt is None:
-            learnt = NMF(self.n_components, bins=freq, seed=self.seed).to(clip.stft.device)
-            learnt.fit(log_magnitude(clip.stft), ITERATIONS)
-        return Components.nmf(clip.stft, learnt.to(clip.stft.device))
 
     def _choose(self, parts: int) -> Tensor:
         """Selections (n, parts) of 0 and 1, the first of them all ones."""
@@ -176,14 +155,3 @@ def _similarity(original: Tensor, heard: Tensor, z: Tensor, **_: object) -> floa
     """Gaussian kernel of the cosine distance between z and all ones: 1 - sqrt(share of parts kept)."""
     distance = 1 - float(z.mean()) ** 0.5
     return float(torch.exp(torch.tensor(-(distance**2) / (2 * 0.25**2))))
-
-
-def _nmf(dictionary: NMF | Tensor, bins: int) -> NMF:
-    given = dictionary.dictionary if isinstance(dictionary, NMF) else dictionary
-    if given.ndim != 2 or len(given) != bins or not bool((given >= 0).all()):
-        raise ValueError(f"dictionary has shape {tuple(given.shape)}; expected ({bins}, components), all 0 or more")
-    if isinstance(dictionary, NMF):
-        return copy.deepcopy(dictionary)
-    made = NMF(given.shape[1], bins=bins)
-    made.dictionary = functional.normalize(given.detach().float(), dim=0)
-    return made

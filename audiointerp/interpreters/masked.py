@@ -6,15 +6,18 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiointerp.audio import normalize_peak
-from audiointerp.contracts import Classifier, Domain, Interpretation, Interpreter, Prediction, Target, resolve_target
+from audiointerp.contracts import Domain, Interpretation, Interpreter, Prediction, Target, resolve_target
 from audiointerp.masking import apply_mask, binary_mask, fill_with_noise_floor
 
-__all__ = ["MaskInterpreter", "Scene", "frozen"]
+Network = TypeVar("Network", bound=nn.Module)
+
+__all__ = ["MaskInterpreter", "Scene", "check_waveform", "frozen"]
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,15 @@ class Scene:
 
 
 @contextmanager
-def frozen(classifier: Classifier) -> Iterator[Classifier]:
-    """The classifier in evaluation mode, its weights without gradient; mode and flags are put back, come what may."""
-    modes = [(module, module.training) for module in classifier.modules()]
-    flags = [(each, each.requires_grad) for each in classifier.parameters()]
+def frozen(network: Network) -> Iterator[Network]:
+    """A classifier in evaluation mode, its weights without gradient; mode and flags are put back, come what may."""
+    modes = [(module, module.training) for module in network.modules()]
+    flags = [(each, each.requires_grad) for each in network.parameters()]
     try:
-        classifier.eval()
+        network.eval()
         for each, _ in flags:
             each.requires_grad_(False)
-        yield classifier
+        yield network
     finally:
         for module, mode in modes:
             module.training = mode
@@ -90,7 +93,7 @@ class MaskInterpreter(Interpreter):
         Raises:
             ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples.
         """
-        _check(waveform)
+        check_waveform(waveform)
         scaled, gain = normalize_peak(waveform)
         samples = waveform.shape[-1]
         with frozen(self.classifier) as classifier:
@@ -138,7 +141,12 @@ class MaskInterpreter(Interpreter):
         return self.domain == "magnitude"
 
 
-def _check(waveform: Tensor) -> None:
+def check_waveform(waveform: Tensor) -> None:
+    """Makes sure that there is something to explain.
+
+    Raises:
+        ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples.
+    """
     if waveform.ndim != 2 or waveform.shape[1] == 0:
         raise ValueError(f"waveform has shape {tuple(waveform.shape)}; expected (batch, samples), at least 1 sample")
     if not torch.isfinite(waveform).all():

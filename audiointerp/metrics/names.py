@@ -197,6 +197,31 @@ _ALL = (
         for k in (1, 3, 5)
     ),
     MetricInfo(
+        "distortion_empty",
+        "Distortion of nothing kept",
+        None,
+        "Rate-distortion only: half the squared change of the asked logit when every part is filled, D(empty). What an "
+        "explanation has to win back.",
+    ),
+    MetricInfo(
+        "distortion",
+        "Distortion",
+        False,
+        "Rate-distortion only: half the squared change of the asked logit when the parts that are not kept are filled.",
+    ),
+    MetricInfo(
+        "rate",
+        "Rate",
+        False,
+        "Rate-distortion only: the share of the parts that is kept; in the deletion game, that is not deleted.",
+    ),
+    MetricInfo(
+        "saturated",
+        "Saturated",
+        True,
+        "Rate-distortion only: the share of the parts whose importance is below 0.1 or above 0.9, that is, decided.",
+    ),
+    MetricInfo(
         "silent",
         "Silent outputs",
         False,
