@@ -42,6 +42,7 @@ class Comparison:
         conditions: name -> condition, the first one clean; one without data is reported as "not run".
         like: methods whose area the controls of equal area match.
         costly: methods that explain the subset only.
+        beyond: methods that may take more than 512 passes; the run's page names them with what they take.
         subset: condition -> how many of its items, drawn by the seed, make the subset on which every method has a
             second row; conditions that are not named are not run by costly methods. WAVs of the subset are kept.
         other_class: methods asked for a mixture's other class too.
@@ -52,6 +53,7 @@ class Comparison:
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     like: tuple[str, ...] = ()
     costly: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
     subset: Mapping[str, int] = field(default_factory=dict)
     other_class: tuple[str, ...] = ()
     reference: str | None = None
@@ -167,6 +169,7 @@ def compare(
             for name in everything
         },
         "reference": comparison.reference or next(iter(methods)),
+        "beyond": {name: getattr(methods[name], "passes", 1) for name in comparison.beyond},
         "subset": subsets,
         "not_run": skipped,
         "conditions": [name for name in comparison.conditions if name not in skipped],
@@ -209,6 +212,7 @@ def _check(comparison: Comparison, methods: Mapping[str, Interpreter]) -> None:
     named = {
         "like": comparison.like,
         "costly": comparison.costly,
+        "beyond": comparison.beyond,
         "other_class": comparison.other_class,
         "reference": (comparison.reference,) if comparison.reference else (),
     }
@@ -219,9 +223,10 @@ def _check(comparison: Comparison, methods: Mapping[str, Interpreter]) -> None:
         raise ValueError(f"comparison.subset names {unknown[0]!r}; conditions are {', '.join(comparison.conditions)}")
     for name, method in methods.items():
         passes = getattr(method, "passes", 1) + judging.PASSES + judging.CURVE_PASSES
-        if passes > MAX_PASSES:
+        if passes > MAX_PASSES and name not in comparison.beyond:
             raise ValueError(
-                f"method {name} takes {passes} classifier passes an item; at most {MAX_PASSES} are compared"
+                f"method {name} takes {passes} classifier passes an item; at most {MAX_PASSES} are compared unless "
+                "comparison.beyond names it"
             )
 
 

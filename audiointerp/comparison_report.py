@@ -36,6 +36,7 @@ def write(folder: Path) -> Path:
         "tables": tables,
         "conditions": [_condition(run, tables, name) for name in facts["conditions"]],
         "not_run": facts["not_run"],
+        "beyond": facts.get("beyond", {}),
         "methods": facts["methods"],
         "reference": facts["reference"],
         "figures": figures,

@@ -22,6 +22,10 @@ from audiointerp import (
     datasets,
     dictionary_learning,
     figures,
+    inpainting_report,
+    magnitude_phase_report,
+    note_explanations,
+    note_report,
     recipe,
     relevance_report,
     report,
@@ -33,7 +37,7 @@ from audiointerp.accuracy import evaluate_classifier
 from audiointerp.classifiers import Supervised
 from audiointerp.comparison import Comparison, build_controls, build_methods, compare
 from audiointerp.contracts import Batch, Classifier, Interpreter
-from audiointerp.datasets import Clip, ClipDataset, Splits
+from audiointerp.datasets import Clip, ClipDataset, FeatureDataset, Splits
 from audiointerp.devices import make_fabric
 from audiointerp.evaluation import Wanted, evaluate
 from audiointerp.interpreters import L2I
@@ -81,7 +85,13 @@ class Experiment:
         data = {
             part: self._dataset(clips, classifier) for part, clips in vars(splits).items() if part != "labels" and clips
         }
-        work = {"comparison": self._compare, "sanity": self._check_methods}.get(self.kind, self._fit)
+        kinds = {
+            "comparison": self._compare,
+            "sanity": self._check_methods,
+            "notes": self._explain_notes,
+            "query": self._ask_notes,
+        }
+        work = kinds.get(self.kind, self._fit)
         work(classifier, data, fabric)
         return self.folder
 
@@ -124,9 +134,26 @@ class Experiment:
         runfolder.finish(self.folder, info, results={})
         sanity_report.write(self.folder)
 
+    def _explain_notes(self, classifier: Classifier, data: dict[str, ClipDataset], fabric: Fabric) -> None:
+        fillers = note_explanations.load_fillers(self.values["fillers"], data["train"], classifier)
+        info = self._start(classifier.labels, data, fabric)
+        wanted = self.values["notes"]
+        results = note_explanations.explain_notes(wanted, classifier, fillers, data["test"], self.folder, self.seed)
+        runfolder.finish(self.folder, info, results=results)
+        note_report.write(self.folder)
+
+    def _ask_notes(self, classifier: Classifier, data: dict[str, ClipDataset], fabric: Fabric) -> None:
+        fillers = note_explanations.load_fillers(self.values["fillers"], data["train"], classifier)
+        info = self._start(classifier.labels, data, fabric)
+        results = note_explanations.ask_notes(self.values["query"], classifier, fillers, data["test"], self.folder)
+        runfolder.finish(self.folder, info, results=results)
+        magnitude_phase_report.write(self.folder)
+
     def _fit(self, classifier: Classifier, data: dict[str, ClipDataset], fabric: Fabric) -> None:
         extra = {"dictionary": bundle.load(self.values["dictionary"])} if self.values["dictionary"] else {}
-        if self.kind == "interpreter":
+        if self.kind == "inpainter":
+            trainable = model = inpainting_report.build(self.values["inpainter"], classifier).to(fabric.device)
+        elif self.kind == "interpreter":
             trainable = model = self.values["interpreter"](classifier, **extra).to(fabric.device)
         else:
             model = classifier
@@ -136,12 +163,16 @@ class Experiment:
         best = bundle.load(self.folder / "best", None if classifier.config else classifier).to(fabric.device)
         if fabric.is_global_zero:
             figures.plot_training(self.folder / "figures" / "training.png", pandas.read_csv(self.folder / "log.csv"))
-        results = self._evaluate(best, data, fabric)
+        if self.kind == "inpainter":
+            results = inpainting_report.judge(best, classifier, data, self.folder, self.seed)
+        else:
+            results = self._evaluate(best, data, fabric)
         runfolder.finish(self.folder, info, kept=kept, results=results)
         if fabric.is_global_zero:
             if (self.folder / "relevance.csv").is_file():
                 relevance_report.write_page(self.folder)
-            report.write_report([self.folder])
+            page = inpainting_report if self.kind == "inpainter" else report
+            page.write_report([self.folder])
 
     # --- data and model
 
@@ -153,9 +184,15 @@ class Experiment:
         return replace(splits, train=datasets.shuffle_labels(splits.train, self.seed))
 
     def _dataset(self, clips: list[Clip], classifier: Classifier) -> ClipDataset:
-        return ClipDataset(
-            clips, classifier.labels, classifier.sample_rate, self.values["seconds"], self.values["multilabel"]
-        )
+        facts = (classifier.sample_rate, self.values["seconds"], self.values["multilabel"])
+        if not self.values["cache_features"]:
+            return ClipDataset(clips, classifier.labels, *facts)
+        front_end = getattr(classifier, "log_frequency", None)
+        if front_end is None:
+            raise ValueError(
+                f"cache_features: {type(classifier).__name__} has no front end apart from its weights; set it to false"
+            )
+        return FeatureDataset(clips, classifier.labels, front_end, *facts)
 
     def _classifier(self, labels: tuple[str, ...], multilabel: bool) -> Classifier:
         given = self.values["classifier"]
@@ -190,6 +227,7 @@ class Experiment:
             steps_per_epoch=-(-len(train) // size),
             lr=values["lr"],
             weight_decay=values["weight_decay"],
+            betas=tuple(values["betas"]),
             loss_weights=values["loss_weights"],
             schedule=values["schedule"],
             seed=self.seed,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from audiointerp.comparison import Comparison
+from audiointerp.magnitude_phase import MagnitudePhase
+from audiointerp.note_explanations import NoteExplanations
 from audiointerp.sanity import Sanity
 from audiointerp.schedules import Schedule
 
@@ -47,6 +49,7 @@ SCHEMA: dict[str, Any] = {
     "epochs": int,
     "lr": float,
     "weight_decay": float,
+    "betas": tuple[float, float],
     "seconds": float,
     "multilabel": bool,
     "clips": Callable,
@@ -67,6 +70,11 @@ SCHEMA: dict[str, Any] = {
     "comparison": Comparison,
     "sanity": Sanity,
     "shuffle_labels": bool,
+    "cache_features": bool,
+    "inpainter": Callable,
+    "fillers": str | None,
+    "notes": NoteExplanations,
+    "query": MagnitudePhase,
     "model_card": str,
 }
 DEFAULTS: dict[str, Any] = {
@@ -75,6 +83,7 @@ DEFAULTS: dict[str, Any] = {
     "device": "auto",
     "precision": "32-true",
     "weight_decay": 0.01,
+    "betas": (0.9, 0.999),
     "seconds": 5.0,
     "multilabel": False,
     "pretrained": None,
@@ -87,6 +96,8 @@ DEFAULTS: dict[str, Any] = {
     "dictionary": None,
     "minibatch": False,
     "shuffle_labels": False,
+    "cache_features": False,
+    "fillers": None,
     "comparison": Comparison(),
     "model_card": "",
 }
@@ -95,6 +106,9 @@ KINDS = {
     "sanity": "sanity",
     "methods": "comparison",
     "nmf": "dictionary",
+    "notes": "notes",
+    "query": "query",
+    "inpainter": "inpainter",
     "interpreter": "interpreter",
     "classifier": "classifier",
 }
@@ -104,13 +118,16 @@ REQUIRED = {
     "sanity": (*ALWAYS, "classifier", "test_folds", "methods"),
     "comparison": (*ALWAYS, "classifier", "test_folds"),
     "dictionary": (*ALWAYS, "epochs"),
+    "notes": (*ALWAYS, "classifier", "test_folds"),
+    "query": (*ALWAYS, "classifier"),
+    "inpainter": TRAINING,
     "interpreter": TRAINING,
     "classifier": TRAINING,
 }
 
 
 def kind_of(values: Mapping[str, Any]) -> str:
-    """What a recipe is for: "sanity", "comparison", "dictionary", "interpreter" or "classifier"."""
+    """What a recipe is for: one of the values of `KINDS`."""
     return next((kind for key, kind in KINDS.items() if key in values), "classifier")
 
 
