@@ -23,7 +23,7 @@ _KERNEL = 9
 _EPS = 1e-3  # shorter phasors are not brought to length 1, so that gradients stay finite
 _LEAST_POWER = 1e-6  # of a filling, -60 dB: what is kept may have all the power of a note
 _LOUDEST = float(magnitude_to_level(torch.ones(())))  # level of a band with all the power
-_BEND = 5.0  # how sharply a level turns into 0; at 0 it is log(2) / 5
+_BEND = 5.0  # how sharply a level turns into 0
 
 __all__ = ["Discriminator", "Generator"]
 
@@ -72,10 +72,15 @@ class Generator(nn.Module):
         hidden = self.first(torch.cat([features * keep[:, [0, 1, 1]], keep, noise[:, :2], donor], 1))
         for number, block in enumerate(self.blocks, start=2):
             hidden = block(hidden, noise[:, number : number + 1])
-        out = donor + self.last(functional.leaky_relu(hidden, 0.2))
-        level = functional.softplus(out[:, 0], beta=_BEND)
+        correction = self.last(functional.leaky_relu(hidden, 0.2))
+        level = functional.softplus(_unbent(donor[:, 0]) + correction[:, 0], beta=_BEND)
         level = _with_the_power_left(level, features[:, 0], keep[:, 0])
-        return torch.cat([level[:, None], functional.normalize(out[:, 1:], dim=1, eps=_EPS)], 1)
+        return torch.cat([level[:, None], functional.normalize(donor[:, 1:] + correction[:, 1:], dim=1, eps=_EPS)], 1)
+
+
+def _unbent(level: Tensor) -> Tensor:
+    """What softplus turns into the level, of levels from 0.001 on."""
+    return (_BEND * level.clamp(min=1e-3)).expm1().log() / _BEND
 
 
 def _with_the_power_left(level: Tensor, note: Tensor, keep: Tensor) -> Tensor:

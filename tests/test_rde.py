@@ -353,3 +353,10 @@ def test_a_waveform_model_is_explained():
     classifier = External(Model(), ("yes", "no"), RATE)
     made = RDE(classifier, tiles=(4, 1), filler="donor", donors=donors(), solver=solver).interpret(clip(), 0)
     assert made.details["theta"][0].round().tolist() == [0, 1, 0, 0]
+
+
+def test_sounds_too_faint_for_a_normal_float_have_a_gradient():
+    faint = torch.cat([noise(1)[:, :3200], 1e-41 * noise(2)[:, :3200]], 1)
+    sound = torch.cat([clip()[:, :3200], 0 * clip()[:, 3200:]], 1)
+    made = of("donor", donors=faint, solver=Concrete(steps=2, samples=2)).interpret(sound)
+    assert torch.isfinite(made.details["theta"]).all()

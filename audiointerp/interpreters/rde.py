@@ -195,7 +195,14 @@ class ClipProblem(Problem):
         filled, mask = drawn[0], self.components.mask(keep)
         rest = 1 - mask if len(drawn) == 1 else self.components.mask((1 - keep) * drawn[1])
         original = self.components.stft if filled.is_complex() else self.components.stft.abs()
-        return self.whole - self.score(original * mask + filled * rest)
+        return self.whole - self.score(_without_denormals(original * mask + filled * rest))
+
+
+def _without_denormals(spectrum: Tensor) -> Tensor:
+    """Bins too faint for a normal float, such as those of a donor's fade to silence, at 0: torch's gradient of |z| is
+    NaN there.
+    """
+    return spectrum * (spectrum.detach().abs() >= torch.finfo(torch.float32).tiny)
 
 
 def _noise(stft: Tensor, n: int, generator: torch.Generator) -> Tensor:
