@@ -211,7 +211,8 @@ class Trainable(Protocol):
 
     Optional: `on_start(batches)` once before the first step, `on_epoch(epoch)` at the start of each epoch,
     `scores(batch) -> {name: (batch,) values}` for the validation columns of the log, and
-    `epoch_scores() -> {name: number}` for columns that are known once an epoch.
+    `epoch_scores() -> {name: number}` for columns that are known once an epoch; `lr_scales`, group -> factor of the
+    learning rate; `repeats`, group -> its steps on each batch.
     """
 
     def losses(self, batch: Batch, group: str) -> Mapping[str, Tensor]:

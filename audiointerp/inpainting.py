@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from audiointerp.contracts import Batch
 from audiointerp.fillers import Donors, Filler, Noise, Zeros, compose, fit_fillers
@@ -78,7 +79,7 @@ class Inpainter(nn.Module):
 
     Args:
         bands: of the features.
-        width: channels of the generator, and of the discriminator's first layer.
+        width: channels of the generator; the discriminator's first layer has three quarters.
         blocks: residual blocks of the generator.
         donors: notes kept at most as donors.
         sample_rate: of the notes, in Hz.
@@ -88,6 +89,11 @@ class Inpainter(nn.Module):
     Raises:
         ValueError: if a size is below 1.
     """
+
+    # The discriminator must stay ahead for its gradient to say anything: step for step, at one rate for both, it told
+    # nothing apart and the generator collapsed.
+    lr_scales = {"discriminator": 5.0}
+    repeats = {"discriminator": 3}
 
     mean: Tensor
     std: Tensor
@@ -116,7 +122,7 @@ class Inpainter(nn.Module):
         }
         self.from_donors = from_donors
         self.log_frequency = LogFrequency(sample_rate=sample_rate, bands=bands)
-        self.generator, self.discriminator = Generator(bands, width, blocks), Discriminator(width)
+        self.generator, self.discriminator = Generator(bands, width, blocks), Discriminator(max(1, 3 * width // 4))
         self.register_buffer("mean", torch.zeros(bands))
         self.register_buffer("std", torch.zeros(bands))
         self.register_buffer("bank", torch.zeros(donors, 3, bands))
@@ -144,10 +150,11 @@ class Inpainter(nn.Module):
         }
 
     def losses(self, batch: Batch, group: str) -> dict[str, Tensor]:
-        """Hinge losses; the generator's comes with "reconstruction", the mean error of the levels it had to guess.
+        """Logistic losses (Goodfellow et al., 2014, not saturating), each with a companion.
 
-        The latter only keeps levels in range: all of it would teach the median of what is possible, hence a small
-        weight.
+        "gradient_penalty" is half the squared gradient of the scores of real notes (R1, Mescheder et al., 2018,
+        https://arxiv.org/abs/1801.04406). "reconstruction", the mean error of the levels that the generator had to
+        guess, is there to be watched: as a loss it would teach the median of what is possible.
         """
         features = self.features_of(batch)
         keep = sample_masks(len(features), self.generator.bands).to(features)
@@ -155,11 +162,17 @@ class Inpainter(nn.Module):
         if group == "discriminator":
             with torch.no_grad():
                 composite = compose(features, keep, self.generator(features, keep, noise))
-            real, fake = self.discriminator(torch.cat([features, composite])).chunk(2)
-            return {"discrimination": (1 - real).relu().mean() + (1 + fake).relu().mean()}
+            real = features.detach().requires_grad_()
+            scores = self.discriminator(real)
+            gradient = torch.autograd.grad(scores.mean(1).sum(), real, create_graph=True)[0]
+            told_apart = functional.softplus(-scores).mean() + functional.softplus(self.discriminator(composite)).mean()
+            return {
+                "discrimination": told_apart,
+                "gradient_penalty": 0.5 * gradient.square().sum((1, 2)).mean(),
+            }
         filled = self.generator(features, keep, noise)
         with _fixed(self.discriminator):
-            adversarial = -self.discriminator(compose(features, keep, filled)).mean()
+            adversarial = functional.softplus(-self.discriminator(compose(features, keep, filled))).mean()
         return {"adversarial": adversarial, "reconstruction": _level_error(features, keep, filled).mean()}
 
     @torch.no_grad()

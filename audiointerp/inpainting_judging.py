@@ -175,11 +175,11 @@ def train_discriminator(
 ) -> Discriminator:
     """A fresh discriminator of real notes and composites with masks that leave something to fill.
 
-    Without spectral norm, which would hold it back; Adam at 1e-3 on the cross-entropy of the mean over patches.
+    Adam at 1e-3 on the cross-entropy of the mean over patches.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        judge = Discriminator(width, spectral=False).to(features.device)
+        judge = Discriminator(width).to(features.device)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(judge.parameters(), 1e-3)
     for _ in range(steps):

@@ -2,9 +2,9 @@
 
 Heiss et al. (2020), https://arxiv.org/abs/2007.00758, section 3.1, say "a residual CNN with added noise in the input
 and deep features" and no more. Ours: a mean over all bands in every block, as a note's harmonics lie further apart than
-the convolutions see; one of the two noise inputs is the same in all bands; spectral norm in the discriminator. Ours,
-too: the noise may come with a donor, another note, which the generator changes until it suits what is kept; from noise
-alone, a few hundred notes taught it one filling for all. And what is filled in gets the power that what is kept leaves.
+the convolutions see; one of the two noise inputs is the same in all bands. Ours, too: the noise may come with a donor,
+another note, which the generator changes until it suits what is kept, at first not at all; from noise alone, a few
+hundred notes taught it one filling for all.
 """
 
 from __future__ import annotations
@@ -14,15 +14,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils import parametrizations
-
-from audiointerp.logfrequency import level_to_magnitude, magnitude_to_level
 
 DILATIONS = (1, 2, 4, 8, 4, 1)
 _KERNEL = 9
 _EPS = 1e-3  # shorter phasors are not brought to length 1, so that gradients stay finite
-_LEAST_POWER = 1e-6  # of a filling, -60 dB: what is kept may have all the power of a note
-_LOUDEST = float(magnitude_to_level(torch.ones(())))  # level of a band with all the power
 _BEND = 5.0  # how sharply a level turns into 0
 
 __all__ = ["Discriminator", "Generator"]
@@ -54,6 +49,8 @@ class Generator(nn.Module):
         self.first = nn.Conv1d(10, width, _KERNEL, padding="same")
         self.blocks = nn.ModuleList(_Block(width, DILATIONS[number % len(DILATIONS)]) for number in range(blocks))
         self.last = nn.Conv1d(width, 3, _KERNEL, padding="same")
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(torch.as_tensor(self.last.bias))
 
     def draw(self, count: int, generator: torch.Generator | None = None, donor: Tensor | None = None) -> Tensor:
         """Noise (count, 2 + blocks, band), normally distributed, and the donors (count, 3, band) or zeros.
@@ -74,23 +71,12 @@ class Generator(nn.Module):
             hidden = block(hidden, noise[:, number : number + 1])
         correction = self.last(functional.leaky_relu(hidden, 0.2))
         level = functional.softplus(_unbent(donor[:, 0]) + correction[:, 0], beta=_BEND)
-        level = _with_the_power_left(level, features[:, 0], keep[:, 0])
         return torch.cat([level[:, None], functional.normalize(donor[:, 1:] + correction[:, 1:], dim=1, eps=_EPS)], 1)
 
 
 def _unbent(level: Tensor) -> Tensor:
-    """What softplus turns into the level, of levels from 0.001 on."""
-    return (_BEND * level.clamp(min=1e-3)).expm1().log() / _BEND
-
-
-def _with_the_power_left(level: Tensor, note: Tensor, keep: Tensor) -> Tensor:
-    """Levels (batch, band), raised or lowered together so that with what is kept the power is 1, as that of a note."""
-    # No band has more than a note's whole power; their common scale, which nothing else holds, must not run away.
-    filled = level_to_magnitude(level.clamp(max=_LOUDEST))
-    kept = level_to_magnitude(note) * keep
-    left = (1 - kept.square().sum(1, keepdim=True)).clamp(min=_LEAST_POWER)
-    power = (filled * (1 - keep)).square().sum(1, keepdim=True).clamp(min=_LEAST_POWER)
-    return magnitude_to_level(filled * (left / power).sqrt())
+    """What softplus turns into the level; those below 0.05 (-86 dB), where it has no slope, count as that."""
+    return (_BEND * level.clamp(min=0.05)).expm1().log() / _BEND
 
 
 class _Block(nn.Module):
@@ -114,19 +100,17 @@ class Discriminator(nn.Module):
 
     Args:
         width: channels of the first layer; the others have twice as many.
-        spectral: spectral norm in all layers (Miyato et al., 2018), which adversarial training needs.
     Shape:
         features (batch, 3, band) -> scores (batch, ceil(band / 16)), each of the 121 bands around it.
     """
 
-    def __init__(self, width: int = 48, spectral: bool = True):
+    def __init__(self, width: int = 24):
         super().__init__()
-        norm = parametrizations.spectral_norm if spectral else nn.Identity()
         sizes = (3, width, 2 * width, 2 * width, 2 * width)
         layers: list[nn.Module] = []
         for before, after in pairwise(sizes):
-            layers += [norm(nn.Conv1d(before, after, _KERNEL, stride=2, padding=_KERNEL // 2)), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*layers, norm(nn.Conv1d(sizes[-1], 1, 1)))
+            layers += [nn.Conv1d(before, after, _KERNEL, stride=2, padding=_KERNEL // 2), nn.LeakyReLU(0.2)]
+        self.layers = nn.Sequential(*layers, nn.Conv1d(sizes[-1], 1, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         """Scores; above 0 is real."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from audiointerp.fillers import Filler, compose
 from audiointerp.inpainting import BLOCKS, Inpainter
 from audiointerp.inpainting_judging import accepted, judge_fillers
 from audiointerp.logfrequency import LogFrequency
+from audiointerp.note_problem import check_bands
 from audiointerp.note_report import markdown, render_page
 from audiointerp.runs import Run, read_table
 
@@ -30,7 +31,7 @@ COLUMNS = {
     "auc_replaced": "AUC, replaced as a whole",
 }
 
-__all__ = ["build", "judge", "write_report"]
+__all__ = ["build", "judge", "write"]
 
 
 def build(make: Callable[..., Inpainter], classifier: Classifier) -> Inpainter:
@@ -39,13 +40,7 @@ def build(make: Callable[..., Inpainter], classifier: Classifier) -> Inpainter:
     Raises:
         ValueError: if it reads none.
     """
-    front_end = getattr(classifier, "log_frequency", None)
-    if front_end is None:
-        raise ValueError(
-            f"classifier: {type(classifier).__name__} reads no log-frequency bands; name a run of "
-            "recipes/nsynth/classifier.yaml"
-        )
-    return make(bands=front_end.config["bands"], sample_rate=front_end.config["sample_rate"])
+    return make(bands=check_bands(classifier), sample_rate=classifier.sample_rate)
 
 
 @torch.no_grad()
@@ -59,21 +54,21 @@ def judge(
     """
     if "test" not in data:
         return {}
-    fillers, test = inpainter.fillers(), data["test"]
-    train, held_out = (_features(classifier, data[part]) for part in ("train", "test"))
-    _show(inpainter, fillers, test, held_out, folder, seed)
-    with torch.enable_grad():
-        table = judge_fillers(fillers, classifier, train, held_out)
-    report.write_text(folder / "fillers.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    rows = {row["filler"]: row for row in table.to_dict("records")}
+    if not (folder / "fillers.csv").is_file():  # written last: all is there, or it is made again
+        fillers, test = inpainter.fillers(), data["test"]
+        train, held_out = (_features(classifier, data[part]) for part in ("train", "test"))
+        _show(inpainter, fillers, test, held_out, folder, seed)
+        with torch.enable_grad():
+            table = judge_fillers(fillers, classifier, train, held_out)
+        report.write_text(folder / "fillers.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    rows = {row["filler"]: row for row in read_table(folder / "fillers.csv", ("filler",)).to_dict("records")}
     fine, reasons = accepted(rows["generator"], donor_auc=rows["donor"]["auc"])
     numbers = {name: float(rows["generator"][name]) for name in ("entropy", "auc", "auc_replaced")}
     return {"accepted": "yes" if fine else f"no: {'; '.join(reasons)}", **numbers}
 
 
-def write_report(folders: Sequence[Path]) -> Path:
-    """tables/fillers.md and report.html of an inpainter's run; files only."""
-    folder = folders[0]
+def write(folder: Path) -> Path:
+    """Writes tables/fillers.md and report.html of an inpainter's run; returns the page's path. Files only."""
     run, fillers = Run.read(folder), read_table(folder / "fillers.csv")
     tables, figures = [], []
     if len(fillers):
@@ -86,7 +81,8 @@ def write_report(folders: Sequence[Path]) -> Path:
     notes = []
     for path in sorted((folder / "audio").glob("*")):
         sounds = [
-            (each.stem.replace("_", " "), f"audio/{path.name}/{each.name}") for each in sorted(path.glob("*.wav"))
+            (each.stem.removeprefix("0_").replace("_", " "), f"audio/{path.name}/{each.name}")
+            for each in sorted(path.glob("*.wav"))
         ]
         figure = f"figures/{path.name}.png"
         notes.append({"title": path.name, "parts": [{"title": "inpainted", "sounds": sounds, "figure": figure}]})

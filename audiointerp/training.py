@@ -10,7 +10,7 @@ import io
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,19 @@ class Trainer:
         self.checkpoint_seconds, self.saved_at = 60 * checkpoint_minutes, time.monotonic()
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
         self.groups = {name: list(parameters) for name, parameters in trainable.parameter_groups().items()}
-        optimizers = [torch.optim.AdamW(each, lr, betas, weight_decay=weight_decay) for each in self.groups.values()]
+        self.repeats: dict[str, int] = getattr(trainable, "repeats", {})
+        rates = [lr * getattr(trainable, "lr_scales", {}).get(name, 1.0) for name in self.groups]
+        optimizers = [
+            torch.optim.AdamW(each, rate, betas, weight_decay=weight_decay)
+            for each, rate in zip(self.groups.values(), rates)
+        ]
         self.module, *wrapped = self.fabric.setup(trainable, *optimizers)
         self.module.mark_forward_method("losses")
         self.optimizers = dict(zip(self.groups, wrapped))
         schedule = schedule or Schedule()
         self.schedulers = {
-            name: schedule.build(each, lr, epochs * steps_per_epoch) for name, each in zip(self.groups, optimizers)
+            name: schedule.build(each, rate, epochs * steps_per_epoch * self.repeats.get(name, 1))
+            for name, each, rate in zip(self.groups, optimizers, rates)
         }
         self.generator = torch.Generator()
         self.epoch = self.step = 0
@@ -163,7 +169,7 @@ class Trainer:
     def _train_step(self, batch: Batch) -> None:
         batch = batch.to(self.fabric.device)
         known: set[str] = set()
-        for group, optimizer in self.optimizers.items():
+        for group, optimizer in self._steps():
             with self.fabric.autocast():
                 losses = self.module.losses(batch, group)
             known |= set(losses)
@@ -175,9 +181,14 @@ class Trainer:
             self.schedulers[group].step()
             for name, value in {**losses, "loss": total}.items():
                 key = name if len(self.groups) == 1 else f"{group}_{name}"
-                self.sums[key] = self.sums.get(key, 0.0) + float(value.detach())
+                self.sums[key] = self.sums.get(key, 0.0) + float(value.detach()) / self.repeats.get(group, 1)
         if unknown := set(self.loss_weights) - known:
             raise ValueError(f"loss_weights names {sorted(unknown)}; the losses are {sorted(known)}")
+
+    def _steps(self) -> Iterator[tuple[str, Any]]:
+        """Groups in turn, as often as each wants, with their optimisers."""
+        for group, optimizer in self.optimizers.items():
+            yield from [(group, optimizer)] * self.repeats.get(group, 1)
 
     def _weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
         weights = {name: weight_at(self.loss_weights.get(name, 1.0), self.epoch) for name in losses}

@@ -79,10 +79,18 @@ def test_masks_come_from_the_generator_or_else_from_torchs_own():
 # Networks
 
 
+def lively(bands=BANDS, width=8, blocks=4):
+    """A generator as after training: an untrained one changes nothing."""
+    torch.manual_seed(0)
+    made = Generator(bands, width, blocks)
+    torch.nn.init.normal_(made.last.weight, std=0.1)
+    torch.nn.init.normal_(made.last.bias)
+    return made
+
+
 @pytest.mark.parametrize("bands", [20, 32, 33])
 def test_generator_gives_levels_and_unit_phasors(bands):
-    torch.manual_seed(0)
-    generator, x = Generator(bands, 8, 4), notes(5, bands)
+    generator, x = lively(bands), notes(5, bands)
     out = generator(x, sample_masks(5, bands, seeded()), generator.draw(5))
     assert out.shape == x.shape
     assert out[:, 0].min() >= 0
@@ -91,8 +99,7 @@ def test_generator_gives_levels_and_unit_phasors(bands):
 
 
 def test_generator_sees_only_what_is_kept():
-    torch.manual_seed(0)
-    generator = Generator(BANDS, 8, 4)
+    generator = lively()
     x, keep, noise = notes(5), sample_masks(5, BANDS, seeded()), generator.draw(5)
     other = compose(x, keep, notes(5, seed=1))
     assert not torch.equal(other, x)
@@ -100,8 +107,7 @@ def test_generator_sees_only_what_is_kept():
 
 
 def test_noise_in_every_place_changes_the_output():
-    torch.manual_seed(0)
-    generator, x, keep = Generator(BANDS, 8, 4), notes(1), torch.zeros(1, 2, BANDS)
+    generator, x, keep = lively(), notes(1), torch.zeros(1, 2, BANDS)
     noise = generator.draw(1)
     assert noise.shape == (1, 9, BANDS) and (noise[:, 6:] == 0).all()
     assert (noise[:, 1] == noise[:, 1, :1]).all()
@@ -114,30 +120,11 @@ def test_noise_in_every_place_changes_the_output():
             assert (generator(x, keep, changed) - out).abs().max() > 1e-4
 
 
-def test_an_untrained_correction_leaves_the_donor_with_the_power_that_is_left():
-    generator = Generator(BANDS, 8, 2)
-    torch.nn.init.zeros_(generator.last.weight)
-    torch.nn.init.zeros_(generator.last.bias)
-    x, donor, keep = notes(4), notes(4, seed=1), sample_masks(4, BANDS, seeded())
-    out = generator(x, keep, generator.draw(4, donor=donor))
+def test_an_untrained_generator_gives_the_donor():
+    generator, donor = Generator(BANDS, 8, 2), notes(4, seed=1)
+    out = generator(notes(4), sample_masks(4, BANDS, seeded()), generator.draw(4, donor=donor))
+    torch.testing.assert_close(out[:, 0], donor[:, 0].clamp(min=0.05), atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(out[:, 1:], donor[:, 1:], atol=1e-3, rtol=1e-3)
-    for note, other, made, kept in zip(x, donor, out, keep):
-        dropped = kept[0] == 0
-        magnitude = ((5 * other[0]).exp() + 1).log().div(5).expm1() / 1000  # a softened level, as a magnitude
-        left = max(1 - float(((note[0].expm1() / 1000)[~dropped] ** 2).sum()), 1e-6)
-        if dropped.any():
-            expected = magnitude * (left / max(float((magnitude[dropped] ** 2).sum()), 1e-6)) ** 0.5
-            torch.testing.assert_close(made[0].expm1() / 1000, expected, atol=1e-4, rtol=1e-3)
-
-
-def test_levels_do_not_run_away():
-    generator = Generator(BANDS, 8, 2)
-    torch.nn.init.constant_(generator.last.bias, 1e4)
-    out = generator(notes(2), torch.zeros(2, 2, BANDS), generator.draw(2))
-    out.sum().backward()
-    assert out.isfinite().all() and all(
-        each.grad is None or each.grad.isfinite().all() for each in generator.parameters()
-    )
 
 
 def test_gradient_is_finite_where_the_phasor_vanishes():
@@ -161,23 +148,11 @@ def test_block_is_the_convolution_of_the_concatenated_noise():
     torch.testing.assert_close(block(hidden, noise), expected)
 
 
-def test_discriminator_is_bounded_by_spectral_norm():
-    torch.manual_seed(0)
-    judge = Discriminator(4)
-    for _ in range(200):
-        judge(notes(2))
-    for layer in judge.eval().layers[::2]:
-        assert float(torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)) == pytest.approx(1, abs=0.03)
-    assert {name for name, _ in Discriminator(4, spectral=False).named_parameters()} == {
-        f"layers.{number}.{kind}" for number in (0, 2, 4, 6, 8) for kind in ("weight", "bias")
-    }
-
-
 # The generator as a filler
 
 
 def test_filler_is_exact_where_kept_and_random_elsewhere():
-    filler, x, keep = Generated(small().generator), notes(), sample_masks(12, BANDS, seeded(1))
+    filler, x, keep = Generated(lively()), notes(), sample_masks(12, BANDS, seeded(1))
     drawn = filler.draw(12, seeded(2))
     filled = filler.fill(x, keep, drawn)
     z, each = compose(x, keep, filled), keep[:, [0, 1, 1]].bool()
@@ -188,7 +163,7 @@ def test_filler_is_exact_where_kept_and_random_elsewhere():
 
 
 def test_filler_takes_masks_rounded_and_gives_no_gradient():
-    filler, x = Generated(small().generator), notes(4)
+    filler, x = Generated(lively()), notes(4)
     drawn = filler.draw(4, seeded())
     keep = torch.rand(4, 2, BANDS, generator=seeded(), requires_grad=True)
     filled = filler.fill(x, keep, drawn)
@@ -201,7 +176,6 @@ def test_filler_takes_masks_rounded_and_gives_no_gradient():
 
 def test_losses_are_what_they_say():
     inpainter, x = small(), notes(6)
-    inpainter.eval()  # else every pass moves the spectral norm on
     assert isinstance(inpainter, Trainable)
     torch.manual_seed(5)
     losses = inpainter.losses(batch_of(x), "generator")
@@ -216,16 +190,20 @@ def test_losses_are_what_they_say():
         errors.append((filled[note, 0] - x[note, 0])[gone].abs().mean() if gone.any() else torch.zeros(()))
     assert sorted(losses) == ["adversarial", "reconstruction"]
     torch.testing.assert_close(losses["reconstruction"], torch.stack(errors).mean())
-    torch.testing.assert_close(losses["adversarial"], -inpainter.discriminator(z).mean())
+    torch.testing.assert_close(losses["adversarial"], -inpainter.discriminator(z).sigmoid().log().mean())
     torch.manual_seed(5)
-    (loss,) = inpainter.losses(batch_of(x), "discriminator").values()
+    losses = inpainter.losses(batch_of(x), "discriminator")
     real, fake = inpainter.discriminator(x), inpainter.discriminator(z)
-    torch.testing.assert_close(loss, (1 - real).clamp(min=0).mean() + (1 + fake).clamp(min=0).mean())
+    expected = -real.sigmoid().log().mean() - (1 - fake.sigmoid()).log().mean()
+    torch.testing.assert_close(losses["discrimination"], expected)
+    slopes = [torch.func.grad(lambda each: inpainter.discriminator(each[None]).mean())(note) for note in x]
+    torch.testing.assert_close(losses["gradient_penalty"], 0.5 * torch.stack(slopes).square().sum((1, 2)).mean())
 
 
 @pytest.mark.parametrize(("group", "other"), [("discriminator", "generator"), ("generator", "discriminator")])
 def test_gradient_reaches_its_own_group_only(group, other):
     inpainter = small()
+    torch.nn.init.normal_(inpainter.generator.last.weight, std=0.1)
     sum(inpainter.losses(batch_of(notes()), group).values()).backward()
     groups = inpainter.parameter_groups()
     assert all(each.grad is None for each in groups[other])
@@ -260,7 +238,8 @@ def test_training_moves_both_networks_and_logs_its_losses(tmp_path):
 
 def test_training_teaches_levels(tmp_path):
     """With the reconstruction alone in the generator's loss, levels come near to what they were."""
-    x, inpainter = notes(48), small(blocks=2)
+    x, inpainter = notes(48), small(blocks=2, from_donors=False)
+    torch.nn.init.constant_(inpainter.generator.last.bias, 2.0)
     optimizer = torch.optim.Adam(inpainter.generator.parameters(), 1e-2)
     before = float(inpainter.scores(batch_of(x))["level_error"].mean())
     for _ in range(60):

@@ -25,8 +25,8 @@ __all__ = ["InstrumentClassifier"]
 class InstrumentClassifier(Classifier):
     """1-D CNN on the level, cosine and sine of a note's log-frequency bands.
 
-    Five convolutions of width 9 and stride 2, each with batch norm and ReLU; mean and maximum over the bands; dropout;
-    a linear layer. A note's level does not matter.
+    Five convolutions of width 9 and stride 2, each with batch norm and ReLU; mean over the bands; dropout; a linear
+    layer. A note's level does not matter.
 
     Args:
         labels: class names.
@@ -47,7 +47,7 @@ class InstrumentClassifier(Classifier):
     >>> classifier = InstrumentClassifier(["flute", "organ"], bands=64, channels=4).eval()
     >>> prediction = classifier(torch.randn(3, 16000))
     >>> prediction.logits.shape, prediction.embedding.shape
-    (torch.Size([3, 2]), torch.Size([3, 64]))
+    (torch.Size([3, 2]), torch.Size([3, 32]))
     """
 
     _read: Tensor
@@ -105,12 +105,12 @@ class InstrumentClassifier(Classifier):
 
 
 class _Encoder(nn.Module):
-    """Features (batch, 3, band) -> embedding (batch, size): mean and maximum over the bands of five convolutions."""
+    """Features (batch, 3, band) -> embedding (batch, size): mean over the bands of five convolutions."""
 
     def __init__(self, channels: int):
         super().__init__()
         widths = (3, *(times * channels for times in (1, 2, 4, 8, 8)))
-        self.size = 2 * widths[-1]
+        self.size = widths[-1]
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(
@@ -121,5 +121,4 @@ class _Encoder(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        maps = self.stages(features)
-        return torch.cat([maps.mean(2), maps.amax(2)], 1)
+        return self.stages(features).mean(2)
