@@ -14,6 +14,9 @@ from audiointerp import (
     comparison_report,
     datasets,
     dictionary_learning,
+    inpainting_report,
+    magnitude_phase_report,
+    note_report,
     recipe,
     report,
     runfolder,
@@ -155,6 +158,9 @@ def report_runs(options: argparse.Namespace, rest: list[str]) -> int:
         "comparison": comparison_report.write,
         "sanity": sanity_report.write,
         "dictionary": dictionary_learning.write_page,
+        "inpainter": inpainting_report.write,
+        "notes": note_report.write,
+        "query": magnitude_phase_report.write,
     }
     kind = runs.Run.read(options.runs[0]).about.get("kind") if len(options.runs) == 1 else None
     if kind in pages and options.output is None:

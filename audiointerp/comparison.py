@@ -169,7 +169,7 @@ def compare(
             for name in everything
         },
         "reference": comparison.reference or next(iter(methods)),
-        "beyond": {name: getattr(methods[name], "passes", 1) for name in comparison.beyond},
+        "beyond": {name: getattr(everything[name], "passes", 1) for name in comparison.beyond},
         "subset": subsets,
         "not_run": skipped,
         "conditions": [name for name in comparison.conditions if name not in skipped],

@@ -41,6 +41,7 @@ from audiointerp.datasets import Clip, ClipDataset, FeatureDataset, Splits
 from audiointerp.devices import make_fabric
 from audiointerp.evaluation import Wanted, evaluate
 from audiointerp.interpreters import L2I
+from audiointerp.note_problem import check_bands
 from audiointerp.recipe_keys import DEFAULTS, REQUIRED, SCHEMA, Evaluation, kind_of, value_problems
 from audiointerp.sanity import Sanity, check_methods
 from audiointerp.training import Trainer, epoch_seed
@@ -171,8 +172,10 @@ class Experiment:
         if fabric.is_global_zero:
             if (self.folder / "relevance.csv").is_file():
                 relevance_report.write_page(self.folder)
-            page = inpainting_report if self.kind == "inpainter" else report
-            page.write_report([self.folder])
+            if self.kind == "inpainter":
+                inpainting_report.write(self.folder)
+            else:
+                report.write_report([self.folder])
 
     # --- data and model
 
@@ -206,6 +209,8 @@ class Experiment:
             classifier = classifier.classifier
         if not isinstance(classifier, Classifier):
             raise ValueError(f"classifier is a {type(classifier).__name__}; name a classifier's bundle or run")
+        if self.kind in ("inpainter", "notes", "query"):
+            check_bands(classifier)
         if unknown := sorted(set(labels) - set(classifier.labels)):
             raise ValueError(f"the data has classes that the classifier lacks: {', '.join(unknown)}")
         if self.values["pretrained"]:

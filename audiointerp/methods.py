@@ -37,8 +37,13 @@ def choose(model: Classifier | Interpreter, names: Sequence[str], source: str) -
         source: what the user named, for messages.
 
     Raises:
-        ValueError: for a name that does not exist, or a method that must be trained first.
+        ValueError: for a name that does not exist, a method that must be trained first, or a model that does not
+            decide anything, such as a dictionary.
     """
+    if not isinstance(model, (Classifier, Interpreter)):
+        raise ValueError(
+            f"{source}: holds a {type(model).__name__}; name a classifier's or interpreter's bundle or run"
+        )
     own = model if isinstance(model, Interpreter) else None
     own_name = type(model).__name__.lower() if own else None
     classifier = model.classifier if isinstance(model, Interpreter) else model

@@ -6,6 +6,7 @@ what is due to the filler can be told from what is due to the classifier.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,8 +106,12 @@ def explain_notes(
 
     Returns:
         The classifier's accuracy on the test notes, as it is and with magnitudes or phases alone.
+    Raises:
+        ValueError: if none of the fillers that are asked for is there.
     """
     used = {name: fillers[name] for name in wanted.fillers if name in fillers}
+    if not used:
+        raise ValueError(f"notes.fillers is {list(wanted.fillers)}; choose at least one of {', '.join(fillers)}")
     methods = {
         f"rde_{name}": BandRDE(
             classifier,
@@ -122,8 +127,8 @@ def explain_notes(
     picture = _Picture(classifier, methods, folder)
     evaluate(chosen_items(test, chosen), methods, folder, Wanted(figures=False, more=picture))
     if wanted.curve_notes and not (folder / "curves.csv").is_file():
-        notes = chosen[:: wanted.per_class] if wanted.curve_notes <= len(test.labels) else chosen
-        _write(folder / "curves.csv", _curves(wanted, methods, test, notes[: wanted.curve_notes]))
+        notes = _in_turn(test, chosen)[: wanted.curve_notes]
+        _write(folder / "curves.csv", _curves(wanted, methods, test, notes))
     if wanted.class_notes and not (folder / "class_maps.csv").is_file():
         _write(folder / "class_maps.csv", _class_maps(wanted, methods, test, seed))
     return accuracy_by_channel(classifier, test)
@@ -152,6 +157,16 @@ def pick_notes(data: ClipDataset, per_class: int, seed: int) -> list[int]:
         notes = (labels == number).nonzero()[:, 0]
         chosen += notes[torch.randperm(len(notes), generator=generator)[:per_class]].tolist()
     return chosen
+
+
+def _in_turn(data: ClipDataset, chosen: list[int]) -> list[int]:
+    """The same notes, the first of each class before the second of any."""
+    labels, seen = data.labels_of().tolist(), Counter[int]()
+    rank = {}
+    for note in chosen:
+        rank[note] = seen[labels[note]]
+        seen[labels[note]] += 1
+    return sorted(chosen, key=rank.__getitem__)
 
 
 @torch.no_grad()
@@ -212,7 +227,7 @@ def _class_maps(wanted: NoteExplanations, methods: Mapping[str, BandRDE], test: 
                 features = features_of(method.classifier, test, notes)
                 problem = method.problem(features, _asked(method.classifier, features))
                 solution = method.solver.solve(problem)
-            theta = problem.by_band(solution.keep[None])[0].cpu().numpy()
+            theta = problem.by_band(solution.chosen[None])[0].cpu().numpy()
             columns = {"band_hz": _frequencies(method.classifier), "magnitude": theta[0], "phase": theta[1]}
             tables.append(pd.DataFrame({"method": name, "class": label, **columns, **_numbers(solution)}))
     return pd.concat(tables)

@@ -119,11 +119,12 @@ REQUIRED = {
     "comparison": (*ALWAYS, "classifier", "test_folds"),
     "dictionary": (*ALWAYS, "epochs"),
     "notes": (*ALWAYS, "classifier", "test_folds"),
-    "query": (*ALWAYS, "classifier"),
+    "query": (*ALWAYS, "classifier", "test_folds"),
     "inpainter": TRAINING,
     "interpreter": TRAINING,
     "classifier": TRAINING,
 }
+EXPLAINING = ("sanity", "comparison", "notes", "query")  # clips of the test folds; without any there is no run
 
 
 def kind_of(values: Mapping[str, Any]) -> str:
@@ -140,4 +141,6 @@ def value_problems(values: Mapping[str, Any]) -> list[str]:
     ]
     if (values["select"] or "").startswith("valid_") and not values["valid_folds"]:
         problems.append(f"select is {values['select']!r}, but valid_folds is empty; name folds, or give --select null")
+    if kind_of(values) in EXPLAINING and not values["test_folds"]:
+        problems.append("test_folds is empty; name the folds whose clips are explained")
     return problems

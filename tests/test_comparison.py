@@ -381,6 +381,7 @@ def test_the_page_alone_by_report(done, tmp_path, drawn):
         (("--comparison.like", "[nobody]"), ("comparison.like", "'nobody'", "piq")),
         (("--comparison.like", "[all_pass]"), ("comparison.like", "'all_pass'", "control")),
         (("--comparison.costly", "[nobody]"), ("comparison.costly", "'nobody'")),
+        (("--comparison.beyond", "[nobody]"), ("comparison.beyond", "'nobody'", "piq")),
         (("--comparison.other_class", "[nobody]"), ("comparison.other_class", "'nobody'")),
         (("--comparison.reference", "nobody"), ("comparison.reference", "'nobody'")),
         (("--comparison.subset", "{nowhere: 3}"), ("comparison.subset", "'nowhere'", "clean")),
@@ -432,6 +433,30 @@ def test_a_method_that_asks_too_often(root, tiny_vggsound, tmp_path):
         tmp_path,
         0,
     )
+
+
+class Thorough(Loudest):
+    passes = 12_000
+
+
+def test_a_method_may_ask_more_often_if_the_page_says_so(root, tiny_vggsound, tmp_path):
+    data, conditions = dataset_of(root, tiny_vggsound.labels), {"clean": CleanClips(1)}
+    methods = {"thorough": Thorough(tiny_vggsound), "cheap": AllPass(tiny_vggsound)}
+    for named in ((), ("cheap",)):
+        with pytest.raises(ValueError, match=r"thorough takes 12014 .* at most 512 .* comparison\.beyond"):
+            compare(Comparison(conditions, beyond=named), methods, {}, data, tmp_path, 0)
+    facts = compare(Comparison(conditions, beyond=("thorough",)), methods, {}, data, tmp_path, 0)
+    assert facts["beyond"] == {"thorough": 12_000}
+    assert "<b>thorough</b> (up to 12,000," in (page := write_report(tmp_path, facts)) and "<b>cheap</b>" not in page
+    assert "More than 512 passes" in page
+    assert "More than 512 passes" not in write_report(tmp_path, facts | {"beyond": {}})
+
+
+def test_a_control_may_ask_more_often_too(root, tiny_vggsound, tmp_path):
+    wanted = Comparison({"clean": CleanClips(1)}, beyond=("control",))
+    everything = {"cheap": AllPass(tiny_vggsound)}, {"control": Thorough(tiny_vggsound)}
+    facts = compare(wanted, *everything, dataset_of(root, tiny_vggsound.labels), tmp_path, 0)
+    assert facts["beyond"] == {"control": 12_000}
 
 
 @pytest.mark.parametrize(

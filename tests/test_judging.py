@@ -8,16 +8,18 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from cases import CLASSIFIERS, l2i, piq, vggsound
+from band_classifiers import reads as band_reader
+from cases import CLASSIFIERS, has_feature_maps, l2i, piq, vggsound
 from references.curves import kept_energy_of_bins
 
 from audiointerp import judging
 from audiointerp.audio import fit_length, resample
 from audiointerp.contracts import Prediction
 from audiointerp.evaluation import Wanted, evaluate
-from audiointerp.interpreters import AllPass, Empty, Loudest
+from audiointerp.interpreters import RDE, AllPass, BandRDE, Empty, Loudest
 from audiointerp.items import Item
 from audiointerp.metrics.curves import SHARES
+from audiointerp.rate_distortion import Concrete
 from audiointerp.recordings import windows
 
 
@@ -147,6 +149,8 @@ def literal_scores(made, waveform, classifier) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("build", [piq, l2i, Loudest])
 def test_every_score_of_the_features_a_clip_at_a_time(classifier, build):
+    if build is not Loudest and not has_feature_maps(classifier):
+        pytest.skip("no feature maps for this method to read")
     waveform = sounds(2)[:, 1200:2400]
     interpreter = build(classifier)
     made = interpreter.interpret(waveform, torch.tensor([[True, True, False, False], [False, False, True, False]]))
@@ -180,6 +184,58 @@ def test_own_prediction_is_compared_with_the_classifiers():
     assert not [
         name for name in judging.judge(piq(classifier).interpret(waveform), waveform, classifier) if "top" in name
     ]
+
+
+DISTORTION = {"distortion_empty": "empty", "distortion": "end", "rate": "rate", "saturated": "saturated"}
+
+
+def test_what_rate_distortion_minimised_is_kept():
+    """Of both kinds, row by row; no such score where the details are not those of a rate-distortion explanation."""
+    waveform = sounds()
+    for method in (
+        BandRDE(band_reader("magnitude"), solver=Concrete(steps=4, samples=2)),
+        RDE(vggsound(), tiles=(2, 3), solver=Concrete(steps=4, samples=2)),
+    ):
+        made = method.interpret(waveform)
+        scores = judging.judge(made, waveform, method.classifier)
+        for name, key in DISTORTION.items():
+            assert scores[name].shape == (2,) and torch.equal(scores[name], made.details[key]), name
+        assert scores["rate"].tolist() == pytest.approx(made.details["theta"].flatten(1).mean(1).tolist(), abs=1e-5)
+        assert (scores["distortion_empty"] > 0).all()
+        del made.details["saturated"]
+        assert not {*DISTORTION} & set(judging.judge(made, waveform, method.classifier))
+
+
+def test_distortion_in_the_table(tmp_path):
+    classifier = band_reader("phase")
+    methods = {"rde": BandRDE(classifier, solver=Concrete(steps=4, samples=2)), "all": AllPass(classifier)}
+    item = Item.of_waveform("clip", "clip", sounds(1), 16000)
+    evaluate([item], methods, tmp_path, Wanted(figures=False))
+    table = pd.read_csv(tmp_path / "scores.csv").set_index("method")
+    expected = methods["rde"].interpret(sounds(1)).details
+    for name, key in DISTORTION.items():
+        assert table[name]["rde"] == pytest.approx(float(expected[key]), rel=1e-4, abs=1e-6) and np.isnan(
+            table[name]["all"]
+        )
+
+
+def test_a_method_writes_what_it_alone_has_to_show(tmp_path):
+    """Once for each method and window, with the interpretation that is judged; not where no sound is kept."""
+    classifier, told = vggsound(), []
+    items = [
+        replace(
+            Item.of_waveform("long", "long", sounds(1), 16000), windows=lambda: windows(iter([sounds(1)[0]]), 2000, 200)
+        ),
+        Item.of_waveform("gone", "gone", sounds(1, seed=1), 16000),
+    ]
+    wanted = Wanted(figures=False, sounds=lambda item_id: item_id == "long", more=lambda *given: told.append(given))
+    evaluate(items, {"loudest": Loudest(classifier), "all": AllPass(classifier)}, tmp_path, wanted)
+    assert [(item.item_id, name, window.start) for item, name, window, _ in told] == [
+        ("long", name, start) for name in ("loudest", "all") for start in (0, 1800, 3600)
+    ]
+    for _, name, window, made in told:
+        torch.testing.assert_close(made.waveform + made.residual, window.waveform, atol=1e-5, rtol=1e-4)
+        assert name != "all" or made.residual.abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("kept", [True, False])

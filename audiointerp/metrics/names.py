@@ -213,7 +213,7 @@ _ALL = (
         "rate",
         "Rate",
         False,
-        "Rate-distortion only: the share of the parts that is kept; in the deletion game, that is not deleted.",
+        "Rate-distortion only: the share of the parts that is kept; in the deletion game, that is taken away.",
     ),
     MetricInfo(
         "saturated",
