@@ -12,9 +12,11 @@ contracts       what flows along the chain; what a classifier, an interpreter an
 audio           read, write, resample; recordings: the same for hours, a window at a time
 spectrogram     STFT and inverse; masking: mask -> waveform
 datasets        clips, folds, batches, mixtures, augmentation, the embedded default
-classifiers     the PIQ paper's CNN, L2I by design, and wrappers for any other (Hugging Face's AST among them)
+classifiers     the PIQ paper's CNN, L2I by design, instruments (NSynth), and wrappers for any other (Hugging Face's AST)
 quantization    codes that belong to classes, PIQ's; nmf: dictionaries of spectra, L2I's
 components      a clip split into audible parts: tiles, bands, NMF components
+rate_distortion the fewest parts that must stay, whatever the parts; fillers, inpainting: what stands in for the others
+logfrequency    a note's magnitude and phase on a log axis, and back; magnitude_phase: which of the two must stay
 interpreters    one file a method
 metrics         pure functions, one value a clip; judging: an interpretation -> every score
 recipe          YAML -> objects, strictly; experiment: a recipe, run; training: the loop
@@ -34,9 +36,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from audiointerp.audio import read, write
     from audiointerp.bundle import load, save
-    from audiointerp.classifiers import AST, External, VGGSound
+    from audiointerp.classifiers import AST, External, InstrumentClassifier, VGGSound
     from audiointerp.contracts import Classifier, Interpretation, Interpreter, Prediction
-    from audiointerp.interpreters import L2I, PIQ
+    from audiointerp.interpreters import L2I, PIQ, RDE
     from audiointerp.nmf import NMF
     from audiointerp.spectrogram import STFT
 
@@ -48,6 +50,7 @@ _HOME = {
     "load": "bundle",
     "save": "bundle",
     "External": "classifiers",
+    "InstrumentClassifier": "classifiers",
     "VGGSound": "classifiers",
     "Classifier": "contracts",
     "Interpretation": "contracts",
@@ -56,6 +59,7 @@ _HOME = {
     "L2I": "interpreters",
     "NMF": "nmf",
     "PIQ": "interpreters",
+    "RDE": "interpreters",
     "STFT": "spectrogram",
 }
 
@@ -64,9 +68,11 @@ __all__ = [
     "L2I",
     "NMF",
     "PIQ",
+    "RDE",
     "STFT",
     "Classifier",
     "External",
+    "InstrumentClassifier",
     "Interpretation",
     "Interpreter",
     "Prediction",

@@ -27,6 +27,8 @@ NEVER = {
     "rate_distortion_solvers": {"interpreters", "datasets", "classifiers", "contracts", "metrics", "training"},
     "fillers": {"interpreters", "datasets", "classifiers", "metrics", "training", "evaluation"},
     "inpainting": {"interpreters", "datasets", "classifiers", "metrics", "training", "evaluation"},
+    "note_problem": {"interpreters", "datasets", "training", "evaluation", "metrics"},
+    "magnitude_phase": {"datasets", "training", "evaluation", "experiment"},
     "note_figures": {"interpreters", "datasets", "classifiers", "contracts", "torch"},
     "note_report": {"interpreters", "datasets", "classifiers", "contracts", "torch"},
     "nmf_updates": {"interpreters", "datasets", "classifiers", "contracts", "training"},
