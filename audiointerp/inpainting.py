@@ -70,8 +70,13 @@ class Generated(Filler):
 
     @torch.no_grad()
     def fill(self, features: Tensor, keep: Tensor, drawn: Tensor) -> Tensor:
-        """Features made for the rounded mask."""
-        return self.generator(features, keep.round(), drawn)
+        """Features made for the rounded mask; where that keeps, the donor's.
+
+        A relaxed mask lets a little of these through, and what the generator says of kept places was never trained.
+        """
+        rounded = keep.round()
+        made = self.generator(features, rounded, drawn)
+        return made if self.donors is None else compose(drawn[:, -3:], rounded, made)
 
 
 class Inpainter(nn.Module):

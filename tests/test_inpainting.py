@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from audiointerp.contracts import Batch, Trainable
-from audiointerp.fillers import compose
+from audiointerp.fillers import Donors, compose
 from audiointerp.inpainting import Discriminator, Generated, Generator, Inpainter, sample_masks
 from audiointerp.logfrequency import LogFrequency
 from audiointerp.training import Trainer
@@ -160,6 +160,16 @@ def test_filler_is_exact_where_kept_and_random_elsewhere():
     assert torch.equal(z[~each], filled[~each])
     assert torch.equal(filler.draw(12, seeded(2)), drawn)
     assert not torch.equal(filler.fill(x, keep, filler.draw(12, seeded(3))), filled)
+
+
+def test_filler_that_starts_from_donors_gives_them_where_it_was_never_trained():
+    """So that a relaxed mask, which lets a little of the filler through, lets through something plausible."""
+    generator, donors = lively(), Donors(notes(1, seed=4))
+    x, keep = notes(6), sample_masks(6, BANDS, seeded(1))
+    filled = Generated(generator, donors).fill(x, keep, Generated(generator, donors).draw(6, seeded(2)))
+    donor, kept = donors.bank.expand_as(x), keep[:, [0, 1, 1]].bool()
+    assert torch.equal(filled[kept], donor[kept])
+    assert not torch.isclose(filled[~kept], donor[~kept]).all()
 
 
 def test_filler_takes_masks_rounded_and_gives_no_gradient():
