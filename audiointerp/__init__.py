@@ -12,7 +12,7 @@ contracts       what flows along the chain; what a classifier, an interpreter an
 audio           read, write, resample; recordings: the same for hours, a window at a time
 spectrogram     STFT and inverse; masking: mask -> waveform
 datasets        clips, folds, batches, mixtures, augmentation, the embedded default
-classifiers     the PIQ paper's CNN, L2I by design, instruments (NSynth), and wrappers for any other (Hugging Face's AST)
+classifiers     the PIQ paper's CNN, L2I by design, instruments; wrappers for any other (Hugging Face's AST)
 quantization    codes that belong to classes, PIQ's; nmf: dictionaries of spectra, L2I's
 components      a clip split into audible parts: tiles, bands, NMF components
 rate_distortion the fewest parts that must stay, whatever the parts; fillers, inpainting: what stands in for the others

@@ -77,6 +77,8 @@ def test_every_metric_is_described():
         "complexity",
         "other_si_sdr_improvement",
         "wav_ad",
+        "distortion",
+        "rate",
         "silent",
         "seconds",
     ]
