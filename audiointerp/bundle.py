@@ -113,7 +113,7 @@ def find(path: str | Path) -> Path:
     names = sorted(each.parent.name for each in shipped.glob("*/config.json"))
     what = "holds no bundle (config.json)" if path.exists() else "does not exist"
     known = f"one of those that ship with the package ({', '.join(names) or 'none'})"
-    raise BundleError(f"{path}: {what}; give a bundle, a finished run, or {known}")
+    raise BundleError(f"{path}: {what}; give a bundle, a finished run that trained something, or {known}")
 
 
 def _describe(model: Any) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The inpainter: a generator that fills what was taken out of a note's spectrum, trained against a discriminator.
 
 Heiss et al. (2020), https://arxiv.org/abs/2007.00758, section 3.1: a residual CNN with noise in its input and in its
-deep features. Neither layers, losses nor masks are in the paper's text. Ours: the networks, and the hinge loss on the
-composite `x * s + G(x, s, n) * (1 - s)`, so that seams are punished too. Features and masks are those of
-`audiointerp.fillers`.
+deep features. Neither layers, losses nor masks are in the paper's text. Ours: the networks, and the losses, which judge
+the composite `x * s + G(x, s, n) * (1 - s)`, so that seams are punished too (see `Inpainter.losses`). Features and
+masks are those of `audiointerp.fillers`.
 """
 
 from __future__ import annotations

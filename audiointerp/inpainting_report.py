@@ -64,7 +64,8 @@ def judge(
     rows = {row["filler"]: row for row in read_table(folder / "fillers.csv", ("filler",)).to_dict("records")}
     fine, reasons = accepted(rows["generator"], donor_auc=rows["donor"]["auc"])
     numbers = {name: float(rows["generator"][name]) for name in ("entropy", "auc", "auc_replaced")}
-    return {"accepted": "yes" if fine else f"no: {'; '.join(reasons)}", **numbers}
+    verdict = "yes" if fine else f"no: {'; '.join(reasons)}"
+    return {"accepted": f"{verdict} ({_beside_donors(rows['generator'], rows['donor'])})", **numbers}
 
 
 def write(folder: Path) -> Path:
@@ -75,9 +76,8 @@ def write(folder: Path) -> Path:
         tables.append(_table(run, fillers))
         (folder / "tables").mkdir(exist_ok=True)
         report.write_text(folder / "tables" / "fillers.md", markdown(tables[0]))
-    for name, text in (("training.png", "Losses and validation scores"),):
-        if (folder / "figures" / name).is_file():
-            figures.append((f"figures/{name}", text))
+    if (folder / "figures" / "training.png").is_file():
+        figures.append(("figures/training.png", "Losses and validation scores"))
     notes = []
     for path in sorted((folder / "audio").glob("*")):
         sounds = [
@@ -88,6 +88,13 @@ def write(folder: Path) -> Path:
         notes.append({"title": path.name, "parts": [{"title": "inpainted", "sounds": sounds, "figure": figure}]})
     files = ["log.csv", *(["fillers.csv", "tables/fillers.md"] if len(fillers) else [])]
     return render_page(run, "Inpainter", files, tables, figures, notes)
+
+
+def _beside_donors(generator: Mapping[str, Any], donor: Mapping[str, Any]) -> str:
+    """Whether training was worth it: a generator that changes nothing is as plausible as the donors it starts from."""
+    harder = "harder" if generator["auc_high"] < donor["auc_low"] else "no harder"
+    ours, theirs = (f"{row['auc']:.3f} [{row['auc_low']:.3f}, {row['auc_high']:.3f}]" for row in (generator, donor))
+    return f"{harder} to tell from real notes than donor notes are: AUC {ours} against {theirs}"
 
 
 def _features(classifier: Classifier, data: ClipDataset) -> Tensor:

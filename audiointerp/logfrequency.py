@@ -133,8 +133,9 @@ class LogFrequency(nn.Module):
     def morphed_waveform(self, waveform: Tensor, features: Tensor) -> Tensor:
         """Way back 2: each band of a clip brought to other features, by one gain and one turn of the phase.
 
-        The clip's own features give the clip. Normalised magnitudes count as at least 1e-6 (-120 dB); phasors of any
-        length count as their angle, those of length 0 as angle 0.
+        The clip's own features give the clip. Other ones are met only roughly when the sound is analysed again: bands
+        leak into their neighbours, and the note's onset may move. Normalised magnitudes count as at least 1e-6
+        (-120 dB); phasors of any length count as their angle, those of length 0 as angle 0.
 
         Args:
             waveform: (batch, samples), at any level.

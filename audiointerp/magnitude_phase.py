@@ -46,7 +46,7 @@ PAPER_TABLE_1: dict[str, tuple[float, float]] = {
     "string": (1.0, 1.0),
 }
 
-__all__ = ["COLUMNS", "PAPER_TABLE_1", "MagnitudePhase", "as_markdown", "corner_distortions"]
+__all__ = ["COLUMNS", "PAPER_TABLE_1", "MagnitudePhase", "as_markdown", "as_text", "corner_distortions"]
 
 
 @dataclass(frozen=True)
@@ -198,9 +198,17 @@ def as_markdown(table: pd.DataFrame, paper: Mapping[str, tuple[float, float]] | 
     |---|---|---|---|---|---|---|---|---|---|---|
     | zeros | organ | 22 | 3 | 2 | 0.5 | 1.5 | 0, 1 | 0.01, 0.99 | 0, 1 | 0.83, 1.00 |
     """
+    head, rows = as_text(table, paper)
+    return "\n".join([_line(head), "|" + "---|" * len(head), *map(_line, rows)])
+
+
+def as_text(
+    table: pd.DataFrame, paper: Mapping[str, tuple[float, float]] | None = PAPER_TABLE_1
+) -> tuple[list[str], list[list[str]]]:
+    """The headings and the cells of `as_markdown`, rounded."""
     head = [*("filler", "class", "notes", "D(00)", "D(10)", "D(01)", "lambda", "best", "theta", "best at own lambda")]
     head += [] if paper is None else ["paper's theta"]
-    lines = [_line(head), "|" + "---|" * len(head)]
+    rows = []
     for row in table.to_dict("records"):
         cells = [str(row[name]) for name in ("filler", "class", "notes")]
         cells += [f"{row[name]:.3g}" for name in ("D00", "D10", "D01", "penalty")]
@@ -210,8 +218,8 @@ def as_markdown(table: pd.DataFrame, paper: Mapping[str, tuple[float, float]] | 
         if paper is not None:
             printed = paper.get(row["class"])
             cells.append("" if printed is None else f"{printed[0]:.2f}, {printed[1]:.2f}")
-        lines.append(_line(cells))
-    return "\n".join(lines)
+        rows.append(cells)
+    return head, rows
 
 
 def _line(cells: Sequence[str]) -> str:

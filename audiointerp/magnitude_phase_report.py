@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from audiointerp import report
-from audiointerp.magnitude_phase import PAPER_TABLE_1, as_markdown
+from audiointerp.magnitude_phase import PAPER_TABLE_1, as_markdown, as_text
 from audiointerp.note_report import accuracy_table, markdown, render_page
 from audiointerp.runs import Run, read_table
 
@@ -26,13 +26,12 @@ def write(folder: Path) -> Path:
     """Writes tables/magnitude_vs_phase.md and report.html; returns the page's path."""
     run, table = Run.read(folder), read_table(folder / "magnitude_vs_phase.csv", ("filler", "class"))
     (folder / "tables").mkdir(exist_ok=True)
-    lines = as_markdown(table).splitlines()
+    head, rows = as_text(table)
     accuracies = accuracy_table(run)
     short = by_filler(table)
-    text = "\n".join([*lines, "", markdown(short), markdown(accuracies)])
+    text = "\n".join([as_markdown(table), "", markdown(short), markdown(accuracies)])
     report.write_text(folder / "tables" / "magnitude_vs_phase.md", text)
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    full = {"title": "In numbers", "text": MEANING, "columns": cells[0], "rows": cells[2:]}
+    full = {"title": "In numbers", "text": MEANING, "columns": head, "rows": rows}
     files = ["magnitude_vs_phase.csv", "tables/magnitude_vs_phase.md"]
     return render_page(run, "Magnitude or phase", files, [short, accuracies, full])
 

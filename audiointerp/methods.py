@@ -79,10 +79,12 @@ def describe_cost(methods: Mapping[str, Interpreter], clips: int | None) -> list
     long = {name: int(getattr(method, "passes", 1)) for name, method in methods.items()}
     if max(long.values()) == 1:
         return []
-    pass_seconds = _time_a_pass(next(iter(methods.values())).classifier)
+    classifier = next(iter(methods.values())).classifier
+    from_features = {name: getattr(method, "from_features", False) for name, method in methods.items()}
+    pass_seconds = {each: _time_a_pass(classifier, each) for each in set(from_features.values())}
     lines = []
     for name, passes in long.items():
-        seconds = passes * pass_seconds * (clips or 1)
+        seconds = passes * pass_seconds[from_features[name]] * (clips or 1)
         if seconds > WORTH_TELLING:
             of = f"{clips} clips" if clips and clips > 1 else "each clip"
             lines.append(
@@ -92,11 +94,12 @@ def describe_cost(methods: Mapping[str, Interpreter], clips: int | None) -> list
 
 
 @torch.no_grad()
-def _time_a_pass(classifier: Classifier) -> float:
-    """Seconds of one pass over 5 s of silence; the first is not counted."""
+def _time_a_pass(classifier: Classifier, from_features: bool) -> float:
+    """Seconds of one pass over 5 s of silence, or over its features; the first is not counted."""
     silence = torch.zeros(1, round(CLIP_SECONDS * classifier.sample_rate), device=classifier.spectrogram.window.device)
     with frozen(classifier):
-        classifier(silence)
+        hear, heard = (classifier.classify, classifier.features(silence)) if from_features else (classifier, silence)
+        hear(heard)
         start = time.perf_counter()
-        classifier(silence)
+        hear(heard)
     return time.perf_counter() - start

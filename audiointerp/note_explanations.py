@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class NoteExplanations:
         fillers: by name; "generator" is left out where no trained inpainter is named.
         solver: of the minimisation.
         group: neighbouring bands that are kept or replaced as one.
+        fill_fraction: share of the parts not kept that the filler fills; the others are left empty.
         outputs: "target", the predicted class's logit, or "all".
         curve_notes: notes with a rate-distortion curve, one of each class in turn; 0 for none.
         curve_weights: penalties of the curve, as shares of the distortion of nothing kept.
@@ -56,6 +57,7 @@ class NoteExplanations:
     fillers: tuple[str, ...] = FILLERS
     solver: Concrete | Relaxed | MatchingPursuit = field(default_factory=Concrete)
     group: int = 1
+    fill_fraction: float = 1.0
     outputs: Outputs = "target"
     curve_notes: int = 10
     curve_weights: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
@@ -118,7 +120,8 @@ def explain_notes(
             filler,
             wanted.solver,
             wanted.group,
-            outputs=wanted.outputs,
+            wanted.fill_fraction,
+            wanted.outputs,
             seed=seed,
         )
         for name, filler in used.items()
@@ -195,10 +198,12 @@ class _Picture:
         columns = {"band_hz": self.frequencies, "magnitude": arrays[1][0], "phase": arrays[1][1]}
         _write(path.with_suffix(".csv"), pd.DataFrame(columns))
         method = self.methods[name]
-        sounds = listening_set(self.classifier, waveform, theta, method.filler, method.seed)
+        sounds = listening_set(self.classifier, waveform, theta, method.filler, method.seed, method.solver.game)
         for kind in SOUNDS:
             target = self.folder / "audio" / item.item_id / f"{name}_{kind}.wav"
-            audio.write(target, sounds[kind][0].cpu(), item.sample_rate)
+            sound = sounds[kind][0].cpu()
+            # What a filler adds may be louder than the note; players clip above 1.
+            audio.write(target, sound / sound.abs().max().clamp(min=1), item.sample_rate)
 
 
 def _curves(
@@ -210,7 +215,8 @@ def _curves(
             features = features_of(method.classifier, test, notes)
             asked = _asked(method.classifier, features)
             for note, one, target in zip(notes, features.split(1), asked.split(1)):
-                solved = rate_distortion_curve(method.problem(one, target), method.solver, wanted.curve_weights)
+                solver = replace(method.solver, seed=method.seed)
+                solved = rate_distortion_curve(method.problem(one, target), solver, wanted.curve_weights)
                 for weight, solution in zip(wanted.curve_weights, solved):
                     rows.append(
                         {"method": name, "source": str(test.clips[note].path), "weight": weight, **_numbers(solution)}
@@ -226,7 +232,9 @@ def _class_maps(wanted: NoteExplanations, methods: Mapping[str, BandRDE], test: 
             with frozen(method.classifier), frozen(method.filler):
                 features = features_of(method.classifier, test, notes)
                 problem = method.problem(features, _asked(method.classifier, features))
-                solution = method.solver.solve(problem)
+                # At least one draw for each note: the distortions told, and a pursuit's picks, are of the whole class.
+                samples = max(method.solver.samples, len(notes))
+                solution = replace(method.solver, samples=samples, seed=method.seed).solve(problem)
             theta = problem.by_band(solution.chosen[None])[0].cpu().numpy()
             columns = {"band_hz": _frequencies(method.classifier), "magnitude": theta[0], "phase": theta[1]}
             tables.append(pd.DataFrame({"method": name, "class": label, **columns, **_numbers(solution)}))

@@ -154,7 +154,7 @@ def composites(features: Tensor, keep: Tensor, filler: Filler, seed: int = 0) ->
         filler: G.
         seed: of what it draws; each note draws alike.
     """
-    rounded = (keep >= 0.5).to(features.dtype)
+    rounded = (keep > 0.5).to(features.dtype)
     drawn = [filler.draw(1, torch.Generator().manual_seed(seed)).to(features.device) for _ in features]
     return torch.cat(
         [

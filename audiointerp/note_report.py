@@ -18,7 +18,7 @@ SOUNDS = {
     "interpretation": "Kept: each band as loud as its importance, with the note's phase",
     "kept_random_phase": "Kept, with random phases where the phase was dropped",
     "residual": "Removed",
-    "inpainted": "As the classifier heard it: what was dropped is the filler's",
+    "inpainted": "What was dropped is the filler's: near what the classifier judged, not the same",
 }
 
 __all__ = ["accuracy_table", "markdown", "render_page", "write"]
@@ -95,7 +95,7 @@ def _by_filler(scores: pd.DataFrame) -> dict[str, Any]:
     return {
         "title": "With each filler",
         "text": "Means over the notes. Distortions are half squared changes of the asked logit; the rate is the share "
-        "of magnitudes and phases kept.",
+        "of magnitudes and phases kept, in the deletion game taken away.",
         "columns": ["method", "notes", *(describe(name).label for name in shown)],
         "rows": rows,
     }

@@ -47,7 +47,7 @@ def test_what_cannot_be_chosen(classifier, names, message):
 
 def test_only_a_long_wait_is_told(classifier, monkeypatch):
     methods = choose(classifier, ["saliency", "rise", "threshold"], "x")
-    monkeypatch.setattr("audiointerp.methods._time_a_pass", lambda classifier: 0.05)
+    monkeypatch.setattr("audiointerp.methods._time_a_pass", lambda classifier, from_features: 0.05)
     lines = describe_cost(methods, None)
     assert lines == ["rise: 400 classifier passes for 5 s of sound; about 20 s for each clip"]
     assert (

@@ -250,7 +250,7 @@ def test_kept_and_removed_are_the_note_by_the_map(runs, scores):
         np.testing.assert_allclose(kept, again, atol=1e-4)
         for more in ("kept_random_phase", "inpainted", "listening"):
             sound = read(folder / f"{method}_{more}.wav")
-            assert len(sound) == SAMPLES and np.isfinite(sound).all() and np.abs(sound).max() > 0
+            assert len(sound) == SAMPLES and 0 < np.abs(sound).max() <= 1 + 1e-6  # a player clips above 1
         picture = imread(runs.rde / "figures" / f"{item_id}_{method}.png")
         assert picture.shape[1] > 600 and picture[..., :3].std() > 0.01
     manifest = pd.read_csv(runs.rde / "manifest.csv")

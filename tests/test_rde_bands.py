@@ -222,6 +222,17 @@ def test_listening_set():
         torch.testing.assert_close(alone[name][0], each[1], atol=1e-6, rtol=1e-4)
 
 
+def test_in_the_deletion_game_the_filler_replaces_what_is_important():
+    waveform, classifier = notes(), reads("magnitude")
+    theta = torch.zeros(3, 2, BANDS)
+    theta[:, :, 4:] = 1
+    deleted = listening_set(classifier, waveform, theta, game="deletion")
+    torch.testing.assert_close(deleted["inpainted"], listening_set(classifier, waveform, 1 - theta)["inpainted"])
+    kept = listening_set(classifier, waveform, theta)
+    torch.testing.assert_close(deleted["kept"], kept["kept"])
+    assert not torch.allclose(deleted["inpainted"], kept["inpainted"], atol=1e-3)
+
+
 def test_listening_set_of_another_classifier():
     with pytest.raises(ValueError, match=r"expected \(3, 2, 16\)"):
         listening_set(reads("phase"), notes(), torch.zeros(3, 2, 8))

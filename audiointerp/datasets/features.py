@@ -2,7 +2,7 @@
 
 One array of float32 a fold, in a folder of the cache (`datasets/cache.py`) named by a hash of the sources, the rate,
 the length and the front end: change any and the features are computed again. float16 would halve it, but its steps
-near 4.6 = log(1 + 100), the highest level of `LogFrequency`, are 0.004 wide; the 289,205 notes of NSynth at 512 bands
+near 6.9 = log(1 + 1000), the highest level of `LogFrequency`, are 0.004 wide; the 289,205 notes of NSynth at 512 bands
 take 1.8 GB as they are.
 """
 

@@ -41,7 +41,7 @@ class Scene:
 
 @contextmanager
 def frozen(network: Network) -> Iterator[Network]:
-    """A classifier in evaluation mode, its weights without gradient; mode and flags are put back, come what may."""
+    """A network in evaluation mode, its weights without gradient; mode and flags are put back, come what may."""
     modes = [(module, module.training) for module in network.modules()]
     flags = [(each, each.requires_grad) for each in network.parameters()]
     try:

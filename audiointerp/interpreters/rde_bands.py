@@ -16,7 +16,7 @@ from audiointerp.interpreters.attribution import progress
 from audiointerp.interpreters.masked import check_waveform, frozen
 from audiointerp.logfrequency import LogFrequency
 from audiointerp.note_problem import NoteProblem, check_bands, check_grouping, composites, draws_nothing
-from audiointerp.rate_distortion import Concrete, MatchingPursuit, Relaxed, Solution
+from audiointerp.rate_distortion import Concrete, Game, MatchingPursuit, Relaxed, Solution
 
 Outputs = Literal["target", "all"]
 
@@ -53,6 +53,8 @@ class BandRDE(Interpreter):
         ValueError: if the classifier does not read log-frequency bands, for a group without bands, a fraction outside
             [0, 1] or unknown outputs.
     """
+
+    from_features = True  # `passes` counts those of `classify` alone: a note's features are computed once
 
     def __init__(
         self,
@@ -142,14 +144,20 @@ class BandRDE(Interpreter):
 
 @torch.no_grad()
 def listening_set(
-    classifier: Classifier, waveform: Tensor, theta: Tensor, filler: Filler | None = None, seed: int = 0
+    classifier: Classifier,
+    waveform: Tensor,
+    theta: Tensor,
+    filler: Filler | None = None,
+    seed: int = 0,
+    game: Game = "sufficient",
 ) -> dict[str, Tensor]:
     """What theta means for the ear, five sounds of each note, each (batch, samples), at the level of the input.
 
     "original"; "kept", each band at theta times its level with the note's phase; "kept_random_phase", the same with
     random phases where theta drops the phase: over a whole clip a phase is a place in time, so that the attack smears;
-    "removed", original minus kept; "inpainted", the note whose dropped parts are the filler's, as the classifier heard
-    it.
+    "removed", original minus kept; "inpainted", the note brought to the composite whose dropped parts are the filler's.
+    The classifier judged that composite, not this sound: 4 s do not resolve the bands, so that neighbours spill into
+    each other and the phases, which count from the onset, come out otherwise.
 
     Args:
         classifier: of log-frequency bands.
@@ -157,6 +165,7 @@ def listening_set(
         theta: (batch, 2, band) in [0, 1], of `BandRDE`'s details.
         filler: of the last sound; nothing, `Zeros()`, unless given.
         seed: of its draws and of the random phases; each row draws alike.
+        game: that theta is of: in the deletion game the filler replaces what is important.
     Raises:
         ValueError: if the classifier does not read log-frequency bands, or theta has another shape.
     """
@@ -167,7 +176,8 @@ def listening_set(
     generators = [torch.Generator().manual_seed(seed) for _ in waveform]
     filler = Zeros() if filler is None else filler
     with frozen(classifier), frozen(filler):
-        filled = composites(classifier.features(scaled), theta, filler, seed)
+        stays = theta if game == "sufficient" else 1 - theta
+        filled = composites(classifier.features(scaled), stays, filler, seed)
     with_phase = torch.stack([theta[:, 0], torch.ones_like(theta[:, 1])], 1)
     kept = bands.masked_waveform(scaled, with_phase, torch.Generator())
     random_phase = [
