@@ -127,6 +127,8 @@ CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
     "external": external,
     "instrument": instrument,
 }
+# Those whose feature maps PIQ and L2I read.
+WITH_FEATURE_MAPS = {name: build for name, build in CLASSIFIERS.items() if name != "instrument"}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from cases import CLASSIFIERS, LABELS, TinyConv, by_design, external, l2i, vggsound
+from cases import LABELS, WITH_FEATURE_MAPS, TinyConv, by_design, external, l2i, vggsound
 from references import l2i as formulas
 from torch import nn
 from torch.nn import functional
@@ -29,11 +29,11 @@ def batch_of(waveform, label=None, **rest):
     return Batch(waveform, label, torch.arange(len(waveform)), **rest)
 
 
-@pytest.fixture(params=[*CLASSIFIERS, "by_design", "by_design_multilabel"])
+@pytest.fixture(params=[*WITH_FEATURE_MAPS, "by_design", "by_design_multilabel"])
 def classifier(request):
     if request.param.startswith("by_design"):
         return by_design(multilabel="multilabel" in request.param)
-    return CLASSIFIERS[request.param]()
+    return WITH_FEATURE_MAPS[request.param]()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from cases import CLASSIFIERS, LABELS, external, piq, vggsound
+from cases import LABELS, WITH_FEATURE_MAPS, external, piq, vggsound
 from references import piq_formulas
 from torch import nn
 from torch.nn import functional
@@ -29,9 +29,9 @@ def batch_of(waveform, label=None, **rest):
     return Batch(waveform, label, torch.arange(len(waveform)), **rest)
 
 
-@pytest.fixture(params=CLASSIFIERS, ids=str)
+@pytest.fixture(params=WITH_FEATURE_MAPS, ids=str)
 def classifier(request):
-    return CLASSIFIERS[request.param]()
+    return WITH_FEATURE_MAPS[request.param]()
 
 
 # --- theorems
