@@ -87,7 +87,8 @@ def test_read_clips_knows_the_layouts(tmp_path):
 
 def test_read_clips_says_what_it_needs(tmp_path):
     (tmp_path / "notes.txt").touch()
-    for path, why in [(tmp_path, "neither meta/esc50.csv nor nsynth-test/ nor clips.csv"), (tmp_path / "notes.txt", "is no data")]:
+    lacks = "neither meta/esc50.csv nor nsynth-test/ nor clips.csv"
+    for path, why in [(tmp_path, lacks), (tmp_path / "notes.txt", "is no data")]:
         with pytest.raises(ValueError, match=f"{why}; give an ESC-50 or NSynth folder or a clips.csv"):
             read_clips(path)
     with pytest.raises(ValueError, match="absent: does not exist"):
