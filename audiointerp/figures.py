@@ -282,7 +282,7 @@ def _draw_curves(axis: Axes, epoch: pd.Series, log: pd.DataFrame, columns: list[
         marker = "o" if drawn.sum() <= 12 else None
         name = f"{quantity.replace('_', ' ')} ({split})" if split else quantity.replace("_", " ")
         axis.plot(epoch[drawn], log[column][drawn], line, color=colour, marker=marker, ms=3, lw=1.5, label=name)
-    axis.legend(loc="best", ncols=1 + (len(columns) > 8))
+    axis.legend(**({"loc": "center left", "bbox_to_anchor": (1, 0.5)} if len(columns) > 8 else {"loc": "best"}))
 
 
 def _shorten(text: str, length: int) -> str:
