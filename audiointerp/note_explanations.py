@@ -87,9 +87,7 @@ def load_fillers(path: str | None, train: ClipDataset, classifier: Classifier) -
         return {name: each.to(device) for name, each in fitted.items()}
     inpainter = bundle.load(path)
     if not isinstance(inpainter, Inpainter):
-        raise ValueError(
-            f"fillers: {path} holds {type(inpainter).__name__}; name the run of inpainter.yaml"
-        )
+        raise ValueError(f"fillers: {path} holds {type(inpainter).__name__}; name the run of inpainter.yaml")
     ours, theirs = getattr(classifier, "log_frequency", None), inpainter.log_frequency
     if ours is None or ours.config != theirs.config:
         raise ValueError(f"fillers: {path} fills {theirs.config}, but the classifier reads {ours and ours.config}")
