@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ESC10 = Path(__file__).resolve().parents[2] / "shared" / "data" / "esc10"
+NSYNTH_GM = ESC10.with_name("nsynth_gm")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,6 +27,18 @@ def esc10() -> Path:
     folder = Path(os.environ.get("AUDIOINTERP_ESC10") or ESC10)
     if not (folder / "meta" / "esc50.csv").is_file():
         reason = f"no ESC-10 at {folder}; set AUDIOINTERP_ESC10 to a folder with meta/esc50.csv and audio/"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def nsynth_gm() -> Path:
+    """Folder of 1,156 real notes in NSynth's layout. Elsewhere than beside the repository: see the variable."""
+    folder = Path(os.environ.get("AUDIOINTERP_NSYNTH_GM") or NSYNTH_GM)
+    if not (folder / "nsynth-train" / "examples.json").is_file():
+        reason = f"no notes at {folder}; set AUDIOINTERP_NSYNTH_GM to a folder with nsynth-train/ and nsynth-test/"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)

@@ -1,7 +1,6 @@
 """The log-frequency front end and its ways back: against a literal version, tones, delays and real notes."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from references import logfrequency as reference
 
 from audiointerp.logfrequency import LogFrequency, level_to_magnitude, magnitude_to_level
 
-NOTES = Path(__file__).resolve().parents[2] / "shared" / "data" / "nsynth_gm" / "nsynth-test" / "audio"
 SMALL = {"sample_rate": 16000, "bands": 40, "low": 50.0, "high": 8000.0, "n_fft": 2048, "onset": 0.1}
 
 
@@ -21,12 +19,11 @@ def front_end():
 
 
 @pytest.fixture(scope="module")
-def notes():
+def notes(nsynth_gm):
     """A real note of each of six families, (6, 64000)."""
-    if not NOTES.is_dir():
-        pytest.skip(f"no notes at {NOTES}")
+    audio = nsynth_gm / "nsynth-test" / "audio"
     families = ("bass", "brass", "flute", "mallet", "organ", "string")
-    paths = [sorted(NOTES.glob(f"{family}_*"))[5] for family in families]
+    paths = [sorted(audio.glob(f"{family}_*"))[5] for family in families]
     return torch.from_numpy(np.stack([soundfile.read(str(path), dtype="float32")[0] for path in paths]))
 
 

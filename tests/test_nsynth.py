@@ -13,20 +13,6 @@ from audiointerp.datasets import nsynth, nsynth_table
 from audiointerp.datasets.clips import Clip, split
 from audiointerp.datasets.nsynth import Count, count_classes, format_counts, instrument_of, read_nsynth
 
-NSYNTH_GM = Path(__file__).resolve().parents[2] / "shared" / "data" / "nsynth_gm"
-
-
-@pytest.fixture(scope="module")
-def nsynth_gm() -> Path:
-    """Folder of 1,156 real notes in NSynth's layout. Elsewhere than beside the repository: see the variable."""
-    folder = Path(os.environ.get("AUDIOINTERP_NSYNTH_GM") or NSYNTH_GM)
-    if not (folder / "nsynth-train" / "examples.json").is_file():
-        reason = f"no notes at {folder}; set AUDIOINTERP_NSYNTH_GM to a folder with nsynth-train/ and nsynth-test/"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return folder
-
 
 def entry(name: str, **changes) -> dict:
     """What NSynth's table says of a note called `name`."""
