@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from audiointerp import audio, note_figures, report
 from audiointerp.contracts import Classifier
@@ -17,11 +16,12 @@ from audiointerp.fillers import Filler, compose
 from audiointerp.inpainting import BLOCKS, Inpainter
 from audiointerp.inpainting_judging import accepted, judge_fillers
 from audiointerp.logfrequency import LogFrequency
+from audiointerp.note_explanations import features_of
 from audiointerp.note_problem import check_bands
 from audiointerp.note_report import markdown, render_page
 from audiointerp.runs import Run, read_table
 
-SHOWN = 4  # notes
+SHOWN, JUDGED = 4, 4096  # notes; more of either split are not held in memory
 COLUMNS = {
     "entropy": "entropy of classes (nats)",
     "real_entropy": "real notes'",
@@ -56,8 +56,8 @@ def judge(
         return {}
     if not (folder / "fillers.csv").is_file():  # written last: all is there, or it is made again
         fillers, test = inpainter.fillers(), data["test"]
-        train, held_out = (_features(classifier, data[part]) for part in ("train", "test"))
-        _show(inpainter, fillers, test, held_out, folder, seed)
+        train, held_out = (features_of(classifier, data[part], _some(data[part], seed)) for part in ("train", "test"))
+        _show(inpainter, classifier, fillers, test, folder, seed)
         with torch.enable_grad():
             table = judge_fillers(fillers, classifier, train, held_out)
         report.write_text(folder / "fillers.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
@@ -97,21 +97,29 @@ def _beside_donors(generator: Mapping[str, Any], donor: Mapping[str, Any]) -> st
     return f"{harder} to tell from real notes than donor notes are: AUC {ours} against {theirs}"
 
 
-def _features(classifier: Classifier, data: ClipDataset) -> Tensor:
-    device = classifier.spectrogram.window.device
-    return torch.cat([classifier.features_of(batch.to(device)) for batch in data.batches(64)])
+def _some(data: ClipDataset, seed: int) -> list[int]:
+    """Notes to judge on: all, or of many a seeded choice."""
+    if len(data) <= JUDGED:
+        return list(range(len(data)))
+    return torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:JUDGED].tolist()
 
 
 def _show(
-    inpainter: Inpainter, fillers: Mapping[str, Filler], test: ClipDataset, features: Tensor, folder: Path, seed: int
+    inpainter: Inpainter,
+    classifier: Classifier,
+    fillers: Mapping[str, Filler],
+    test: ClipDataset,
+    folder: Path,
+    seed: int,
 ) -> None:
     """A few notes with half of their blocks taken out: figure 1 of the paper, and how each filler sounds there."""
     bands: LogFrequency = inpainter.log_frequency
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(test), generator=generator)[:SHOWN].tolist()
-    block = torch.arange(features.shape[2]) * BLOCKS // features.shape[2]
+    count = len(bands.frequencies)
+    block = torch.arange(count) * BLOCKS // count
     for i in order:
-        name, note = test.clips[i].path.stem, features[i : i + 1]
+        name, note = test.clips[i].path.stem, features_of(classifier, test, [i])
         keep = (torch.rand(1, 2, BLOCKS, generator=generator) < 0.5)[:, :, block].to(note)
         waveform = audio.fit_length(test.waveform(i), test.samples)[None]
         audio.write(folder / "audio" / name / "0_note.wav", waveform[0], test.sample_rate)

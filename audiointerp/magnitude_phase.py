@@ -9,7 +9,7 @@ probabilities theta, by gradient descent on the concrete relaxation, stand besid
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -21,7 +21,7 @@ from audiointerp.contracts import Classifier
 from audiointerp.fillers import Filler
 from audiointerp.interpreters.masked import frozen
 from audiointerp.note_problem import NoteProblem
-from audiointerp.rate_distortion import Concrete, Corner, best_corner, distortion
+from audiointerp.rate_distortion import Concrete, Corner, best_corner, corners
 
 Outputs = Literal["predicted", "label", "all"]
 
@@ -46,7 +46,7 @@ PAPER_TABLE_1: dict[str, tuple[float, float]] = {
     "string": (1.0, 1.0),
 }
 
-__all__ = ["COLUMNS", "PAPER_TABLE_1", "MagnitudePhase", "as_markdown", "as_text", "corner_distortions"]
+__all__ = ["COLUMNS", "PAPER_TABLE_1", "MagnitudePhase", "as_text", "corner_distortions"]
 
 
 @dataclass(frozen=True)
@@ -114,22 +114,22 @@ class MagnitudePhase:
     def _rows(
         self, classifier: Classifier, features: Tensor, label: Tensor, name: str, filler: Filler
     ) -> list[dict[str, object]]:
-        problems, corners, seconds = {}, {}, {}
+        problems, found, seconds = {}, {}, {}
         for index in label.unique().tolist():
             start = time.perf_counter()
             problems[index] = self._problem(classifier, features, label, index, filler)
-            corners[index] = corner_distortions(problems[index], self.samples, self.seed, self.max_batch)
+            found[index] = corner_distortions(problems[index], self.samples, self.seed, self.max_batch)
             seconds[index] = time.perf_counter() - start
-        mean = sum(each[0, 0] for each in corners.values()) / len(corners)
+        mean = sum(each[0, 0] for each in found.values()) / len(found)
         penalty = self.weight * mean if self.penalty is None else self.penalty
         rows = []
         for index, problem in problems.items():
             start = time.perf_counter()
             theta = self._theta(problem, penalty)
-            own = self.weight * corners[index][0, 0]
+            own = self.weight * found[index][0, 0]
             values = (
-                *(name, classifier.labels[index], len(problem.features), *(corners[index][each] for each in CORNERS)),
-                *(*best_corner(corners[index], penalty), *theta, penalty, *best_corner(corners[index], own), own),
+                *(name, classifier.labels[index], len(problem.features), *(found[index][each] for each in CORNERS)),
+                *(*best_corner(found[index], penalty), *theta, penalty, *best_corner(found[index], own), own),
                 *(seconds[index], time.perf_counter() - start),
             )
             rows.append(dict(zip(COLUMNS, values)))
@@ -176,36 +176,19 @@ def corner_distortions(
     Raises:
         ValueError: if the problem has not two parts.
     """
-    if problem.count != 2:
-        raise ValueError(f"the problem has {problem.count} parts; corners are for two, magnitude and phase")
-    times = 1 if problem.always_same else samples
-    drawn = problem.draw_each(times, torch.Generator().manual_seed(seed))
-    pieces = list(zip(*(each.split(max_batch) for each in drawn)))
-    made = {(1, 1): 0.0}
-    for corner in CORNERS:
-        keep = problem.features.new_tensor(corner)
-        costs = [distortion(problem.change(keep.expand(len(some[0]), 2), some)) for some in pieces]
-        made[corner] = float(torch.cat(costs).double().mean())
-    return {corner: made[corner] for corner in (*CORNERS, (1, 1))}
-
-
-def as_markdown(table: pd.DataFrame, paper: Mapping[str, tuple[float, float]] | None = PAPER_TABLE_1) -> str:
-    """The table, a row per filler and class: distortions, best corner and theta, magnitude first; the paper's beside.
-
-    >>> row = ["zeros", "organ", 22, 3.0, 2.0, 0.5, 0, 1, 0.01, 0.99, 1.5, 0, 1, 1.5, 0.1, 1.0]
-    >>> print(as_markdown(pd.DataFrame([row], columns=COLUMNS)))
-    | filler | class | notes | D(00) | D(10) | D(01) | lambda | best | theta | best at own lambda | paper's theta |
-    |---|---|---|---|---|---|---|---|---|---|---|
-    | zeros | organ | 22 | 3 | 2 | 0.5 | 1.5 | 0, 1 | 0.01, 0.99 | 0, 1 | 0.83, 1.00 |
-    """
-    head, rows = as_text(table, paper)
-    return "\n".join([_line(head), "|" + "---|" * len(head), *map(_line, rows)])
+    drawn = problem.draw_each(1 if problem.always_same else samples, torch.Generator().manual_seed(seed))
+    return corners(problem, drawn=drawn, max_batch=max_batch)
 
 
 def as_text(
     table: pd.DataFrame, paper: Mapping[str, tuple[float, float]] | None = PAPER_TABLE_1
 ) -> tuple[list[str], list[list[str]]]:
-    """The headings and the cells of `as_markdown`, rounded."""
+    """Headings and cells, a row per filler and class: distortions, best corner and theta, magnitude first; the paper's.
+
+    >>> row = ["zeros", "organ", 22, 3.0, 2.0, 0.5, 0, 1, 0.01, 0.99, 1.5, 0, 1, 1.5, 0.1, 1.0]
+    >>> as_text(pd.DataFrame([row], columns=COLUMNS))[1]
+    [['zeros', 'organ', '22', '3', '2', '0.5', '1.5', '0, 1', '0.01, 0.99', '0, 1', '0.83, 1.00']]
+    """
     head = [*("filler", "class", "notes", "D(00)", "D(10)", "D(01)", "lambda", "best", "theta", "best at own lambda")]
     head += [] if paper is None else ["paper's theta"]
     rows = []
@@ -220,10 +203,6 @@ def as_text(
             cells.append("" if printed is None else f"{printed[0]:.2f}, {printed[1]:.2f}")
         rows.append(cells)
     return head, rows
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _check(classifier: Classifier, features: Tensor, label: Tensor) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from audiointerp import report
-from audiointerp.magnitude_phase import PAPER_TABLE_1, as_markdown, as_text
+from audiointerp.magnitude_phase import PAPER_TABLE_1, as_text
 from audiointerp.note_report import accuracy_table, markdown, render_page
 from audiointerp.runs import Run, read_table
 
@@ -29,9 +29,9 @@ def write(folder: Path) -> Path:
     head, rows = as_text(table)
     accuracies = accuracy_table(run)
     short = by_filler(table)
-    text = "\n".join([as_markdown(table), "", markdown(short), markdown(accuracies)])
-    report.write_text(folder / "tables" / "magnitude_vs_phase.md", text)
     full = {"title": "In numbers", "text": MEANING, "columns": head, "rows": rows}
+    text = "\n".join(markdown(each) for each in (full, short, accuracies))
+    report.write_text(folder / "tables" / "magnitude_vs_phase.md", text)
     files = ["magnitude_vs_phase.csv", "tables/magnitude_vs_phase.md"]
     return render_page(run, "Magnitude or phase", files, [short, accuracies, full])
 

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from audiointerp import audio, bundle, note_figures
+from audiointerp import audio, bundle, note_figures, report
 from audiointerp.accuracy import accuracy_by_channel
 from audiointerp.contracts import Classifier, Interpretation
 from audiointerp.datasets import ClipDataset
@@ -266,6 +266,4 @@ def _frequencies(classifier: Classifier) -> Any:
 
 def _write(path: Path, table: pd.DataFrame) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    table.to_csv(aside, index=False, float_format="%.6g")
-    aside.replace(path)
+    report.write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))

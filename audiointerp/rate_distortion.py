@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 
 import torch
 
@@ -31,11 +32,11 @@ from audiointerp.rate_distortion_problem import (
     Draw,
     Game,
     Problem,
-    Query,
     Solution,
     Update,
     distortion,
     fall,
+    take,
 )
 from audiointerp.rate_distortion_solvers import Concrete, MatchingPursuit, Relaxed, Solver
 
@@ -73,21 +74,39 @@ def rate_distortion_curve(
     return [replace(solver, weight=weight, penalty=None).solve(problem, update) for weight in weights]
 
 
-def corners(problem: Problem, samples: int = 16, seed: int = 0, update: Update | None = None) -> dict[Corner, float]:
+@torch.no_grad()
+def corners(
+    problem: Problem, samples: int = 16, seed: int = 0, drawn: Draw | None = None, max_batch: int | None = None
+) -> dict[Corner, float]:
     """D of all four ways to keep two parts, {(0, 0): D(nothing), (1, 0): ..., (0, 1): ..., (1, 1): D(everything)}.
 
     With two parts enumeration is exact: the expected loss is linear in each probability, so its minimum is a corner
     (see `best_corner`). All four share their draws.
 
+    Args:
+        problem: of two parts.
+        samples, seed: of the draws.
+        drawn: draws to use instead.
+        max_batch: versions heard at once.
     Raises:
         ValueError: if there are not two parts, or no sample.
     """
     if problem.count != 2 or samples < 1:
         raise ValueError(f"corners of {problem.count} parts over {samples} samples; there must be 2 parts, 1 sample")
-    query = Query(problem, "sufficient", samples, seed, weight=0.0, update=update)
-    middle = torch.tensor([[1.0, 0.0], [0.0, 1.0]], device=problem.device)
-    first, second = query.measure(middle)[0].tolist()
-    return {(0, 0): query.empty, (1, 0): first, (0, 1): second, (1, 1): query.full}
+    if drawn is None:
+        drawn = problem.draw(1 if problem.deterministic else samples, torch.Generator().manual_seed(seed))
+    rows = torch.arange(len(drawn[0] if isinstance(drawn, tuple) else drawn))
+    pieces = [take(drawn, some) for some in rows.split(max_batch or len(rows))]
+    first = [take(drawn, rows[:1])]  # where everything is kept, no filler shows
+    made = {}
+    for corner in product((0, 1), repeat=2):
+        keep = torch.tensor([corner], dtype=torch.float32, device=problem.device)
+        costs = [
+            distortion(problem.change(keep.expand(len(some[0] if isinstance(some, tuple) else some), 2), some))
+            for some in (first if all(corner) else pieces)
+        ]
+        made[corner] = float(torch.cat(costs).double().mean())
+    return made
 
 
 def best_corner(values: dict[Corner, float], penalty: float) -> Corner:

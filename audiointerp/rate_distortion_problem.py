@@ -133,7 +133,7 @@ class Query:
         nothing, everything = torch.tensor([[0.0], [1.0]], device=problem.device).expand(2, self.count).split(1)
         empty, fallen = self.measure(nothing)
         # Where nothing is filled one draw will do.
-        full, _ = self.measure(everything, _take(self.drawn, torch.zeros(1, dtype=torch.long)))
+        full, _ = self.measure(everything, take(self.drawn, torch.zeros(1, dtype=torch.long)))
         self.empty, self.full = float(empty), float(full)
         self.cost_none, self.cost_all = (self.empty, 0.0) if game == "sufficient" else (0.0, -float(fallen))
         self.penalty = weight * abs(self.cost_none - self.cost_all) if penalty is None else penalty
@@ -157,7 +157,7 @@ class Query:
         rows = torch.arange(len(keep) * draws)
         found = []
         for some in rows.split(self.max_batch or len(rows)):
-            change = self.problem.change(keep[(some // draws).to(keep.device)], _take(drawn, some % draws))
+            change = self.problem.change(keep[(some // draws).to(keep.device)], take(drawn, some % draws))
             found.append(torch.stack([distortion(change), fall(change)]))
             self.update(len(some))
         both = torch.cat(found, 1).view(2, len(keep), draws).mean(2)
@@ -184,7 +184,7 @@ class Query:
         price = self.penalty * self.keep(keep).mean()
         gradient, total = torch.autograd.grad(price / scale, parameter)[0], price.detach()
         for rows in torch.arange(samples).split(self.max_batch or samples):
-            change = self.problem.change(sampled(rows), _take(drawn, rows))
+            change = self.problem.change(sampled(rows), take(drawn, rows))
             cost = self.cost(change).sum() / samples
             gradient = gradient + torch.autograd.grad(cost / scale, parameter)[0]
             total = total + cost.detach()
@@ -213,7 +213,7 @@ class Query:
         )
 
 
-def _take(drawn: Draw, rows: Tensor) -> Draw:
+def take(drawn: Draw, rows: Tensor) -> Draw:
     if isinstance(drawn, tuple):
         return tuple(each[rows.to(each.device)] for each in drawn)
     return drawn[rows.to(drawn.device)]
