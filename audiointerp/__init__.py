@@ -34,21 +34,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from audiointerp.audio import read, write
-    from audiointerp.bundle import load, save
+    from audiointerp.bundles.bundle import load, save
     from audiointerp.classifiers import AST, External, InstrumentClassifier, VGGSound
     from audiointerp.contracts import Classifier, Interpretation, Interpreter, Prediction
     from audiointerp.interpreters import L2I, PIQ, RDE
-    from audiointerp.nmf import NMF
-    from audiointerp.spectrogram import STFT
+    from audiointerp.sound.files import read, write
+    from audiointerp.sound.nmf import NMF
+    from audiointerp.sound.spectrogram import STFT
 
 # Imported at first use, so that `audiointerp --help` needs no torch.
 _HOME = {
     "AST": "classifiers",
-    "read": "audio",
-    "write": "audio",
-    "load": "bundle",
-    "save": "bundle",
+    "read": "sound.files",
+    "write": "sound.files",
+    "load": "bundles.bundle",
+    "save": "bundles.bundle",
     "External": "classifiers",
     "InstrumentClassifier": "classifiers",
     "VGGSound": "classifiers",
@@ -57,10 +57,10 @@ _HOME = {
     "Interpreter": "contracts",
     "Prediction": "contracts",
     "L2I": "interpreters",
-    "NMF": "nmf",
+    "NMF": "sound.nmf",
     "PIQ": "interpreters",
     "RDE": "interpreters",
-    "STFT": "spectrogram",
+    "STFT": "sound.spectrogram",
 }
 
 __all__ = [

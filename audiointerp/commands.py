@@ -10,30 +10,26 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from audiointerp import (
-    comparison_report,
-    datasets,
-    dictionary_learning,
-    inpainting_report,
-    magnitude_phase_report,
-    note_report,
-    recipe,
-    report,
-    runfolder,
-    runs,
-    sanity_report,
-    sources,
-)
-from audiointerp.accuracy import evaluate_classifier
-from audiointerp.audio import AudioError
+from audiointerp import datasets, recipe, sources
 from audiointerp.contracts import Classifier, Interpreter, Target
 from audiointerp.datasets import ClipDataset
-from audiointerp.devices import make_fabric
-from audiointerp.evaluation import Wanted
-from audiointerp.evaluation import evaluate as evaluate_items
-from audiointerp.experiment import Experiment, load_any
+from audiointerp.evaluation.accuracy import evaluate_classifier
+from audiointerp.evaluation.explaining import Wanted
+from audiointerp.evaluation.explaining import evaluate as evaluate_items
 from audiointerp.interpreters import MaskInterpreter
-from audiointerp.methods import choose, describe_cost
+from audiointerp.interpreters.catalogue import choose, describe_cost
+from audiointerp.results import folder as runfolder
+from audiointerp.results import page as report
+from audiointerp.results import reading as runs
+from audiointerp.runs.comparison import page as comparison_report
+from audiointerp.runs.dictionary import learning as dictionary_learning
+from audiointerp.runs.experiment import Experiment, load_any
+from audiointerp.runs.notes import inpainter as inpainting_report
+from audiointerp.runs.notes import magnitude_phase_page as magnitude_phase_report
+from audiointerp.runs.notes import page as note_report
+from audiointerp.runs.sanity import page as sanity_report
+from audiointerp.sound.files import AudioError
+from audiointerp.training.devices import make_fabric
 
 __all__ = ["check", "demo", "evaluate", "interpret", "listen", "mix", "report_runs", "run"]
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from audiointerp import audio
+from audiointerp.sound import files as audio
 
 if TYPE_CHECKING:
-    from audiointerp.spectrogram import STFT
+    from audiointerp.sound.spectrogram import STFT
 
 Domain = Literal["log_magnitude", "magnitude"]
 Target = int | Tensor | None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sysconfig
 from pathlib import Path
 
-from audiointerp import report
 from audiointerp.datasets import make_synthetic
-from audiointerp.experiment import Experiment
-from audiointerp.runfolder import prepare_output
+from audiointerp.results import page as report
+from audiointerp.results.folder import prepare_output
+from audiointerp.runs.experiment import Experiment
 
 __all__ = ["recipe_folder", "run_demo"]
 

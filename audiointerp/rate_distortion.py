@@ -28,7 +28,7 @@ from itertools import product
 
 import torch
 
-from audiointerp.rate_distortion_problem import (
+from audiointerp.interpreters.rde.problem import (
     Draw,
     Game,
     Problem,
@@ -38,7 +38,7 @@ from audiointerp.rate_distortion_problem import (
     fall,
     take,
 )
-from audiointerp.rate_distortion_solvers import Concrete, MatchingPursuit, Relaxed, Solver
+from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Relaxed, Solver
 
 Corner = tuple[int, int]
 

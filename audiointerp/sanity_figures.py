@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from audiointerp.comparison_figures import MARKERS
-from audiointerp.figures import COLOURS, STYLE, save_figure
+from audiointerp.results.figures import COLOURS, STYLE, save_figure
+from audiointerp.runs.comparison.figures import MARKERS
 
 __all__ = ["plot_class_table", "plot_randomisation"]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from audiointerp import audio
 from audiointerp.datasets import Clip, ClipDataset, Mixture, read_esc50, read_mixtures, read_nsynth, read_table
-from audiointerp.items import Item
-from audiointerp.recordings import Recording
+from audiointerp.evaluation.items import Item
+from audiointerp.sound import files as audio
+from audiointerp.sound.recordings import Recording
 
 __all__ = [
     "audio_files",

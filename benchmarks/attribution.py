@@ -39,8 +39,8 @@ from audiointerp.interpreters import (
     Saliency,
     SmoothGrad,
 )
-from audiointerp.interpreters.attribution import Attribution, target_logit
-from audiointerp.interpreters.masked import Scene
+from audiointerp.interpreters.attribution.base import Attribution, target_logit
+from audiointerp.interpreters.base import Scene
 
 SAMPLES, BATCH, TARGET = 80_000, 8, 3
 

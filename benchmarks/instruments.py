@@ -21,10 +21,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from audiointerp import bundle
+from audiointerp.bundles import bundle
 from audiointerp.datasets import ClipDataset, FeatureDataset, instrument_of, read_nsynth, split
-from audiointerp.experiment import Experiment
-from audiointerp.statistics import bootstrap_interval
+from audiointerp.metrics.statistics import bootstrap_interval
+from audiointerp.runs.experiment import Experiment
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "nsynth" / "classifier.yaml"
 READS = ("both", "magnitude", "phase")

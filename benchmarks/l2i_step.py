@@ -20,7 +20,7 @@ from torch import nn
 from audiointerp.classifiers import VGGSound
 from audiointerp.contracts import Batch
 from audiointerp.interpreters import L2I, PIQ
-from audiointerp.masking import StemMask
+from audiointerp.sound.masking import StemMask
 
 SAMPLES, CLASSES = 80_000, 10
 

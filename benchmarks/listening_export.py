@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audiointerp.listening.export import export_study
-from audiointerp.tables import Manifest
+from audiointerp.listening.making.export import export_study
+from audiointerp.results.tables import Manifest
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ import torch
 from sklearn.decomposition import non_negative_factorization
 from threadpoolctl import threadpool_limits
 
-from audiointerp.nmf import NMF
+from audiointerp.sound.nmf import NMF
 
 
 def uniform(rng: np.random.Generator, bins: int, frames: int) -> np.ndarray:

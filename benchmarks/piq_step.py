@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from audiointerp.classifiers.vggsound import VGGSound
 from audiointerp.contracts import Batch
-from audiointerp.interpreters.piq import PIQ
+from audiointerp.interpreters.piq.model import PIQ
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from references.official_piq import N_FFT, WINDOW, copy_piq, target_mask

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from audiointerp.datasets import make_synthetic
-from audiointerp.experiment import Experiment
+from audiointerp.runs.experiment import Experiment
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "esc50"
 

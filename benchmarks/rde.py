@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audiointerp import bundle
+from audiointerp.bundles import bundle
 from audiointerp.datasets import ClipDataset, read_nsynth
 from audiointerp.interpreters import BandRDE
-from audiointerp.magnitude_phase import MagnitudePhase
-from audiointerp.note_explanations import features_of, pick_notes
 from audiointerp.rate_distortion import Concrete
+from audiointerp.runs.notes.explaining import features_of, pick_notes
+from audiointerp.runs.notes.magnitude_phase import MagnitudePhase
 
 
 def main() -> None:

@@ -14,9 +14,9 @@ import torch
 
 import audiointerp
 from audiointerp.datasets import ClipDataset, draw_pairs, mix, read_esc50
-from audiointerp.evaluation import judge
+from audiointerp.evaluation.explaining import judge
 from audiointerp.interpreters import Loudest, TargetMasking
-from audiointerp.masking import EnergyMask, StemMask, ThresholdMask
+from audiointerp.sound.masking import EnergyMask, StemMask, ThresholdMask
 
 
 def main() -> None:

@@ -19,9 +19,9 @@ import soundfile
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from audiointerp.listening.analysis import analyse
-from audiointerp.listening.page import write_page
+from audiointerp.listening.analysis.analyse import analyse
 from audiointerp.listening.study import NO_PREFERENCE, Presentation, Study, Task, Trial
+from audiointerp.listening.targets.page import write_page
 
 RATE, SECONDS = 16000, 0.5
 INTRODUCTION = (
@@ -125,7 +125,7 @@ def shoot_task(browser: Browser, task: Task, out: Path, width: int, scheme: str)
 
 def shoot_report(browser: Browser, out: Path, width: int, scheme: str) -> None:
     """Results of the study that the tests simulate: 22 listeners, four items with three methods and four with two."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
     import listening_simulation as simulated  # pyright: ignore[reportMissingImports]
 
     with tempfile.TemporaryDirectory() as name:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from audiointerp import load
 from audiointerp.__main__ import main
-from audiointerp.recordings import listening_copy
+from audiointerp.sound.recordings import listening_copy
 
 RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "esc50"
 
@@ -295,7 +295,7 @@ def test_missing_bundle_lists_what_ships(refused, tmp_path, monkeypatch):
     shipped = tmp_path / "bundles" / "esc10-piq"
     shipped.mkdir(parents=True)
     (shipped / "config.json").touch()
-    monkeypatch.setattr("audiointerp.bundle.resources.files", lambda package: tmp_path)
+    monkeypatch.setattr("audiointerp.bundles.bundle.resources.files", lambda package: tmp_path)
     assert says(refused("interpret", "esc10_piq", tmp_path, "-o", tmp_path / "out"), "esc10_piq", "one of", "esc10-piq")
 
 
@@ -531,7 +531,7 @@ def test_interrupt(tiny, tmp_path, capsys, monkeypatch):
             raise KeyboardInterrupt
         return listening_copy(*given, **rest)
 
-    monkeypatch.setattr("audiointerp.evaluation.listening_copy", once_interrupted)
+    monkeypatch.setattr("audiointerp.evaluation.explaining.listening_copy", once_interrupted)
     assert status_of(arguments) == 130
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "the same command goes on" in error

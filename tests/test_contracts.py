@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audiointerp import audio
 from audiointerp.contracts import (
     Batch,
     Classifier,
@@ -13,7 +12,8 @@ from audiointerp.contracts import (
     Trainable,
     resolve_target,
 )
-from audiointerp.spectrogram import STFT
+from audiointerp.sound import files as audio
+from audiointerp.sound.spectrogram import STFT
 
 
 def prediction(*rows: list[float], multilabel: bool = False) -> Prediction:

@@ -16,15 +16,15 @@ from references import official_piq
 from torch import nn
 from torch.nn import functional
 
-from audiointerp import audio
 from audiointerp.classifiers import VGGSound
 from audiointerp.classifiers.vggsound import Encoder
 from audiointerp.datasets.mixtures import gains_from_snr, mix
 from audiointerp.interpreters import PIQ
-from audiointerp.masking import ThresholdMask
+from audiointerp.interpreters.piq.codebook import official_offsets
 from audiointerp.metrics import compactness, faithfulness
-from audiointerp.quantization import official_offsets
-from audiointerp.spectrogram import STFT, log_magnitude
+from audiointerp.sound import files as audio
+from audiointerp.sound.masking import ThresholdMask
+from audiointerp.sound.spectrogram import STFT, log_magnitude
 
 pytestmark = pytest.mark.equality
 

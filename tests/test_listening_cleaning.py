@@ -8,7 +8,7 @@ import pytest
 from listening_simulation import FIRST_SCORES as SCORES
 from listening_simulation import page, payload, values
 
-from audiointerp.listening.answers import load
+from audiointerp.listening.analysis.answers import load
 
 
 @pytest.fixture

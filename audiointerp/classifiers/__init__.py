@@ -1,7 +1,6 @@
 """Classifiers: ours, and a wrapper for any other."""
 
 from audiointerp.classifiers.audio_spectrogram_transformer import AST
-from audiointerp.classifiers.dictionary import DictionaryClassifier, DictionaryTraining
 from audiointerp.classifiers.external import External
 from audiointerp.classifiers.instrument import InstrumentClassifier
 from audiointerp.classifiers.supervised import Supervised
@@ -9,8 +8,6 @@ from audiointerp.classifiers.vggsound import VGGSound
 
 __all__ = [
     "AST",
-    "DictionaryClassifier",
-    "DictionaryTraining",
     "External",
     "InstrumentClassifier",
     "Supervised",

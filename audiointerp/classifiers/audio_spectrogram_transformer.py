@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiointerp.classifiers.external import External, mel, mel_axis
-from audiointerp.spectrogram import STFT
+from audiointerp.sound.spectrogram import STFT
 
 MEAN, STD = -4.2677393, 4.5689974  # of AudioSet's features; other checkpoints have their own
 LOWEST = 20.0  # Hz, where Kaldi's filter bank begins

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from audiointerp.contracts import Classifier, Prediction
-from audiointerp.spectrogram import STFT
+from audiointerp.sound.spectrogram import STFT
 
 Reshape = Callable[[Tensor], Tensor]
 Axis = Callable[[Tensor], Tensor]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from audiointerp.contracts import Classifier, Prediction
-from audiointerp.logfrequency import LogFrequency
-from audiointerp.spectrogram import STFT
+from audiointerp.sound.logfrequency import LogFrequency
+from audiointerp.sound.spectrogram import STFT
 
 Reads = Literal["both", "magnitude", "phase"]
 

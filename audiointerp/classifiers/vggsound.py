@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiointerp.contracts import Classifier, Prediction
-from audiointerp.spectrogram import STFT, log_magnitude
+from audiointerp.sound.spectrogram import STFT, log_magnitude
 
 MIN_FRAMES = 16
 

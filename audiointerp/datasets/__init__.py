@@ -1,6 +1,8 @@
 """Data sets as lists of clips, clips as batches, batches augmented, and mixtures with known stems."""
 
-from audiointerp.datasets.augment import (
+from audiointerp.datasets.augment.notes import BlankChannel, Equalize, Polarity, Transpose
+from audiointerp.datasets.augment.spectrograms import EnergyMask, FrequencyMask, TimeMask
+from audiointerp.datasets.augment.waveforms import (
     Chain,
     Gain,
     Mixup,
@@ -14,9 +16,7 @@ from audiointerp.datasets.donors import DonorClips
 from audiointerp.datasets.esc50 import read_esc50
 from audiointerp.datasets.features import FeatureDataset
 from audiointerp.datasets.mixtures import Mixture, draw_pairs, gains_from_snr, mix, read_mixtures, write_mixtures
-from audiointerp.datasets.note_augment import BlankChannel, Equalize, Polarity, Transpose
 from audiointerp.datasets.nsynth import instrument_of, read_nsynth
-from audiointerp.datasets.spectrogram_masks import EnergyMask, FrequencyMask, TimeMask
 from audiointerp.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
 from audiointerp.datasets.synthetic import make_synthetic
 from audiointerp.datasets.table import read_table

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from audiointerp import audio
+from audiointerp.sound import files as audio
 
 if TYPE_CHECKING:
     from audiointerp.datasets.clips import Clip

@@ -12,9 +12,9 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from audiointerp import audio
 from audiointerp.datasets.clips import Clip
 from audiointerp.datasets.table import parse_fold, read_rows
+from audiointerp.sound import files as audio
 
 COMMIT = "33c8ce9eb2cf0b1c2f8bcf322eb349b6be34dbb6"
 URL = f"https://github.com/karolpiczak/ESC-50/archive/{COMMIT}.zip"

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from audiointerp import audio
 from audiointerp.contracts import Batch
 from audiointerp.datasets import cache
 from audiointerp.datasets.clips import Clip, ClipDataset
+from audiointerp.sound import files as audio
 
 FORMAT = 1
 BATCH_SIZE = 32  # clips that a front end is given at a time

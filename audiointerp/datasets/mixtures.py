@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiointerp import audio
-from audiointerp.audio import SILENCE
 from audiointerp.datasets.clips import ClipDataset
 from audiointerp.datasets.table import parse_float, read_rows
+from audiointerp.sound import files as audio
+from audiointerp.sound.files import SILENCE
 
 __all__ = ["Mixture", "draw_pairs", "gains_from_snr", "mix", "read_mixtures", "write_mixtures"]
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from audiointerp import audio
 from audiointerp.datasets.clips import Clip
 from audiointerp.datasets.nsynth_table import FAMILIES, SOURCES, VELOCITIES, check_chosen, read_notes
+from audiointerp.sound import files as audio
 
 SPLITS = {"train": 1, "valid": 2, "test": 3}
 NOTE_FOLDS = 5

@@ -11,8 +11,8 @@ import logging
 import os
 from pathlib import Path
 
-from audiointerp import audio
 from audiointerp.datasets.clips import Clip
+from audiointerp.sound import files as audio
 
 FOLDS = {"train": 1, "test": 2}
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from audiointerp.contracts import Classifier, Domain
-from audiointerp.interpreters.masked import MaskInterpreter, Scene
-from audiointerp.masking import EnergyMask, StemMask, TargetMask, ThresholdMask, loudest_mask
+from audiointerp.interpreters.base import MaskInterpreter, Scene
+from audiointerp.sound.masking import EnergyMask, StemMask, TargetMask, ThresholdMask, loudest_mask
 
 __all__ = ["AllPass", "Beside", "Empty", "EqualArea", "Loudest", "RandomMask", "TargetMasking", "Threshold"]
 

@@ -9,9 +9,9 @@ from typing import Literal, get_args
 from torch import Tensor
 from torch.nn import functional
 
-from audiointerp.components import Components
-from audiointerp.nmf import NMF
-from audiointerp.spectrogram import STFT, log_magnitude
+from audiointerp.sound.components import Components
+from audiointerp.sound.nmf import NMF
+from audiointerp.sound.spectrogram import STFT, log_magnitude
 
 Parts = Literal["tiles", "nmf"]
 

@@ -15,8 +15,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from audiointerp.figures import COLOURS
-from audiointerp.listening.plots import MEAN, PLOT_STYLE, class_name, limits, plain, save, short
+from audiointerp.listening.analysis.figures import MEAN, PLOT_STYLE, class_name, limits, plain, save, short
+from audiointerp.results.figures import COLOURS
 
 __all__ = ["plot_confusions", "plot_preferences", "plot_shares"]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from audiointerp.listening.formats import ROW_COLUMNS, is_missing
+from audiointerp.listening.analysis.formats import ROW_COLUMNS, is_missing
 from audiointerp.listening.study import Study
 
 Repeat = Literal["first", "keep", "mean"]

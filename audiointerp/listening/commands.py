@@ -139,7 +139,7 @@ def listen(options: argparse.Namespace, rest: list[str] | None = None) -> int:
 
 def export(options: argparse.Namespace) -> int:
     """Makes a listening test; prints what is where, and warnings on stderr."""
-    from audiointerp.listening.export import export_study
+    from audiointerp.listening.making.export import export_study
 
     chosen = {name: getattr(options, name) for name in _EXPORT}
     if options.items and len(options.items) == 1 and options.items[0].isdigit():
@@ -160,7 +160,7 @@ def export(options: argparse.Namespace) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Hosts webMUSHRA until Ctrl-C."""
-    from audiointerp.listening.collector import serve as serve_checkout
+    from audiointerp.listening.serving.collector import serve as serve_checkout
 
     serve_checkout(options.webmushra, options.results, options.port)
     return 0
@@ -168,7 +168,7 @@ def serve(options: argparse.Namespace) -> int:
 
 def analyse(options: argparse.Namespace) -> int:
     """Writes the report; prints where it is."""
-    from audiointerp.listening.analysis import analyse as analyse_answers
+    from audiointerp.listening.analysis.analyse import analyse as analyse_answers
 
     names = ("study", "ci", "repeat", "complete_only", "screen", "force")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
@@ -178,7 +178,7 @@ def analyse(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """Prints sample sizes."""
-    from audiointerp.listening.planning import describe
+    from audiointerp.listening.analysis.planning import describe
 
     names = ("methods", "sd", "half_width", "difference", "power", "alpha")
     print(describe(**{name: getattr(options, name) for name in names}))

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import pandas as pd
 
+from audiointerp.listening.analysis.report import sections
 from audiointerp.listening.cells import number
-from audiointerp.listening.sections import sections
-from audiointerp.report import write_text
+from audiointerp.results.page import write_text
 
 if TYPE_CHECKING:
-    from audiointerp.listening.analysis import Outcome
+    from audiointerp.listening.analysis.analyse import Outcome
 
 REPORT, FIGURES = "report.html", "figures"
 
@@ -43,13 +43,13 @@ def write(outcome: Outcome, out: Path, versions: Mapping[str, str]) -> Path:
         "picture": lambda name: _picture(out, name),
     }
     for template in ("report.md", REPORT):
-        write_text(out / template, _environment().get_template(f"listening/{template}").render(page))
+        write_text(out / template, _environment().get_template(f"listening/analysis/{template}").render(page))
     return out / REPORT
 
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parents[1] / "templates"),
+        loader=jinja2.FileSystemLoader(Path(__file__).parents[1]),
         autoescape=lambda name: name is None or not name.endswith(".md"),
         trim_blocks=True,
         lstrip_blocks=True,

@@ -15,7 +15,7 @@ from typing import Any
 
 from audiointerp.listening import bs1534
 from audiointerp.listening.study import Presentation, Study, Trial
-from audiointerp.listening.yamljs import Row
+from audiointerp.listening.targets.yamljs import Row
 
 LEVEL_PAGE = "practice"  # id of a first page that sets the level; its answers mean nothing
 LEVEL_SOUND = "level"  # what is played there

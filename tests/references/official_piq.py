@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from audiointerp.classifiers import VGGSound
 from audiointerp.interpreters import PIQ
-from audiointerp.quantization import official_offsets
+from audiointerp.interpreters.piq.codebook import official_offsets
 
 # recipes/ESC50/interpret/hparams/piq.yaml: milliseconds at 16 kHz, 372 and 186 samples once rounded
 WINDOW = {"sample_rate": 16000, "win_length": 23.2199, "hop_length": 11.6099}

@@ -1,0 +1,226 @@
+"""What people share: a folder with config.json, model.safetensors, metrics.json and README.md.
+
+Loading one cannot run code: there is no pickle and no YAML tag, `type` is looked up in the `__all__` of
+`audiointerp.classifiers`, `audiointerp.interpreters` and `audiointerp.sound.nmf` and nowhere else, and the hash of the
+weights is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as save_weights
+
+from audiointerp import classifiers, interpreters
+from audiointerp.contracts import Classifier, Interpreter
+from audiointerp.interpreters.rde.inpainter import Inpainter
+from audiointerp.sound import files as audio
+from audiointerp.sound import nmf
+from audiointerp.sound.nmf import NMF
+from audiointerp.sound.spectrogram import STFT
+
+FORMAT = 1
+FILES = ("config.json", "model.safetensors", "metrics.json", "README.md")
+# What the constructors raise when a stranger's config.json gives them anything at all.
+UNFIT = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, StopIteration, TypeError, ValueError)
+BUILDABLE = {
+    name: kind
+    for home in (classifiers, interpreters, nmf)
+    for name in home.__all__
+    if isinstance(kind := getattr(home, name), type) and issubclass(kind, (Classifier, Interpreter, NMF, Inpainter))
+}
+
+__all__ = ["BundleError", "find", "load", "save"]
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be used; the message names it and says why."""
+
+
+def save(
+    model: Classifier | Interpreter | NMF | Inpainter,
+    folder: str | Path,
+    metrics: dict[str, Any] | None = None,
+    card: str = "",
+) -> Path:
+    """Writes a bundle; an interpreter's holds its classifier's weights too.
+
+    Args:
+        model: one of ours, with a `config` of plain values; an external classifier stays with its owner, an interpreter
+            of one is saved without it.
+        folder: replaced as a whole if it is a bundle.
+        metrics: scores to publish with it.
+        card: README.md, in Markdown.
+    """
+    folder = Path(folder)
+    aside = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    weights = _weights(model)
+    (aside / "model.safetensors").write_bytes(save_weights(weights))
+    config = {"format": FORMAT, **_describe(model), "sha256": _sha256(aside / "model.safetensors")}
+    (aside / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (aside / "metrics.json").write_text(json.dumps(metrics or {}, indent=2) + "\n")
+    (aside / "README.md").write_text(card or f"# {type(model).__name__}\n")
+    _replace(folder, aside)
+    return folder
+
+
+def load(path: str | Path, classifier: Classifier | None = None) -> Any:
+    """The classifier, interpreter, dictionary (NMF) or inpainter of a bundle, in evaluation mode.
+
+    Args:
+        path: a bundle's folder, a run folder (its best/), or the name of a bundle that ships with the package.
+        classifier: the external classifier that an interpreter's bundle was made for; its labels, rate and feature-map
+            shapes are checked.
+
+    Raises:
+        BundleError: not a bundle, a changed or hostile file, or a classifier that does not fit.
+    """
+    folder = find(path)
+    config = _read_config(folder)
+    weights = _read_weights(folder, config)
+    try:
+        model = _build(config, classifier)
+        _load_weights(model, weights, owns_classifier=config.get("classifier") is not None)
+    except UNFIT as error:
+        *_, reason = str(error).strip().splitlines() or [type(error).__name__]
+        reason = f"config.json lacks {reason}" if isinstance(error, KeyError) else reason.strip()
+        raise BundleError(f"{folder}: config.json and model.safetensors do not fit ({reason})") from None
+    return model
+
+
+def find(path: str | Path) -> Path:
+    """The folder of a bundle: as given, a run's best/, or one that ships with the package.
+
+    Raises:
+        BundleError: if there is none.
+    """
+    path = Path(path)
+    for folder in (path, path / "best"):
+        if (folder / "config.json").is_file():
+            return folder
+    shipped = Path(str(resources.files("audiointerp") / "bundles"))
+    if (shipped / path / "config.json").is_file() and len(path.parts) == 1:
+        return shipped / path
+    names = sorted(each.parent.name for each in shipped.glob("*/config.json"))
+    what = "holds no bundle (config.json)" if path.exists() else "does not exist"
+    known = f"one of those that ship with the package ({', '.join(names) or 'none'})"
+    raise BundleError(f"{path}: {what}; give a bundle, a finished run that trained something, or {known}")
+
+
+def _describe(model: Any) -> dict[str, Any]:
+    described = {"type": type(model).__name__, "arguments": model.config}
+    if isinstance(model, Interpreter):
+        inner = model.classifier
+        described["classifier"] = _describe(inner) if inner.config else None
+        described["expects"] = _expectations(inner)
+    elif isinstance(model, Classifier):
+        described |= {
+            "labels": list(model.labels),
+            "spectrogram": model.spectrogram.config,
+            "resampler": audio.RESAMPLER,
+        }
+    return described
+
+
+def _expectations(classifier: Classifier) -> dict[str, Any]:
+    """What an interpreter relies on in its classifier."""
+    device = classifier.spectrogram.window.device
+    with interpreters.frozen(classifier), torch.no_grad():
+        maps = classifier(torch.zeros(1, classifier.sample_rate, device=device)).feature_maps
+    return {
+        "labels": list(classifier.labels),
+        "sample_rate": classifier.sample_rate,
+        "feature_maps_of_1_s": [list(each.shape[1:]) for each in maps],
+    }
+
+
+def _weights(model: Any) -> dict[str, torch.Tensor]:
+    weights = {f"model.{name}": each for name, each in model.state_dict().items()}
+    if isinstance(model, Interpreter) and model.classifier.config:
+        weights |= {f"classifier.{name}": each for name, each in model.classifier.state_dict().items()}
+    return {name: each.detach().cpu().contiguous() for name, each in weights.items()}
+
+
+def _load_weights(model: Any, weights: dict[str, torch.Tensor], owns_classifier: bool) -> None:
+    model.load_state_dict(_part(weights, "model."))
+    if owns_classifier:
+        model.classifier.load_state_dict(_part(weights, "classifier."))
+        model.classifier.eval()
+    model.eval()
+
+
+def _part(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): each for name, each in weights.items() if name.startswith(prefix)}
+
+
+def _build(config: dict[str, Any], classifier: Classifier | None) -> Any:
+    kind = BUILDABLE.get(config["type"])
+    if kind is None:
+        raise ValueError(f"type {config['type']!r} is none of {sorted(BUILDABLE)}")
+    model: Any
+    if issubclass(kind, Interpreter):
+        inner: Any = classifier
+        if config["classifier"] is not None:
+            if classifier is not None:
+                raise ValueError("it holds its own classifier; leave out classifier=")
+            inner = _build(config["classifier"], None)
+        elif classifier is None:
+            raise ValueError("it explains a classifier of its owner's: load(path, classifier=...)")
+        elif (found := _expectations(classifier)) != config["expects"]:
+            raise ValueError(f"the classifier is {found}, but the interpreter expects {config['expects']}")
+        model = kind(inner, **config["arguments"])
+    elif issubclass(kind, (NMF, Inpainter)):
+        model = kind(**config["arguments"])
+    else:
+        model = kind(spectrogram=STFT(**config["spectrogram"]), **config["arguments"])
+    if unknown := set(config["arguments"]) - set(model.config):
+        raise ValueError(f"arguments {sorted(unknown)} are none that {kind.__name__} saves")
+    return model
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise BundleError(f"{folder}/config.json: not readable ({error})") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise BundleError(f"{folder}/config.json: format is not {FORMAT}; made by another version or not a bundle")
+    return config
+
+
+def _read_weights(folder: Path, config: dict[str, Any]) -> dict[str, torch.Tensor]:
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise BundleError(f"{path}: missing; copy the whole bundle again")
+    if _sha256(path) != config.get("sha256"):
+        raise BundleError(f"{path}: changed since the bundle was made (SHA-256 differs); copy it again from its source")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise BundleError(f"{path}: not a safetensors file ({error})") from None
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _replace(folder: Path, aside: Path) -> None:
+    old = folder.with_name(f".{folder.name}.old")
+    if folder.exists():
+        if unknown := [each.name for each in folder.iterdir() if each.name not in FILES]:
+            raise BundleError(f"{folder}: not overwritten, it holds {unknown[:3]}, which are no part of a bundle")
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+    os.replace(aside, folder)
+    shutil.rmtree(old, ignore_errors=True)  # also one that a kill between the two renames left

@@ -1,0 +1,1 @@
+"""Items x interpreters -> WAVs and scores."""

@@ -1,0 +1,64 @@
+"""How often a classifier is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audiointerp.contracts import Classifier, Prediction
+from audiointerp.datasets import ClipDataset
+from audiointerp.interpreters import frozen
+from audiointerp.results import figures
+
+# What a classifier of log-frequency bands is left with: (batch, 3, band) times these.
+CHANNELS = {"": (1.0, 1.0, 1.0), "_magnitude_only": (1.0, 0.0, 0.0), "_phase_only": (0.0, 1.0, 1.0)}
+
+__all__ = ["accuracy_by_channel", "evaluate_classifier"]
+
+
+@torch.no_grad()
+def accuracy_by_channel(classifier: Classifier, test: ClipDataset, batch_size: int = 64) -> dict[str, Any]:
+    """Test accuracy of a classifier of log-frequency bands, and what it falls to without phases, without magnitudes.
+
+    What is taken away is 0, as for a classifier that does not read it. Beside every answer to "magnitude or phase?".
+    """
+    right: dict[str, list[Tensor]] = {}
+    with frozen(classifier):
+        for batch in test.batches(batch_size):
+            batch = batch.to(classifier.spectrogram.window.device)
+            features = classifier.features_of(batch)
+            for name, left in CHANNELS.items():
+                heard = classifier.classify(features * features.new_tensor(left)[:, None])
+                right.setdefault(f"test_accuracy{name}", []).append(heard.predicted == batch.label)
+    return {"test_clips": len(test)} | {name: float(torch.cat(each).float().mean()) for name, each in right.items()}
+
+
+@torch.no_grad()
+def evaluate_classifier(classifier: Classifier, test: ClipDataset, folder: Path, batch_size: int) -> dict[str, Any]:
+    """Test accuracy; for one label a clip also the confusion matrix, as a figure."""
+    device = next(classifier.parameters()).device
+    batches = (batch.to(device) for batch in test.batches(batch_size))
+    predictions: list[Prediction] = [classifier.classify(classifier.features_of(batch)) for batch in batches]
+    probabilities = torch.cat([each.probabilities for each in predictions]).cpu()
+    labels = test.labels_of()
+    if classifier.multilabel:
+        right = ((probabilities > 0.5) == labels.bool()).float()
+        return {
+            "test_clips": len(test),
+            "test_label_accuracy": float(right.mean()),
+            "test_exact": float(right.all(1).float().mean()),
+        }
+    predicted = probabilities.argmax(1)
+    counts = _confusion(labels, predicted, len(classifier.labels))
+    figures.plot_confusion(folder / "figures" / "confusion.png", counts.numpy(), classifier.labels)
+    if hasattr(classifier, "log_frequency"):
+        return accuracy_by_channel(classifier, test, batch_size)
+    return {"test_clips": len(test), "test_accuracy": float((predicted == labels).float().mean())}
+
+
+def _confusion(labels: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """Counts (classes, classes): row = true, column = predicted."""
+    return (labels * classes + predicted).bincount(minlength=classes * classes).view(classes, classes)

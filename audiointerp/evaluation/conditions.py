@@ -1,0 +1,149 @@
+"""Under which conditions methods are compared: clean clips, mixtures of clips, clips in noise; each gives items.
+
+The protocol of PIQ's and L2I's out-of-domain tests, with what it left open settled: clips of the test folds only, a
+clip is never mixed with its own class, and every draw is a function of the seed.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audiointerp import datasets, sources
+from audiointerp.datasets import ClipDataset, gains_from_snr
+from audiointerp.evaluation.items import Item
+from audiointerp.sound import files as audio
+
+__all__ = ["CleanClips", "Condition", "Mixtures", "Noise"]
+
+
+class Condition(ABC):
+    """Sounds to explain, drawn from a dataset."""
+
+    @abstractmethod
+    def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
+        """The condition's items, their `condition` set to its name.
+
+        Args:
+            name: of the condition in the recipe.
+            test: clips of the test folds.
+            folder: where mixtures may be written.
+            seed: of every draw.
+        """
+
+    @property
+    def missing(self) -> str:
+        """Why the condition cannot be run, or "" if it can."""
+        return ""
+
+
+@dataclass(frozen=True)
+class CleanClips(Condition):
+    """The clips themselves.
+
+    Args:
+        clips: how many, drawn by the seed; None for all.
+    """
+
+    clips: int | None = None
+
+    def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
+        """One item a clip."""
+        return (replace(each, condition=name) for each in sources.clip_items(test, self.clips, seed))
+
+
+@dataclass(frozen=True)
+class Mixtures(Condition):
+    """Two clips of different classes, unit-norm, each with its gain.
+
+    Args:
+        count: how many; every clip is a base equally often.
+        snr_db: base over other.
+        gains: of base and other, instead of `snr_db`; (0.8, 0.2) in the published protocol, 12.04 dB.
+    """
+
+    count: int = 160
+    snr_db: float = 0.0
+    gains: tuple[float, float] | None = None
+
+    def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
+        """One item a mixture; the mixtures are written once, with their stems and mixtures.csv."""
+        table = folder / "mixtures" / name / "mixtures.csv"
+        if not table.is_file():
+            datasets.write_mixtures(
+                test, table.parent, items=self.count, seed=seed, snr_db=self.snr_db, gains=self.gains
+            )
+        for each in sources.mixture_items(table, test.sample_rate):
+            yield replace(each, item_id=f"{name}_{each.item_id}", condition=name)
+
+
+@dataclass(frozen=True)
+class Noise(Condition):
+    """Clips with something that is no class: white noise, or recordings (noise, speech) from a folder.
+
+    Args:
+        folder: of recordings, of any rate, cropped at random or padded with silence; "white" for white noise; None
+            where there is no such data: the condition then reads "not run".
+        clips: how many, drawn by the seed; None for all.
+        snr_db: clip over noise.
+        gains: of clip and noise, both unit-norm, instead of `snr_db`; (1, 0.5) for the published white noise, 6.02 dB.
+    """
+
+    folder: str | None = None
+    clips: int | None = None
+    snr_db: float = 0.0
+    gains: tuple[float, float] | None = None
+
+    @property
+    def missing(self) -> str:
+        """Says that no folder was given, that it is not there, or that it is empty."""
+        if self.folder is None:
+            return "no folder was given"
+        if self.folder == "white":
+            return ""
+        if not Path(self.folder).is_dir():
+            return f"{self.folder} is no folder"
+        suffixes = (each.suffix.lower() for each in Path(self.folder).rglob("*") if each.is_file())
+        return "" if any(suffix in audio.SUFFIXES for suffix in suffixes) else f"{self.folder} holds no audio file"
+
+    def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
+        """One item a clip that is not silent."""
+        generator = torch.Generator().manual_seed(seed)
+        files = [] if self.folder == "white" else sources.audio_files([str(self.folder)])
+        gains = self.gains or gains_from_snr(self.snr_db)
+        if not all(0 < gain < math.inf for gain in gains):
+            raise ValueError(
+                f"condition {name}: gains are {gains[0]:g} and {gains[1]:g}; both must be above 0 and finite"
+            )
+        for number, clip in enumerate(sources.clip_items(test, self.clips, seed)):
+            waveform = next(clip.windows()).waveform
+            noise = _draw(files, waveform.shape[1], test.sample_rate, generator)
+            if waveform.abs().max() <= audio.SILENCE or noise.abs().max() <= audio.SILENCE:
+                continue
+            mixture, stem, rest = datasets.mix(waveform, noise, base_gain=gains[0], other_gain=gains[1])
+            yield Item.of_waveform(
+                f"{name}_{number:04d}",
+                clip.source,
+                mixture,
+                test.sample_rate,
+                label=clip.label,
+                stems={clip.label: stem, "noise": rest},
+                condition=name,
+                snr_db=20 * math.log10(gains[0] / gains[1]),
+            )
+
+
+def _draw(files: list[Path], samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:
+    """White noise, or a stretch of a random file, (1, samples)."""
+    if not files:
+        return torch.randn(1, samples, generator=generator)
+    file = files[int(torch.randint(len(files), (), generator=generator))]
+    sound = audio.read(file, sample_rate)
+    start = int(torch.randint(max(1, sound.shape[1] - samples + 1), (), generator=generator))
+    return audio.fit_length(sound[:, start : start + samples], samples)

@@ -1,0 +1,128 @@
+"""One interpretation -> every score: pure functions of `metrics`, each called here once.
+
+Judged on the masked features, as the published tables are, and once more on the waveforms that are written, analysed
+again (columns `wav_*`). Of one interpretation this costs 4 passes of the classifier, 10 more with the curves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from audiointerp.contracts import Classifier, Interpretation, Prediction
+from audiointerp.interpreters.base import frozen
+from audiointerp.metrics import compactness, curves, separation
+from audiointerp.metrics import faithfulness as faith
+from audiointerp.sound.masking import apply_mask
+
+PASSES, CURVE_PASSES = 4, 2 * len(curves.SHARES)
+WAV_TOLERANCE = 1e-5  # what writing and analysing a sound again may add to a probability
+
+__all__ = ["CURVE_PASSES", "PASSES", "hear", "judge", "judge_waveforms"]
+
+
+def judge(
+    interpretation: Interpretation,
+    waveform: Tensor,
+    classifier: Classifier,
+    stems: Iterable[Tensor] = (),
+    with_curves: bool = False,
+) -> dict[str, Tensor]:
+    """Scores of a batch of interpretations, each (batch,), but for those of the written waveform.
+
+    Args:
+        interpretation: of `waveform`.
+        waveform: (batch, samples), as it was explained.
+        classifier: the one explained.
+        stems: the explained class's part and, if known, the other's, each (batch, samples).
+        with_curves: insertion and deletion too.
+    """
+    scores = _of_mask(interpretation, waveform, classifier, with_curves)
+    scores |= _own_prediction(interpretation) | _rate_and_distortion(interpretation)
+    scores["kept_energy"] = compactness.kept_energy(waveform, interpretation.waveform)
+    silent = scores["silent"] = separation.is_silent(interpretation.waveform, waveform)
+    for prefix, stem in zip(("", "other_"), stems):
+        ratio = separation.si_sdr(interpretation.waveform, stem)
+        gained = separation.si_sdr_improvement(interpretation.waveform, stem, waveform)
+        scores[f"{prefix}si_sdr"] = ratio.masked_fill(silent, torch.nan)
+        scores[f"{prefix}si_sdr_improvement"] = gained.masked_fill(silent, torch.nan)
+    return scores
+
+
+def hear(kept: Tensor, left: Tensor, input_gain: Tensor, classifier: Classifier) -> tuple[Prediction, Prediction]:
+    """What the classifier says of interpretation and residual, (batch, samples) each, at the level of the judgement."""
+    with frozen(classifier), torch.no_grad():
+        kept_heard, left_heard = (classifier(part * input_gain[:, None]) for part in (kept, left))
+    return kept_heard, left_heard
+
+
+def judge_waveforms(whole: Prediction, kept: Prediction, left: Prediction, target: Tensor) -> dict[str, Tensor]:
+    """The scores `wav_*`: of what `hear` says of the written waveforms; an increase counts above 1e-5."""
+    scores = _faithfulness(whole, kept, left, target, WAV_TOLERANCE)
+    return {f"wav_{name}": scores[name] for name in ("fidelity", "faithfulness", "ai", "ad", "ag")}
+
+
+def _of_mask(
+    interpretation: Interpretation, waveform: Tensor, classifier: Classifier, with_curves: bool
+) -> dict[str, Tensor]:
+    """On the masked features; of a method without a mask, on its waveforms."""
+    samples, gain, target = waveform.shape[1], interpretation.input_gain, interpretation.target
+    mask = interpretation.mask
+    if mask is None or interpretation.domain is None:
+        kept, left = hear(interpretation.waveform, interpretation.residual, gain, classifier)
+        return _faithfulness(interpretation.prediction, kept, left, target)
+    with frozen(classifier), torch.no_grad():
+        stft = classifier.spectrogram(waveform * gain[:, None])
+        kept, left = (
+            classifier.classify_stft(apply_mask(stft, each, interpretation.domain), samples)
+            for each in (mask, 1 - mask)
+        )
+        scores = _faithfulness(interpretation.prediction, kept, left, target)
+        if with_curves:
+            scores["insertion"], scores["deletion"] = curves.insertion_and_deletion(
+                mask, stft, lambda heard: _probability(classifier, heard, samples, target)
+            )
+    return scores | {
+        "sparseness": compactness.sparseness(mask),
+        "complexity": compactness.complexity(mask),
+        "mean_mask": compactness.mean_mask(mask),
+    }
+
+
+def _probability(classifier: Classifier, stft: Tensor, samples: int, target: Tensor) -> Tensor:
+    """Probability of the explained classes; the STFTs of one clip stand side by side."""
+    heard = classifier.classify_stft(stft, samples).probabilities
+    return faith.target_probability(heard, target.repeat_interleave(len(heard) // len(target), 0))
+
+
+def _faithfulness(
+    whole: Prediction, kept: Prediction, left: Prediction, target: Tensor, tolerance: float = 0.0
+) -> dict[str, Tensor]:
+    p, o, q = (faith.target_probability(each.probabilities, target) for each in (whole, kept, left))
+    logits = (faith.mean_over_target(each.logits, target) for each in (whole, left))
+    return {
+        "fidelity": faith.fidelity(kept.probabilities, target),
+        "faithfulness": faith.faithfulness(p, q),
+        "faithfulness_logit": faith.faithfulness(*logits),
+        "ai": faith.average_increase(p, o, tolerance),
+        "ad": faith.average_drop(p, o),
+        "ag": faith.average_gain(p, o),
+    }
+
+
+def _own_prediction(interpretation: Interpretation) -> dict[str, Tensor]:
+    """Of a method with a prediction of its own (L2I): is the classifier's class among its k likeliest?"""
+    own = interpretation.details.get("theta_probabilities")
+    if own is None:
+        return {}
+    predicted = interpretation.prediction.predicted[:, None]
+    return {f"theta_top{k}": faith.in_top(own, predicted, k) for k in (1, 3, 5)}
+
+
+def _rate_and_distortion(interpretation: Interpretation) -> dict[str, Tensor]:
+    """Of a rate-distortion explanation: what it minimised."""
+    names = {"distortion_empty": "empty", "distortion": "end", "rate": "rate", "saturated": "saturated"}
+    details = interpretation.details
+    return {name: details[key] for name, key in names.items()} if {*names.values()} <= details.keys() else {}

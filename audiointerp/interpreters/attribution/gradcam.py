@@ -1,0 +1,208 @@
+"""Grad-CAM and guided Grad-CAM: where, on the grid of a feature map, the classifier found the asked class."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from audiointerp.classifiers.external import External
+from audiointerp.contracts import Classifier, Domain, Prediction
+from audiointerp.interpreters.attribution.base import Attribution, Details, Score, asked_logit, hear, require
+from audiointerp.interpreters.base import Scene
+from audiointerp.sound.masking import AttributionMask
+
+__all__ = ["GradCAM", "GuidedGradCAM"]
+
+
+class GradCAM(Attribution):
+    """relu(sum over channels of a_k A_k), a_k = mean over freq and time of dy/dA_k, for a feature map A.
+
+    Selvaraju et al. (2017), https://arxiv.org/abs/1610.02391, with the paper's ReLU (captum leaves it out). The map is
+    brought from the feature map's grid to the STFT's by bilinear interpolation. Feature maps come with the prediction,
+    laid out as (batch, channel, freq, time) even where a layer's output is not (`External(reshape=...)`): so channels
+    are channels in a transformer, too.
+
+    Args:
+        classifier, to_mask, domain, max_batch: see `Attribution`.
+        layer: index into `Prediction.feature_maps`; the last by default.
+    Raises:
+        ValueError: if the classifier gives no such feature map.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        to_mask: AttributionMask | None = None,
+        domain: Domain = "magnitude",
+        max_batch: int = 8,
+        layer: int = -1,
+    ):
+        super().__init__(classifier, to_mask, domain, max_batch)
+        self.layer = layer
+        if isinstance(classifier, External):
+            self._check_layer(len(classifier.layers))
+
+    @property
+    def passes(self) -> int:
+        """One there, two back."""
+        return 3
+
+    def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
+        """The map on the STFT's grid."""
+        self._check_layer(len(clip.prediction.feature_maps))
+        maps, gradient = self._map_and_gradient(clip)
+        cam = (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).clamp(min=0)
+        if isinstance(self.classifier, External):  # which knows at what pitch and time its cells are
+            return self.classifier.place(cam[:, 0], clip.waveform.shape[1]), {}
+        return functional.interpolate(cam, clip.stft.shape[1:], mode="bilinear", align_corners=False)[:, 0], {}
+
+    def _check_layer(self, count: int) -> None:
+        if not -count <= self.layer < count:
+            raise ValueError(
+                f"{type(self).__name__} needs feature map {self.layer}, and {type(self.classifier).__name__} gives "
+                f"{count}; name its layers with External(layers=...)"
+            )
+
+    def _map_and_gradient(self, clip: Scene) -> tuple[Tensor, Tensor]:
+        """The feature map and the asked logit's gradient there, (1, channel, freq, time)."""
+        heard, magnitude = hear(self.classifier, clip), clip.stft.abs().requires_grad_()
+        if not isinstance(self.classifier, External):
+            prediction = heard(magnitude)
+            maps = prediction.feature_maps[self.layer]
+            return maps.detach(), _gradients(prediction, clip, [maps])[0]
+        # What `reshape` returns, and pieces of a long clip put together, lie beside the path to the logits.
+        reshape = self.classifier.reshape or _same
+        with _outputs(self.classifier.module.get_submodule(self.classifier.layers[self.layer])) as outputs:
+            prediction = heard(magnitude)
+            gradients = _gradients(prediction, clip, outputs)
+        both = [torch.cat([reshape(each.detach()) for each in parts], -1) for parts in (outputs, gradients)]
+        return both[0], both[1]
+
+
+class GuidedGradCAM(GradCAM):
+    """Grad-CAM times the gradient of guided backpropagation: fine detail where the class was found.
+
+    Selvaraju et al. (2017), https://arxiv.org/abs/1610.02391; Springenberg et al. (2015),
+    https://arxiv.org/abs/1412.6806: on its way back, the gradient is cut at 0 at each ReLU. captum does so for
+    `torch.nn.ReLU` modules; it would pass over a ReLU called as a function without a word, so that is refused.
+
+    Args:
+        classifier, to_mask, domain, max_batch, layer: see `GradCAM`.
+    Raises:
+        ValueError: without captum; if the classifier has no `torch.nn.ReLU`, or calls others as functions.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        to_mask: AttributionMask | None = None,
+        domain: Domain = "magnitude",
+        max_batch: int = 8,
+        layer: int = -1,
+    ):
+        super().__init__(classifier, to_mask, domain, max_batch, layer)
+        require("captum", self)
+        if not any(isinstance(each, nn.ReLU) for each in classifier.modules()):
+            raise ValueError(
+                f"GuidedGradCAM needs torch.nn.ReLU modules, and {type(classifier).__name__} has none; take GradCAM"
+            )
+        self._guidable = False  # until a clip has been through
+
+    @property
+    def passes(self) -> int:
+        """Grad-CAM and a guided gradient."""
+        return 6
+
+    def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
+        """Grad-CAM times the guided gradient, signed."""
+        from captum import attr
+
+        if self._guidable:
+            cam, details = super().attribute(clip, score)
+        else:
+            with _relus_counted(self.classifier) as counts:
+                cam, details = super().attribute(clip, score)
+            self._check_relus(counts["called"], counts["modules"])
+        guided = attr.GuidedBackprop(_Scored(self.classifier, score))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Setting backward hooks on ReLU")
+            gradient = guided.attribute(clip.stft.abs().requires_grad_())
+        return cam * gradient, details
+
+    def _check_relus(self, called: int, modules: int) -> None:
+        if called > modules:
+            raise ValueError(
+                f"GuidedGradCAM cannot guide {called - modules} of {called} ReLUs of {type(self.classifier).__name__}: "
+                "they are functions; make them torch.nn.ReLU or take GradCAM"
+            )
+        self._guidable = True
+
+
+class _Scored(nn.Module):
+    """A score as a module that holds the classifier's modules, among which captum looks for ReLUs."""
+
+    def __init__(self, classifier: Classifier, score: Score):
+        super().__init__()
+        self.classifier, self.score = classifier, score
+
+    def forward(self, magnitude: Tensor) -> Tensor:
+        return self.score(magnitude)
+
+
+class _CountReLUs(TorchDispatchMode):
+    """Counts calls of ReLU, however made."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func._schema.name in ("aten::relu", "aten::relu_")
+        return func(*args, **kwargs or {})
+
+
+def _same(maps: Tensor) -> Tensor:
+    return maps
+
+
+def _gradients(prediction: Prediction, clip: Scene, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(asked_logit(prediction, clip.target).sum(), inputs)
+
+
+@contextmanager
+def _outputs(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Collects what a module returns; its hook is removed, come what may."""
+    made: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
+        made.append(output[0] if isinstance(output, tuple) else output)
+
+    hook = module.register_forward_hook(keep)
+    try:
+        yield made
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def _relus_counted(classifier: Classifier) -> Iterator[dict[str, int]]:
+    """How many ReLUs a pass calls in all, and how many of them as modules (known at the end)."""
+    counts = {"called": 0, "modules": 0}
+
+    def count(*_: object) -> None:
+        counts["modules"] += 1
+
+    hooks = [each.register_forward_hook(count) for each in classifier.modules() if isinstance(each, nn.ReLU)]
+    try:
+        with _CountReLUs() as mode:
+            yield counts
+        counts["called"] = mode.count
+    finally:
+        for hook in hooks:
+            hook.remove()

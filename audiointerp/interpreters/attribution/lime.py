@@ -1,0 +1,157 @@
+"""LIME for sounds: the clip is heard with some audible parts left out, and a linear model says what each part does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from audiointerp.contracts import Classifier, Domain
+from audiointerp.interpreters.attribution.base import (
+    Attribution,
+    Details,
+    Removed,
+    Score,
+    check_filler,
+    require,
+    seeded,
+    what_remains,
+)
+from audiointerp.interpreters.base import Scene
+from audiointerp.interpreters.parts import Parts, Splitter
+from audiointerp.sound.masking import AttributionMask
+from audiointerp.sound.nmf import NMF
+
+ENUMERATED = 9  # parts of which every selection is heard
+
+__all__ = ["LIME", "Ridge"]
+
+
+class LIME(Attribution):
+    """Coefficients of a linear model of the asked logit in z, z_k = 1 if part k is heard; fitted near the whole clip.
+
+    Ribeiro et al. (2016), https://arxiv.org/abs/1602.04938; for sounds, audioLIME: Haunschmid et al. (2020),
+    https://arxiv.org/abs/2008.00582. As there: ridge regression with weight 1, each selection weighted by
+    exp(-d^2 / (2 0.25^2)), d the cosine distance of z to all ones. Ours, not theirs: NMF components of the clip instead
+    of a separator's sources; the logit; up to 9 parts, every selection is heard and nothing is random. (captum's
+    default, a Lasso with weight 0.01, returns zeros for most classifiers.)
+
+    `details`: "coefficients" (batch, parts); "r2", (batch,), the weighted share of variance that the linear model
+    explains. Where "all_zero", no part speaks for the class.
+
+    Args:
+        classifier, domain, max_batch: see `Attribution`.
+        to_mask: by default without smoothing: parts are audible as they are.
+        parts: "tiles" of a grid, or "nmf", components.
+        tiles: of the grid, along frequency and along time; fewer where the clip has fewer bins.
+        n_components: of the NMF that is fitted to each clip's log-magnitude.
+        dictionary: of an NMF, learnt before, or (freq, components), instead.
+        n_samples: selections heard, the first of them everything, where there are more than 9 parts.
+        filler: what is left of a part left out, "silence" or "noise_floor".
+        seed: of selections and of the NMF's start; each clip draws alike.
+    Raises:
+        ValueError: without captum, for unknown parts, for no part or no sample, an unknown filler, or a
+            dictionary of other bins.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        to_mask: AttributionMask | None = None,
+        domain: Domain = "magnitude",
+        max_batch: int = 8,
+        parts: Parts = "tiles",
+        tiles: tuple[int, int] = (4, 6),
+        n_components: int = 8,
+        dictionary: NMF | Tensor | None = None,
+        n_samples: int = 400,
+        filler: Removed = "silence",
+        seed: int = 0,
+    ):
+        super().__init__(classifier, to_mask or AttributionMask(smooth=1), domain, max_batch)
+        require("captum", self)
+        self.split = Splitter.checked(parts, tiles, n_components, dictionary, classifier.spectrogram)
+        if n_samples < 1:
+            raise ValueError(f"n_samples is {n_samples}; at least 1 selection is heard")
+        self.n_samples, self.seed = n_samples, seed
+        self.filler: Removed = check_filler(filler)
+
+    @property
+    def passes(self) -> int:
+        """One a selection."""
+        return self._selections(self.split.count)
+
+    def _selections(self, parts: int) -> int:
+        return 2**parts if parts <= ENUMERATED else self.n_samples
+
+    @torch.no_grad()
+    def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
+        """Sum of the parts' shares of each bin, each times its coefficient."""
+        from captum import attr
+
+        magnitude, components = clip.stft.abs(), self.split(clip.stft, self.seed)
+        left = what_remains(magnitude, self.filler)
+        chosen = self._choose(components.count).to(magnitude.device)
+
+        def heard(z: Tensor, *_: object, **__: object) -> Tensor:
+            return left + components.mask(z) * (magnitude - left)
+
+        def perturb(*_: object, **__: object) -> Iterator[Tensor]:
+            yield from chosen.split(1)
+
+        model = Ridge()
+        explainer: Any = attr.LimeBase(score, cast(Any, model), _similarity, perturb, True, heard, None)
+        with seeded(self.seed, magnitude.device):  # a data loader draws, too
+            explainer.attribute(magnitude, n_samples=len(chosen), perturbations_per_eval=self.max_batch)
+        coefficients = model.representation()
+        # Part by part: masks are linear in the selection, but only between 0 and 1.
+        one_each = torch.eye(components.count, device=magnitude.device).split(1)
+        attribution = sum(float(each) * components.mask(one) for each, one in zip(coefficients[0], one_each))
+        return torch.as_tensor(attribution), {"coefficients": coefficients, "r2": model.r2}
+
+    def _choose(self, parts: int) -> Tensor:
+        """Selections (n, parts) of 0 and 1, the first of them all ones."""
+        if parts <= ENUMERATED:
+            return torch.tensor(list(product((1.0, 0.0), repeat=parts)))
+        generator = torch.Generator().manual_seed(self.seed)
+        chosen = torch.randint(2, (self.n_samples, parts), generator=generator).float()
+        chosen[0] = 1
+        return chosen
+
+
+class Ridge:
+    """min over b, c of sum_i w_i (y_i - b z_i - c)^2 + alpha |b|^2, in closed form; an interpretable model of captum's.
+
+    Attributes:
+        r2: (1,), weighted share of the variance explained; 1 where there is none.
+    """
+
+    r2: Tensor
+
+    def __init__(self, alpha: float = 1.0):
+        self.alpha = alpha
+
+    def fit(self, train_data: DataLoader) -> None:
+        """Fits to the one batch (z, y, w) of (n, parts), (n,) and (n,)."""
+        z, y, weight = (each.double() for each in next(iter(train_data)))
+        weight = weight.view(-1, 1)
+        # The intercept is not penalised: it drops out about the weighted means.
+        z, y = (each - (weight * each).sum(0) / weight.sum() for each in (z, y.view(-1, 1)))
+        penalty = self.alpha * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+        self._slope = torch.linalg.solve(z.T @ (weight * z) + penalty, z.T @ (weight * y))
+        total, rest = ((weight * each.square()).sum() for each in (y, y - z @ self._slope))
+        self.r2 = torch.where(total > 0, 1 - rest / total.clamp(min=1e-300), 1.0).view(1).float()
+
+    def representation(self) -> Tensor:
+        """b, (1, parts)."""
+        return self._slope.T.float()
+
+
+def _similarity(original: Tensor, heard: Tensor, z: Tensor, **_: object) -> float:
+    """Gaussian kernel of the cosine distance between z and all ones: 1 - sqrt(share of parts kept)."""
+    distance = 1 - float(z.mean()) ** 0.5
+    return float(torch.exp(torch.tensor(-(distance**2) / (2 * 0.25**2))))

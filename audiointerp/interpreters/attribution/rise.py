@@ -1,0 +1,96 @@
+"""RISE: the clip is heard behind random soft masks, each bin is credited with how the versions fare that keep it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from audiointerp.contracts import Classifier, Domain
+from audiointerp.interpreters.attribution.base import Attribution, Details, Removed, Score, check_filler, what_remains
+from audiointerp.interpreters.attribution.occlusion import patch_bins
+from audiointerp.interpreters.base import Scene
+from audiointerp.sound.masking import AttributionMask
+
+__all__ = ["RISE"]
+
+
+class RISE(Attribution):
+    """sum_i (y(M_i) - mean y) (M_i - 1/2) / (N / 4) over N random masks M_i: a bin's part in the logit y.
+
+    Petsiuk et al. (2018), https://arxiv.org/abs/1806.07421: each cell of a coarse grid is kept with probability 1/2,
+    bilinearly enlarged, randomly shifted. Ours, not theirs: masks come in pairs M, 1 - M and the mean is subtracted
+    (they sum y M / (N p)), so that what all masks have in common falls out and no bin is credited for being heard; and
+    the logit, not the probability.
+
+    Args:
+        classifier, to_mask, domain, max_batch: see `Attribution`.
+        n_masks: N, even; the authors take thousands.
+        cells: of the grid, along frequency and along time; fewer where the clip has fewer bins.
+        patch: height in Hz and width in seconds of a cell, instead of `cells`.
+        filler: what is left where a mask is 0, "silence" or "noise_floor".
+        seed: of the masks; clips of equal length see the same.
+    Raises:
+        ValueError: for an odd number of masks, a grid without cells, a patch smaller than a bin or an unknown filler.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        to_mask: AttributionMask | None = None,
+        domain: Domain = "magnitude",
+        max_batch: int = 8,
+        n_masks: int = 400,
+        cells: tuple[int, int] = (8, 12),
+        patch: tuple[float, float] | None = None,
+        filler: Removed = "silence",
+        seed: int = 0,
+    ):
+        super().__init__(classifier, to_mask, domain, max_batch)
+        if n_masks < 2 or n_masks % 2 or min(cells) < 1:
+            raise ValueError(f"n_masks is {n_masks}, cells {tuple(cells)}; masks come in pairs, and a grid has cells")
+        self.n_masks, self.cells, self.seed = n_masks, cells, seed
+        self.filler: Removed = check_filler(filler)
+        self.patch = None if patch is None else patch_bins(classifier, patch)
+
+    @property
+    def passes(self) -> int:
+        """One a mask."""
+        return self.n_masks
+
+    @torch.no_grad()
+    def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
+        """The sum above."""
+        magnitude = clip.stft.abs()
+        left = what_remains(magnitude, self.filler)
+        total = torch.zeros_like(magnitude)
+        for masks in self._masks(magnitude):
+            heard = score(left + torch.cat([masks, 1 - masks]) * (magnitude - left))
+            kept, removed = heard.chunk(2)
+            # Both of a pair at once: (y+ - mean) (M - 1/2) + (y- - mean) (1/2 - M), in which the mean cancels.
+            total += torch.einsum("n,nft->ft", kept - removed, masks - 0.5)
+        return total / (self.n_masks / 4), {}
+
+    def _masks(self, magnitude: Tensor) -> Iterator[Tensor]:
+        """The first of each pair, half of `max_batch` at a time."""
+        shape = magnitude.shape[1:]
+        size = self.patch or tuple(-(-whole // count) for whole, count in zip(shape, self.cells))
+        size = [min(each, whole) for each, whole in zip(size, shape)]
+        # One more cell than fits, to have something to shift into view.
+        count = [-(-whole // each) + 1 for each, whole in zip(size, shape)]
+        generator, pairs = torch.Generator().manual_seed(self.seed), self.n_masks // 2
+        cells = torch.randint(2, (pairs, 1, *count), generator=generator).float()
+        shifts = torch.stack([torch.randint(each, (pairs,), generator=generator) for each in size], 1).tolist()
+        enlarged = [each * many for each, many in zip(size, count)]
+        step = max(1, self.max_batch // 2)
+        for start in range(0, pairs, step):
+            some = cells[start : start + step].to(magnitude.device)
+            whole = functional.interpolate(some, enlarged, mode="bilinear", align_corners=False)[:, 0]
+            yield torch.stack(
+                [
+                    mask[down : down + shape[0], right : right + shape[1]]
+                    for mask, (down, right) in zip(whole, shifts[start : start + step])
+                ]
+            )

@@ -1,0 +1,153 @@
+"""What every interpreter with a mask on the STFT grid shares: level, prediction, target, mask -> waveform, clean-up."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from audiointerp.contracts import Domain, Interpretation, Interpreter, Prediction, Target, resolve_target
+from audiointerp.sound.files import normalize_peak
+from audiointerp.sound.masking import apply_mask, binary_mask, fill_with_noise_floor
+
+Network = TypeVar("Network", bound=nn.Module)
+
+__all__ = ["MaskInterpreter", "Scene", "check_waveform", "frozen"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a method may look at.
+
+    Attributes:
+        waveform: (batch, samples), at peak 1.
+        stft: complex, (batch, freq, time).
+        prediction: the classifier's, on the waveform.
+        target: (batch, classes) bool, the classes asked for.
+        stem: complex STFT of the known true part, for oracle controls only.
+    """
+
+    waveform: Tensor
+    stft: Tensor
+    prediction: Prediction
+    target: Tensor
+    stem: Tensor | None = None
+
+
+@contextmanager
+def frozen(network: Network) -> Iterator[Network]:
+    """A network in evaluation mode, its weights without gradient; mode and flags are put back, come what may."""
+    modes = [(module, module.training) for module in network.modules()]
+    flags = [(each, each.requires_grad) for each in network.parameters()]
+    try:
+        network.eval()
+        for each, _ in flags:
+            each.requires_grad_(False)
+        yield network
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for each, flag in flags:
+            each.requires_grad_(flag)
+
+
+class MaskInterpreter(Interpreter):
+    """An interpreter that makes a mask; subclasses write `make_mask`.
+
+    Attributes:
+        domain: what the mask multiplies.
+        binary: round the mask at 0.5 (the PIQ paper's binary-masking mode).
+        fill: leave removed bins at the clip's noise floor instead of at silence.
+        only_binary: every mask it makes is 0 or 1, so that both domains give the same sound.
+    """
+
+    domain: Domain = "magnitude"
+    only_binary: bool = False
+    binary: bool = False
+    fill: bool = False
+
+    @abstractmethod
+    def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mask (batch, freq, time) in [0, 1], and what else the method knows."""
+
+    def finished_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
+        """`make_mask`, rounded and filled as the options say: what is heard."""
+        mask, details = self.make_mask(scene)
+        mask = binary_mask(mask) if self.binary else mask
+        return fill_with_noise_floor(mask, scene.stft.abs(), self.domain) if self.fill else mask, details
+
+    @torch.no_grad()
+    def interpret(self, waveform: Tensor, target: Target = None, *, stem: Tensor | None = None) -> Interpretation:
+        """Explains the classifier's decision on each row of (batch, samples).
+
+        Args:
+            waveform: at any level; each row is judged at peak 1.
+            target: what to explain, see `contracts.resolve_target`.
+            stem: (batch, samples), at the waveform's level, for oracle controls only.
+
+        Raises:
+            ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples.
+        """
+        check_waveform(waveform)
+        scaled, gain = normalize_peak(waveform)
+        samples = waveform.shape[-1]
+        with frozen(self.classifier) as classifier:
+            stft = classifier.spectrogram(scaled)
+            prediction = classifier.classify_stft(stft, samples)
+            asked = resolve_target(target, prediction, classifier.multilabel)
+            stem_stft = None if stem is None else classifier.spectrogram(stem * gain[:, None])
+            scene = Scene(scaled, stft, prediction, asked, stem_stft)
+            mask, details = self.finished_mask(scene)
+        kept, left = (apply_mask(stft, each, self.domain) for each in (mask, 1 - mask))
+        inverse = classifier.spectrogram.inverse
+        interpretation = Interpretation(
+            waveform=inverse(kept, samples) / gain[:, None],
+            residual=inverse(left, samples) / gain[:, None],
+            target=asked,
+            prediction=prediction,
+            input_gain=gain,
+            sample_rate=classifier.sample_rate,
+            mask=mask,
+            domain=self.domain,
+            details=details,
+        )
+        return replace(interpretation, residual=waveform - interpretation.waveform) if self.additive else interpretation
+
+    @torch.no_grad()
+    def scores_of(self, made: Interpretation, waveform: Tensor) -> dict[str, Tensor]:
+        """What a trained method logs of a validation batch, each (batch,).
+
+        Is the kept part heard as an explained class, how far falls its probability on the rest, the mask's mean.
+        """
+        assert made.mask is not None
+        mask, target, samples = made.mask, made.target, waveform.shape[-1]
+        with frozen(self.classifier) as classifier:
+            stft = classifier.spectrogram(waveform * made.input_gain[:, None])
+            kept, left = (
+                classifier.classify_stft(apply_mask(stft, each, self.domain), samples) for each in (mask, 1 - mask)
+            )
+        fall = ((made.prediction.probabilities - left.probabilities) * target).sum(1) / target.sum(1)
+        fidelity = target.gather(1, kept.predicted[:, None])[:, 0].float()
+        return {"fidelity": fidelity, "faithfulness": fall, "mean_mask": mask.mean((1, 2))}
+
+    @property
+    def additive(self) -> bool:
+        """Whether waveform + residual = input: so in the magnitude domain, by the linearity of the inverse STFT."""
+        return self.domain == "magnitude"
+
+
+def check_waveform(waveform: Tensor) -> None:
+    """Makes sure that there is something to explain.
+
+    Raises:
+        ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples.
+    """
+    if waveform.ndim != 2 or waveform.shape[1] == 0:
+        raise ValueError(f"waveform has shape {tuple(waveform.shape)}; expected (batch, samples), at least 1 sample")
+    if not torch.isfinite(waveform).all():
+        raise ValueError("waveform has NaN or infinite samples; repair or leave out this recording")

@@ -1,0 +1,105 @@
+"""Which methods explain, by the names that the command line takes, and what they will cost."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from audiointerp import interpreters
+from audiointerp.contracts import Classifier, Interpreter
+from audiointerp.interpreters import L2I, PIQ, Beside, MaskInterpreter, frozen
+from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
+
+TRAINED = (PIQ, L2I)
+CLIP_SECONDS = 5.0
+WORTH_TELLING = 10.0  # seconds of work, from which on the cost is told beforehand
+
+__all__ = ["choose", "describe_cost", "kinds"]
+
+
+def kinds() -> dict[str, type[Interpreter]]:
+    """Methods by name: the class's, in small letters."""
+    exported = {name.lower(): getattr(interpreters, name) for name in interpreters.__all__}
+    known = {name: each for name, each in exported.items() if isinstance(each, type) and issubclass(each, Interpreter)}
+    return {name: each for name, each in known.items() if not inspect.isabstract(each)}
+
+
+def choose(model: Classifier | Interpreter, names: Sequence[str], source: str) -> dict[str, Interpreter]:
+    """Methods by name: the bundle's own, and any that needs no training, on the bundle's classifier.
+
+    Args:
+        model: what the bundle, run or recipe holds.
+        names: of methods; none: the bundle's own. Controls of equal area are like the bundle's own, if it has one.
+        source: what the user named, for messages.
+
+    Raises:
+        ValueError: for a name that does not exist, a method that must be trained first, or a model that does not
+            decide anything, such as a dictionary.
+    """
+    if not isinstance(model, (Classifier, Interpreter)):
+        raise ValueError(
+            f"{source}: holds a {type(model).__name__}; name a classifier's or interpreter's bundle or run"
+        )
+    own = model if isinstance(model, Interpreter) else None
+    own_name = type(model).__name__.lower() if own else None
+    classifier = model.classifier if isinstance(model, Interpreter) else model
+    if not names and own is None:
+        raise ValueError(f"{source}: is a classifier; say how to explain it: --method {', '.join(kinds())}")
+    methods: dict[str, Interpreter] = {}
+    for name in [each.lower() for each in names] or [own_name]:
+        methods[str(name)] = own if own is not None and name == own_name else _make(str(name), classifier, own)
+    return methods
+
+
+def _make(name: str, classifier: Classifier, own: Interpreter | None) -> Interpreter:
+    kind: Any = kinds().get(name)
+    if kind is None:
+        raise ValueError(f"method {name!r} is unknown; choose from {', '.join(kinds())}")
+    by_design = kind is L2I and isinstance(classifier, DictionaryClassifier)
+    if issubclass(kind, TRAINED) and not by_design:
+        raise ValueError(f"method {name} must be trained for its classifier; name the bundle or run of a trained one")
+    method = kind(classifier)
+    if isinstance(method, Beside) and method.fits(own):
+        assert isinstance(own, MaskInterpreter)
+        method.like = own
+    return method
+
+
+def describe_cost(methods: Mapping[str, Interpreter], clips: int | None) -> list[str]:
+    """A line for each method that takes long: passes a clip of 5 s, and seconds from one timed pass.
+
+    Args:
+        methods: name -> interpreter of one classifier.
+        clips: how many will be explained; None where nobody knows.
+    """
+    long = {name: int(getattr(method, "passes", 1)) for name, method in methods.items()}
+    if max(long.values()) == 1:
+        return []
+    classifier = next(iter(methods.values())).classifier
+    from_features = {name: getattr(method, "from_features", False) for name, method in methods.items()}
+    pass_seconds = {each: _time_a_pass(classifier, each) for each in set(from_features.values())}
+    lines = []
+    for name, passes in long.items():
+        seconds = passes * pass_seconds[from_features[name]] * (clips or 1)
+        if seconds > WORTH_TELLING:
+            of = f"{clips} clips" if clips and clips > 1 else "each clip"
+            lines.append(
+                f"{name}: {passes} classifier passes for {CLIP_SECONDS:g} s of sound; about {seconds:.0f} s for {of}"
+            )
+    return lines
+
+
+@torch.no_grad()
+def _time_a_pass(classifier: Classifier, from_features: bool) -> float:
+    """Seconds of one pass over 5 s of silence, or over its features; the first is not counted."""
+    silence = torch.zeros(1, round(CLIP_SECONDS * classifier.sample_rate), device=classifier.spectrogram.window.device)
+    with frozen(classifier):
+        hear, heard = (classifier.classify, classifier.features(silence)) if from_features else (classifier, silence)
+        hear(heard)
+        start = time.perf_counter()
+        hear(heard)
+    return time.perf_counter() - start

@@ -1,0 +1,284 @@
+"""PIQ: posthoc interpretation via quantization.
+
+Paissan, Subakan, Ravanelli (2023), https://arxiv.org/abs/2303.12659. A frozen classifier's feature maps are quantised
+with codes that belong to the asked class, and decoded into a mask: what the class's codes cannot say is left out.
+
+    feature map -> adapter -> quantise with the asked class's codes -> decoder -> mask
+
+Departures from the released code (SpeechBrain, `VectorQuantizedPSI_Audio`): the latent is padded so that no frame is
+lost; the loss is computed on logits, so that a saturated wrong bin keeps its gradient; the codebook's are stated in
+`audiointerp.interpreters.piq.codebook`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiointerp.classifiers.vggsound import ResidualBlock
+from audiointerp.contracts import Batch, Classifier, Domain, Prediction, resolve_target
+from audiointerp.interpreters.base import MaskInterpreter, Scene, frozen
+from audiointerp.interpreters.piq.codebook import ClassCodebook, Quantized
+from audiointerp.interpreters.piq.decoders import Decoder, LightDecoder
+from audiointerp.sound.masking import TargetMask, ThresholdMask, apply_mask
+from audiointerp.sound.spectrogram import log_magnitude
+
+COARSEST = 32  # bins and frames a code at most; the grid is padded to a multiple
+MaskLoss = Literal["bce", "weighted_bce", "dice"]
+Condition = Literal["predicted", "label"]
+DecoderKind = Literal["paper", "light"]
+
+__all__ = ["PIQ"]
+
+
+class PIQ(MaskInterpreter, nn.Module):
+    """Masks decoded from codes of the asked class; a `Trainable` interpreter.
+
+    Args:
+        classifier: explained, never changed; it must give feature maps.
+        channels: of the adapter, codes and decoder; None: as the feature map.
+        codes: K, over all classes; 1024 in the paper.
+        shared: codes that every class may use.
+        normalize: quantise on the unit sphere (appendix D).
+        temperature: of the codebook's gradient, see `ClassCodebook`; None in the paper.
+        layers: which feature maps are read; the last in the paper. Finer ones are folded to the grid of the codes.
+        domain: what the mask multiplies; log_magnitude in the paper.
+        target_mask: (stft, stem's stft or None) -> the mask to learn.
+        mask_loss: "bce", "weighted_bce" (bins weigh by their relative log-magnitude) or "dice".
+        condition: whose codes are used in training: the "predicted" class (paper) or the clip's "label" (for mixtures,
+            where the label names the known stem).
+        binary: round masks at 0.5 when interpreting.
+        fill: leave removed bins at the clip's noise floor when interpreting.
+        separate_classes: adds equation (5)'s term, loss "separation".
+        decoder: "paper", or "light": see `LightDecoder`, whose `detail` it takes.
+        stride: bins and frames a code; 32 in the paper, 16 with the light decoder only.
+    Raises:
+        ValueError: if the classifier lacks a feature map of `layers`, or an option does not exist.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        channels: int | None = None,
+        codes: int = 1024,
+        shared: int = 0,
+        normalize: bool = False,
+        temperature: float | None = None,
+        layers: Sequence[int] = (-1,),
+        domain: Domain = "log_magnitude",
+        target_mask: TargetMask | None = None,
+        mask_loss: MaskLoss = "bce",
+        condition: Condition = "predicted",
+        binary: bool = False,
+        fill: bool = False,
+        separate_classes: bool = False,
+        decoder: DecoderKind = "paper",
+        detail: bool = False,
+        stride: Literal[32, 16] = 32,
+    ):
+        for given, known in ((mask_loss, MaskLoss), (condition, Condition), (decoder, DecoderKind)):
+            if given not in get_args(known):
+                raise ValueError(f"PIQ has no {given!r}; choose from {', '.join(get_args(known))}")
+        if stride not in (16, 32) or (stride == 16 and decoder == "paper"):
+            raise ValueError(f"PIQ has no {decoder} decoder for stride {stride}; choose 32, or 16 with the light one")
+        nn.Module.__init__(self)
+        # Not a submodule: its weights are not ours to train, save with each step, or switch to training mode.
+        object.__setattr__(self, "classifier", classifier)
+        self.folds, widths = _layout(classifier, layers)
+        width = widths[0]
+        channels = channels or width
+        self.config = {
+            "channels": channels,
+            "codes": codes,
+            "shared": shared,
+            "normalize": normalize,
+            "temperature": temperature,
+            "layers": list(layers),
+            "domain": domain,
+            "binary": binary,
+            "fill": fill,
+            "decoder": decoder,
+            "detail": detail,
+            "stride": stride,
+        }
+        self.layers, self.domain, self.binary, self.fill = tuple(layers), domain, binary, fill
+        self.target_mask = target_mask or ThresholdMask()
+        self.mask_loss, self.condition, self.separate_classes = mask_loss, condition, separate_classes
+        read = sum(each * fold**2 for each, fold in zip(widths, self.folds))
+        self.join = nn.Identity() if read == width else nn.Conv2d(read, width, 1)
+        kernel, step = (4, 2) if stride == 32 else (3, 1)
+        self.adapter = nn.Sequential(ResidualBlock(width), nn.Conv2d(width, channels, kernel, stride=step, padding=1))
+        self.codebook = ClassCodebook(len(classifier.labels), codes, channels, shared, normalize, temperature)
+        self.decoder = Decoder(channels) if decoder == "paper" else LightDecoder(channels, stride, detail=detail)
+        for module in (*self.join.modules(), *self.adapter.modules(), *self.decoder.modules()):
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)  # pyright: ignore[reportArgumentType]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PIQ:
+        """Moves the classifier along: to a device, to a type."""
+        self.classifier._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    # --- interpreting
+
+    def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mask, and the codes it was decoded from, (batch, freq / stride, time / stride)."""
+        training = self.training
+        self.eval()
+        try:
+            logits, quantized = self.mask_logits(scene.prediction, scene.target, scene.stft)
+        finally:
+            self.train(training)
+        return logits.sigmoid(), {"codes": quantized.codes}
+
+    def mask_logits(self, prediction: Prediction, allowed: Tensor, stft: Tensor) -> tuple[Tensor, Quantized]:
+        """Logits (batch, freq, time) of the mask that the codes of the allowed classes give."""
+        quantized = self.codebook(self.latent(prediction, stft), allowed)
+        return self.decoder(quantized.quantized, log_magnitude(stft)), quantized
+
+    def latent(self, prediction: Prediction, stft: Tensor) -> Tensor:
+        """Adapted feature maps, padded with zeros so that the decoded grid covers every bin and frame."""
+        wanted = [2 * max(1, -(-(size - 1) // COARSEST)) for size in stft.shape[1:]]
+        maps = [
+            functional.pixel_unshuffle(
+                _fit(prediction.feature_maps[layer], [fold * each for each in wanted], fold), fold
+            )
+            for layer, fold in zip(self.layers, self.folds)
+        ]
+        return self.adapter(self.join(torch.cat(maps, 1)))
+
+    # --- training
+
+    def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
+        """One group: adapter, codebook and decoder."""
+        return {"interpreter": list(self.parameters())}
+
+    def losses(self, batch: Batch, group: str = "interpreter") -> dict[str, Tensor]:
+        """Equation (2): reconstruction of the target mask, codebook and commitment; equation (5)'s term if asked."""
+        with frozen(self.classifier) as classifier:
+            stft, prediction = self._look(batch)
+            allowed = self._allowed(batch, prediction)
+            with torch.no_grad():
+                stem = None if batch.stem is None else classifier.spectrogram(batch.stem)
+                goal = self.target_mask(stft, stem)
+            logits, quantized = self.mask_logits(prediction, allowed, stft)
+            losses = {
+                "reconstruction": reconstruction(logits, goal, stft, self.mask_loss),
+                "codebook": quantized.codebook_loss,
+                "commitment": quantized.commitment_loss,
+            }
+            if self.separate_classes:
+                losses["separation"] = self._separation(prediction, stft, batch.waveform.shape[-1])
+        return losses
+
+    @torch.no_grad()
+    def _look(self, batch: Batch) -> tuple[Tensor, Prediction]:
+        """STFT and prediction; the classifier runs once a clip, or only its head when its maps are cached."""
+        stft = self.classifier.spectrogram(batch.waveform)
+        if batch.feature_maps is not None:
+            return stft, self.classifier.classify_maps(batch.feature_maps)  # pyright: ignore[reportCallIssue]
+        return stft, self.classifier.classify_stft(stft, batch.waveform.shape[-1])
+
+    def _allowed(self, batch: Batch, prediction: Prediction) -> Tensor:
+        if self.condition == "predicted":
+            return resolve_target(None, prediction, self.classifier.multilabel)
+        label = batch.label.bool() if batch.label.ndim == 2 else batch.label
+        return resolve_target(label, prediction, self.classifier.multilabel)
+
+    def _separation(self, prediction: Prediction, stft: Tensor, samples: int) -> Tensor:
+        """Equation (5): the mask of each predicted class alone must make the classifier hear that class alone.
+
+        Binary cross-entropy of f(m_k x) against the one-hot k. (The second term as printed lacks "1 -" in the log.)
+        """
+        active = resolve_target(None, prediction, self.classifier.multilabel)
+        rows, classes = active.nonzero(as_tuple=True)
+        alone = functional.one_hot(classes, active.shape[1])
+        chosen = Prediction(
+            prediction.logits[rows],
+            prediction.probabilities[rows],
+            None,
+            tuple(m[rows] for m in prediction.feature_maps),
+        )
+        logits, _ = self.mask_logits(chosen, alone.bool(), stft[rows])
+        kept = apply_mask(stft[rows], logits.sigmoid(), self.domain)
+        heard = self.classifier.classify_stft(kept, samples).probabilities
+        return functional.binary_cross_entropy(heard.clamp(1e-6, 1 - 1e-6), alone.to(heard.dtype))
+
+    @torch.no_grad()
+    def on_start(self, batches: Iterable[Batch]) -> None:
+        """Starts every class's codes from the first representations of its clips."""
+        self.eval()
+        with frozen(self.classifier):
+            self.codebook.start_from(self._representations(batches))
+
+    def _representations(self, batches: Iterable[Batch]) -> Iterable[tuple[Tensor, Tensor]]:
+        for batch in batches:
+            stft, prediction = self._look(batch)
+            yield self.latent(prediction, stft), self._allowed(batch, prediction)
+
+    def on_epoch(self, epoch: int) -> None:
+        """Marks the codes that went unused in the last epoch, to be moved."""
+        if epoch:
+            self.codebook.end_epoch()
+
+    def epoch_scores(self) -> dict[str, float]:
+        """Codebook health for the log: perplexity per class and on average, and the number of unused codes."""
+        perplexity = self.codebook.perplexity()
+        per_class = {f"perplexity_{name}": float(each) for name, each in zip(self.classifier.labels, perplexity)}
+        unused = int((self.codebook.usage == 0).sum())
+        return {"perplexity": float(perplexity.mean()), "unused_codes": float(unused), **per_class}
+
+    @torch.no_grad()
+    def scores(self, batch: Batch) -> dict[str, Tensor]:
+        """Per clip, see `MaskInterpreter.scores_of`."""
+        return self.scores_of(self.interpret(batch.waveform), batch.waveform)
+
+
+def reconstruction(logits: Tensor, goal: Tensor, stft: Tensor, kind: str) -> Tensor:
+    """How far the mask is from its goal, both (batch, freq, time).
+
+    "bce": mean binary cross-entropy over bins. "weighted_bce": bins weigh by their log-magnitude over the clip's mean,
+    so that silence does not outvote sound. "dice": 1 - Dice overlap (Sudre et al., 2017), per clip.
+    """
+    if kind == "bce":
+        return functional.binary_cross_entropy_with_logits(logits, goal)
+    if kind == "weighted_bce":
+        level = stft.abs().log1p()
+        weight = level / level.mean((1, 2), keepdim=True).clamp(min=1e-8)
+        return functional.binary_cross_entropy_with_logits(logits, goal, weight=weight)
+    mask = logits.sigmoid()
+    overlap = 2 * (mask * goal).sum((1, 2)) + 1
+    return (1 - overlap / (mask.sum((1, 2)) + goal.sum((1, 2)) + 1)).mean()
+
+
+def _fit(maps: Tensor, wanted: list[int], fold: int) -> Tensor:
+    """Zeros up to the wanted rows and columns; a map on quite another grid (another's classifier) is averaged to it."""
+    sizes = zip(wanted, maps.shape[2:])
+    rows, columns = (have if want - 2 * fold <= have <= want else want for want, have in sizes)
+    if (rows, columns) != maps.shape[2:]:
+        maps = functional.adaptive_avg_pool2d(maps, (rows, columns))
+    return functional.pad(maps, (0, wanted[1] - columns, 0, wanted[0] - rows))
+
+
+def _layout(classifier: Classifier, layers: Sequence[int]) -> tuple[list[int], list[int]]:
+    """How many rows of each feature map make one of the codes' (two codes' height apart), and its channels.
+
+    Found by one pass over a moment of silence.
+    """
+    with frozen(classifier), torch.no_grad():
+        stft = classifier.spectrogram(
+            torch.zeros(1, classifier.sample_rate // 4, device=classifier.spectrogram.window.device)
+        )
+        maps = classifier.classify_stft(stft, classifier.sample_rate // 4).feature_maps
+    if wrong := [layer for layer in layers if not -len(maps) <= layer < len(maps)]:
+        raise ValueError(
+            f"PIQ reads feature map {wrong[0]} of the classifier, which gives {len(maps)}; name its layers (layers=...)"
+        )
+    rows = 2 * max(1, -(-(stft.shape[1] - 1) // COARSEST))
+    chosen = [maps[layer] for layer in layers]
+    return [max(1, round(each.shape[2] / rows)) for each in chosen], [each.shape[1] for each in chosen]

@@ -1,0 +1,234 @@
+"""RDE for sounds: the fewest parts of a clip that must stay, everything else being filled, for the scores to stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from audiointerp.contracts import Classifier, Domain
+from audiointerp.interpreters.attribution.base import (
+    Attribution,
+    Details,
+    Score,
+    asked_logit,
+    hear,
+    what_remains,
+)
+from audiointerp.interpreters.base import Scene
+from audiointerp.interpreters.parts import Parts, Splitter
+from audiointerp.rate_distortion import Concrete, MatchingPursuit, Problem, Solution, Solver
+from audiointerp.sound.components import Components
+from audiointerp.sound.files import normalize_peak
+from audiointerp.sound.nmf import NMF
+
+ClipFiller = Literal["silence", "noise_floor", "noise", "donor"]
+Donors = Tensor | Callable[[], Tensor]
+Outputs = Literal["target", "all"]
+
+__all__ = ["RDE", "ClipFiller", "ClipProblem"]
+
+
+class RDE(Attribution):
+    """Rate-distortion explanation of a clip over parts of its STFT: tiles of a grid, or NMF components.
+
+    Heiss et al. (2020), https://arxiv.org/abs/2007.00758; see `audiointerp.rate_distortion`. A part that is not kept is
+    filled with what a classifier may have heard before: how it reacts to holes says little. Ours, not theirs: parts of
+    an STFT, where they have bins of one whole-clip spectrum.
+
+    The mask is the share of each bin that the solution keeps (in the deletion game: takes away), as it is, with no
+    quantile. Where no part is chosen with more than 0.5 the mask is 0 and `details["all_zero"]` says so.
+
+    `details`, besides: "theta" (batch, parts), what the solver keeps; "order" (batch, parts), a pursuit's picks, then
+    -1; and of each row "empty" and "end", the distortion where nothing is kept and at the (rounded) solution, "rate",
+    "saturated" and "penalty": see `rate_distortion.Solution`.
+
+    Args:
+        classifier, domain, max_batch: see `Attribution`.
+        parts: "tiles" of a grid, or "nmf", components.
+        tiles: of the grid, along frequency and along time; fewer where the clip has fewer bins.
+        n_components: of the NMF that is fitted to each clip's log-magnitude.
+        dictionary: of an NMF, learnt before, or (freq, components), instead.
+        filler: of what is not kept: "silence"; "noise_floor", the clip's steady background; "noise", of Gaussian
+            magnitude with the clip's own mean and deviation in each frequency, and any phase; "donor", another clip.
+        donors: (clips, samples) of other sounds, or a function of nothing that gives them, called at first use; brought
+            to peak 1 and repeated or cut to the length of the clip. The clip itself is never its own donor.
+        fill_fraction: share of the parts that are not kept that is filled, drawn anew each time; the rest is silent.
+        solver: by default `Concrete(steps=100, lr=0.2, samples=4)` for tiles, `MatchingPursuit()` for components.
+        outputs: the distortion is that of the asked logit ("target"; the mean, if several classes are asked for), or of
+            "all" logits.
+        seed: of the solver (instead of its own) and of the NMF's start; each clip draws alike.
+    Shape:
+        waveform (batch, samples) -> mask (batch, freq, time), in [0, 1], 1 = keep.
+    Raises:
+        ValueError: for settings that make no sense; when explaining, if donors are no clips or the clip's copies.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        domain: Domain = "magnitude",
+        max_batch: int = 8,
+        parts: Parts = "tiles",
+        tiles: tuple[int, int] = (8, 8),
+        n_components: int = 10,
+        dictionary: NMF | Tensor | None = None,
+        filler: ClipFiller = "noise_floor",
+        donors: Donors | None = None,
+        fill_fraction: float = 1.0,
+        solver: Solver | None = None,
+        outputs: Outputs = "target",
+        seed: int = 0,
+    ):
+        super().__init__(classifier, _as_it_is, domain, max_batch)
+        self.split = Splitter.checked(parts, tiles, n_components, dictionary, classifier.spectrogram)
+        self.solver = solver or (Concrete(steps=100, lr=0.2, samples=4) if parts == "tiles" else MatchingPursuit())
+        if filler not in get_args(ClipFiller):
+            raise ValueError(f"filler is {filler!r}; choose from {', '.join(get_args(ClipFiller))}")
+        if (filler == "donor") != (donors is not None):
+            raise ValueError(
+                f"filler is {filler!r}, donors are {'given' if donors is not None else 'missing'}; both go together"
+            )
+        if not 0 < fill_fraction <= 1:
+            raise ValueError(f"fill_fraction is {fill_fraction}; it is a share, above 0 and at most 1")
+        if outputs not in get_args(Outputs):
+            raise ValueError(f"outputs are {outputs!r}; choose 'target' or 'all'")
+        if outputs == "all" and self.solver.game == "deletion":
+            raise ValueError("the deletion game brings the asked score down; outputs 'all' have no direction")
+        if isinstance(donors, Tensor):
+            donors = _checked(donors)
+        self.filler: ClipFiller = filler
+        self.donors, self.fill_fraction, self.outputs, self.seed = donors, fill_fraction, outputs, seed
+
+    @property
+    def passes(self) -> int:
+        """The solver's at most, and one for the clip; a pursuit may stop early."""
+        return 1 + self.solver.passes(self.split.count, self.deterministic)
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether what fills is always the same, so that a pursuit needs one draw."""
+        return self.filler == "silence" or (self.filler == "noise_floor" and self.fill_fraction == 1)
+
+    def score_of(self, clip: Scene) -> Score:
+        """Pre-softmax scores (n, outputs) of spectrograms."""
+        heard = hear(self.classifier, clip)
+        if self.outputs == "all":
+            return lambda stft: heard(stft).logits
+        return lambda stft: asked_logit(heard(stft), clip.target)[:, None]
+
+    def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
+        """The share of each bin that is chosen."""
+        components = self.split(clip.stft, self.seed)
+        problem = ClipProblem(components, score, self._filling(clip), self.fill_fraction, self.deterministic)
+        problem.max_batch = self.max_batch
+        found = replace(cast(Any, self.solver), seed=self.seed).solve(problem)
+        chosen = found.chosen if bool((found.chosen > 0.5).any()) else torch.zeros_like(found.chosen)
+        return components.mask(chosen[None]), _details(found)
+
+    def _filling(self, clip: Scene) -> Filling:
+        """n, generator -> what fills n versions of the clip: magnitudes with its phase, or complex spectrograms."""
+        stft = clip.stft
+        if self.filler == "donor":
+            donors = self._donors(clip.waveform)
+            spectrogram = self.classifier.spectrogram
+            return lambda n, it: spectrogram(donors[torch.randint(len(donors), (n,), generator=it).to(donors.device)])
+        if self.filler == "noise":
+            return lambda n, it: _noise(stft, n, it)
+        left = what_remains(stft.abs(), self.filler)
+        return lambda n, _: left.expand(n, -1, -1)
+
+    def _donors(self, waveform: Tensor) -> Tensor:
+        """Donors as long as the clip (1, samples), all but its copies."""
+        if callable(self.donors):
+            self.donors = _checked(self.donors())
+        samples, donors = waveform.shape[1], cast(Tensor, self.donors).to(waveform)
+        donors = normalize_peak(donors.repeat(1, -(-samples // donors.shape[1]))[:, :samples])[0]
+        others = donors[((donors - waveform).abs() > 1e-4).any(1)]
+        if not len(others):
+            raise ValueError(f"each of {len(donors)} donors is the clip itself; a part cannot be filled with itself")
+        return others
+
+
+Filling = Callable[[int, torch.Generator], Tensor]
+
+
+class ClipProblem(Problem):
+    """Parts of one clip, kept or filled: z = x m + filler (1 - m), m the share of each bin that is kept.
+
+    Args:
+        components: of the clip.
+        score: spectrograms (n, freq, time) -> scores (n, outputs); real ones are magnitudes with the clip's phase.
+        filling: n, generator -> what fills, (n, freq, time).
+        fill_fraction: share of the parts not kept that is filled; the rest is silent.
+        deterministic: see `Problem`.
+    """
+
+    def __init__(
+        self,
+        components: Components,
+        score: Score,
+        filling: Filling,
+        fill_fraction: float = 1.0,
+        deterministic: bool = False,
+    ):
+        self.components, self.score, self.filling = components, score, filling
+        self.fill_fraction, self.deterministic = fill_fraction, deterministic
+        self.count, self.device = components.count, components.stft.device
+        with torch.no_grad():
+            self.whole = score(components.stft.abs()[None])
+
+    def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """What fills, and where not all is filled, which parts are if they are not kept."""
+        filled = self.filling(n, generator)
+        if self.fill_fraction == 1:
+            return (filled,)
+        which = torch.rand(n, self.count, generator=generator) < self.fill_fraction
+        return filled, which.to(filled.device)
+
+    def change(self, keep: Tensor, drawn: tuple[Tensor, ...]) -> Tensor:
+        """Fall of each score, (n, outputs)."""
+        filled, mask = drawn[0], self.components.mask(keep)
+        rest = 1 - mask if len(drawn) == 1 else self.components.mask((1 - keep) * drawn[1])
+        original = self.components.stft if filled.is_complex() else self.components.stft.abs()
+        return self.whole - self.score(_without_denormals(original * mask + filled * rest))
+
+
+def _without_denormals(spectrum: Tensor) -> Tensor:
+    """Bins too faint for a normal float, such as those of a donor's fade to silence, at 0: torch's gradient of |z| is
+    NaN there.
+    """
+    return spectrum * (spectrum.detach().abs() >= torch.finfo(torch.float32).tiny)
+
+
+def _noise(stft: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Gaussian magnitude with the mean and deviation of each frequency, cut at 0, and any phase, (n, freq, time)."""
+    magnitude, shape = stft.abs(), (n, *stft.shape[1:])
+    mean = magnitude.mean(2, keepdim=True)
+    spread = magnitude.std(2, keepdim=True, correction=0)
+    drawn, turn = (each(shape, generator=generator).to(magnitude) for each in (torch.randn, torch.rand))
+    return torch.polar((mean + spread * drawn).clamp(min=0), 2 * torch.pi * turn)
+
+
+def _details(found: Solution) -> Details:
+    """Of one row, each (1, ...)."""
+    missing = len(found.keep) - len(found.order)
+    order = functional.pad(found.order, (0, missing), value=-1)
+    numbers = {name: getattr(found, name) for name in ("empty", "end", "rate", "saturated", "penalty")}
+    made = {name: found.keep.new_tensor([value]) for name, value in numbers.items()}
+    return {"theta": found.keep[None], "order": order[None], **made}
+
+
+def _as_it_is(mask: Tensor) -> Tensor:
+    return mask
+
+
+def _checked(donors: Tensor) -> Tensor:
+    if not isinstance(donors, Tensor) or donors.ndim != 2 or not donors.numel() or not torch.isfinite(donors).all():
+        shape = tuple(donors.shape) if isinstance(donors, Tensor) else type(donors).__name__
+        raise ValueError(f"donors have shape {shape}; expected (clips, samples), finite")
+    return donors

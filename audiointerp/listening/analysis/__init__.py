@@ -1,0 +1,1 @@
+"""Answers -> tables and a report."""

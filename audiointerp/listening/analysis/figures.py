@@ -1,0 +1,228 @@
+"""Figures of scores: box plots per item, means per method. Tables in, PNG and SVG out."""
+
+# pandas types an indexed table as table, column or array at once; pyright cannot know which it is.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false, reportIndexIssue=false
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from audiointerp.listening.analysis.opinion import groups
+from audiointerp.results.figures import COLOURS, DPI, STYLE
+
+HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo")
+GREY = "#9a9a9a"  # references and anchors
+MEAN: dict[str, Any] = {"marker": "o", "mfc": "#ffd23f", "mec": "#222222", "mew": 0.9, "ms": 5.5, "ls": "none"}
+ROW_INCHES, MAX_ROWS = 10.5, 8  # of box plots; more items only make boxes narrower
+PLOT_STYLE: dict[Any, Any] = {**STYLE, "hatch.linewidth": 0.5, "svg.hashsalt": "audiointerp", "svg.fonttype": "none"}
+
+__all__ = ["MEAN", "PLOT_STYLE", "class_name", "limits", "plain", "plot_items", "plot_means", "save", "short"]
+
+
+def plot_items(stem: Path, table: pd.DataFrame, scale: tuple[float, float], label: str) -> None:
+    """Box plots as in Figure 6 of the PIQ paper: a panel per group, a place per item, a box per method.
+
+    Boxes run from the first to the third quartile, with the median as a line, whiskers of 1.5 interquartile ranges and
+    single scores beyond; the mean is a yellow circle with a dark edge.
+
+    Args:
+        stem: path of the pictures without .png, .svg.
+        table: answers with `value`, `condition`, `system`, `group` and `item_id`.
+        scale: its ends.
+        label: of the axis.
+    """
+    conditions = _conditions(table)
+    panels, step = _panels(table, len(conditions))
+    together = sum(part["item_id"].nunique() for _, part in panels) * step <= ROW_INCHES
+    rows = [panels] if together else [[panel] for panel in panels]
+    widest = max(sum(max(2, part["item_id"].nunique()) for _, part in row) for row in rows)
+    with rc_context(PLOT_STYLE):
+        figure = Figure(figsize=(1.2 + step * widest, 0.6 + 3.0 * len(rows)), layout="constrained")
+        # A row with fewer items than the widest leaves its right end empty, so that boxes stay equally wide.
+        grid = figure.add_gridspec(len(rows), widest)
+        for place, row in enumerate(rows):
+            shares = [max(2, part["item_id"].nunique()) for _, part in row]
+            left = 0
+            for (group, part), share in zip(row, shares):
+                axis = figure.add_subplot(grid[place, left : left + share])
+                _boxes(axis, part, conditions)
+                axis.set_title(group)
+                _value_axis(axis, scale)
+                if left:
+                    axis.tick_params(labelleft=False)
+                else:
+                    axis.set_ylabel(label)
+                left += share
+        _legend(figure, conditions)
+        save(figure, stem)
+
+
+def plot_means(stem: Path, table: pd.DataFrame, methods: pd.DataFrame, scale: tuple[float, float], label: str) -> None:
+    """Means per method with their intervals, over the mean of each listener as a dot.
+
+    Args:
+        stem: path of the pictures without .png, .svg.
+        table: as for `plot_items`.
+        methods: the table of that name from `opinion_tables`.
+        scale, label: as for `plot_items`; where an interval leaves the scale, an arrow says so.
+    """
+    conditions, parts = _conditions(table), list(groups(table))
+    counts = [part["condition"].nunique() for _, part in parts]
+    with rc_context(PLOT_STYLE):
+        figure = Figure(figsize=(min(16, 1.3 + 0.95 * sum(counts)), 3.5), layout="constrained")
+        row = figure.subplots(1, len(parts), sharey=True, squeeze=False, width_ratios=[max(2, n) for n in counts])[0]
+        for axis, (group, part) in zip(row, parts):
+            rows = methods[methods["group"] == group]
+            for place, found in enumerate(rows.to_dict("records")):
+                colour = conditions[found["condition"]][0]
+                own = part[part["condition"] == found["condition"]].groupby("participant")["value"].mean()
+                spread = np.linspace(-0.22, 0.22, len(own)) if len(own) > 1 else np.zeros(len(own))
+                # A fixed shuffle, so that dots do not look like a trend.
+                spread = np.random.default_rng(0).permutation(spread)
+                axis.plot(place + spread, own, "o", ms=3.2, mfc=colour, mec="none", alpha=0.35)
+                _interval(axis, place, found, scale)
+            names = [f"{short(name)}\nn = {n}" for name, n in zip(rows["condition"], rows["n_listeners"])]
+            axis.set_xticks(range(len(rows)), names)
+            axis.set_xlim(*limits(len(rows)))
+            axis.set_title(group)
+            _value_axis(axis, scale)
+        row[0].set_ylabel(label)
+        save(figure, stem)
+
+
+def _conditions(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """condition -> colour and hatch: methods in colours, references and anchors in grey."""
+    first = table.drop_duplicates("condition").sort_values("system", ascending=False, kind="stable")
+    looks: dict[str, tuple[str, str]] = {}
+    for number, (name, system) in enumerate(zip(first["condition"], first["system"])):
+        looks[name] = (COLOURS[number % len(COLOURS)] if system else GREY, HATCHES[number % len(HATCHES)])
+    return looks
+
+
+def _panels(table: pd.DataFrame, conditions: int) -> tuple[list[tuple[str, pd.DataFrame]], float]:
+    """Groups, cut where they do not fit into a row; inches per item."""
+    parts = list(groups(table))[: table["group"].nunique()]
+    most = max(part["item_id"].nunique() for _, part in parts)
+    step = max(0.34 * conditions + 0.25, 0.8)
+    per_row = max(int(ROW_INCHES / step), -(-most // MAX_ROWS))
+    step = min(step, ROW_INCHES / min(per_row, most))
+    panels = []
+    for group, part in parts:
+        items = list(dict.fromkeys(part["item_id"]))
+        together = -(-len(items) // -(-len(items) // per_row))  # 3 and 3, not 4 and 2
+        for start in range(0, len(items), together):
+            title = f"{group}, continued" if start else group
+            panels.append((title, part[part["item_id"].isin(items[start : start + together])]))
+    return panels, step
+
+
+def _boxes(axis: Axes, part: pd.DataFrame, conditions: dict[str, tuple[str, str]]) -> None:
+    items = list(dict.fromkeys(part["item_id"]))
+    names = []
+    for place, item in enumerate(items):
+        of_item = part[part["item_id"] == item]
+        here = [name for name in conditions if (of_item["condition"] == name).any()]
+        width = 0.8 / len(conditions)
+        for number, name in enumerate(here):
+            values = of_item.loc[of_item["condition"] == name].groupby("participant")["value"].mean()
+            at = place + (number - (len(here) - 1) / 2) * width
+            colour, hatch = conditions[name]
+            axis.boxplot(
+                values.to_numpy(),
+                positions=[at],
+                widths=0.82 * width,
+                patch_artist=True,
+                showmeans=True,
+                manage_ticks=False,
+                boxprops={"facecolor": _lighter(colour), "edgecolor": colour, "hatch": hatch, "linewidth": 0.9},
+                medianprops={"color": "#222222", "linewidth": 1.4},
+                whiskerprops={"color": colour, "linewidth": 0.9},
+                capprops={"color": colour, "linewidth": 0.9},
+                flierprops={"marker": "o", "ms": 2.6, "mfc": "none", "mec": colour, "mew": 0.7},
+                meanprops={"marker": "o", "mfc": MEAN["mfc"], "mec": MEAN["mec"], "mew": 0.9, "ms": 5.5},
+            )
+        counts = of_item.groupby("condition")["participant"].nunique()
+        n = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
+        said = str(of_item["pred_class"].iloc[0])
+        names.append("\n".join(filter(None, [class_name(said), short(item), f"n = {n}"])))
+    axis.set_xticks(range(len(items)), names, fontsize=7.5)
+    axis.set_xlim(*limits(len(items)))
+
+
+def _interval(axis: Axes, place: int, found: dict, scale: tuple[float, float]) -> None:
+    if np.isfinite(found["low"]):
+        low, high = max(found["low"], scale[0]), min(found["high"], scale[1])
+        axis.plot([place, place], [low, high], color="#222222", lw=1.6)
+        for level, inside, marker in ((low, found["low"] >= scale[0], "v"), (high, found["high"] <= scale[1], "^")):
+            # A cap where the interval ends; an arrow where it leaves the scale.
+            axis.plot(place, level, "_" if inside else marker, color="#222222", ms=9 if inside else 6, mew=1.4)
+    axis.plot(place, found["mean"], **MEAN)
+
+
+def _value_axis(axis: Axes, scale: tuple[float, float]) -> None:
+    margin = 0.125 * (scale[1] - scale[0])
+    axis.set_ylim(scale[0] - margin, scale[1] + margin)
+    axis.set_yticks(np.linspace(scale[0], scale[1], 5 if scale[1] <= 5 else 6))
+    plain(axis)
+
+
+def limits(places: int) -> tuple[float, float]:
+    """Ends of an axis with so many places; one alone stands in the middle of two."""
+    spare = max(0, 2 - places) / 2
+    return -0.6 - spare, places - 0.4 + spare
+
+
+def plain(axis: Axes) -> None:
+    """Lines to read heights by, and no box."""
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(axis="x", length=0)
+    axis.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axis.set_axisbelow(True)
+
+
+def _legend(figure: Figure, conditions: dict[str, tuple[str, str]]) -> None:
+    handles: list[Any] = [
+        Patch(facecolor=_lighter(colour), edgecolor=colour, hatch=hatch, label=short(name))
+        for name, (colour, hatch) in conditions.items()
+    ]
+    handles += Axes.plot(Figure().subplots(), [], [], label="mean", **MEAN)
+    columns = min(8, len(handles))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, handleheight=1.1, columnspacing=1.2)
+
+
+def _lighter(colour: str) -> tuple[float, ...]:
+    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return tuple(0.45 * part + 0.55 for part in (red, green, blue))
+
+
+def short(text: object, length: int = 18) -> str:
+    """On one line, cut if it is long."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def class_name(text: object) -> str:
+    """A class as people write it."""
+    return short(str(text).replace("_", " "))
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Both formats, written aside and renamed; equal figures give equal bytes."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    for kind, more in (("png", {"dpi": DPI}), ("svg", {"metadata": {"Date": None}})):
+        path = stem.with_name(f"{stem.name}.{kind}")
+        aside = path.with_name(f".{path.name}.part")
+        figure.savefig(aside, format=kind, bbox_inches="tight", pad_inches=0.08, **more)
+        os.replace(aside, path)

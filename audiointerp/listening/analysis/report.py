@@ -1,0 +1,263 @@
+"""Tables of an analysis -> sections of its report, with captions that say test, interval and unit of analysis."""
+
+# pandas types an indexed table as table, column or array at once; pyright cannot know which it is.
+# pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false, reportIndexIssue=false
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from audiointerp.listening.cells import Section, number, p_equals, p_value, percent, quartiles, share, with_interval
+from audiointerp.listening.cleaning import SCALES
+
+if TYPE_CHECKING:
+    from audiointerp.listening.analysis.analyse import Outcome
+
+TITLES = {
+    "mos": "Mean opinion scores, 1 (bad) to 5 (excellent)",
+    "rating": "Multi-stimulus ratings, 0 to 100",
+    "bs1116": "Impairment grades, 1 to 5 (BS.1116)",
+    "ab": "Preferences between two sounds (A/B)",
+    "abx": "Which of two sounds is X (ABX)",
+    "simulate": "Model simulation: which class do listeners hear?",
+}
+INTERVALS = {
+    "t": "Student's t interval over listeners, m ± t(0.975, n−1)·s/√n (not 1.96·s/√n)",
+    "bootstrap": "percentile bootstrap over listeners, 10,000 resamples, fixed seed",
+}
+DECIMALS = {"rating": 1}
+
+__all__ = ["sections"]
+
+
+def sections(outcome: Outcome) -> list[Section]:
+    """Results, task by task; after each task's, its headline without screening."""
+    found = []
+    for task, tables in outcome.tables.items():
+        mushra = task == "rating" and outcome.mushra
+        title = "MUSHRA ratings, 0 to 100" if mushra else TITLES[task]
+        found.append(Section(title, _about(outcome, task, mushra), level=2))
+        build = {"ab": _preferences, "abx": _abx, "simulate": _simulation}.get(task, _opinion)
+        found += build(task, tables, outcome.ci)
+        unscreened = outcome.unscreened.get(task)
+        if unscreened:
+            first = build(task, unscreened, outcome.ci)[0]
+            caption = "The first table with everybody, before screening; units, intervals and tests as there."
+            csv = first.csv.replace(".csv", "_unscreened.csv")
+            found.append(Section("Without screening", caption, first.columns, first.rows, csv=csv))
+    return found
+
+
+def _about(outcome: Outcome, task: str, mushra: bool) -> str:
+    before, after = outcome.before[task], len(outcome.answers.table)
+    counts = f"{before['listeners']} listeners, {before['items']} items, {before['answers']} answers before screening."
+    if task == "rating" and not mushra:
+        counts += " Not called MUSHRA: that needs a hidden reference, a 3.5 kHz and a 7 kHz anchor (ITU-R BS.1534)."
+    return counts if after else ""
+
+
+def _opinion(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Section]:
+    digits, scale = DECIMALS.get(task, 2), SCALES[task]
+    methods, pairs, friedman = (tables[name].to_dict("records") for name in ("methods", "pairs", "friedman"))
+    found = [
+        Section(
+            "Means",
+            "Unit of analysis: the listener. Scores are averaged over items within each listener; mean, SD and "
+            f"interval are over these n means. 95 % interval: {INTERVALS[ci]}. Median and quartiles (Q1–Q3) are of "
+            "single scores. Intervals speak about other listeners hearing these items, not about other items. Dots are "
+            "listeners, the yellow circle is the mean"
+            + (
+                ", an arrow marks an interval that leaves the scale."
+                if any(r["beyond_scale"] for r in methods)
+                else "."
+            ),
+            ("Items", "Sound", "Mean [95 % interval]", "SD", "Median (Q1–Q3)", "n", "Scores", "Note"),
+            tuple(
+                (
+                    *(row["group"], row["condition"], with_interval(row, digits)),
+                    *(number(row["sd"], digits), quartiles(row), str(row["n_listeners"]), str(row["n_scores"])),
+                    "; ".join(filter(None, [row["note"], "interval leaves the scale" * row["beyond_scale"]])),
+                )
+                for row in methods
+            ),
+            figure=f"{task}_means",
+            alternative="Mean of each method with its 95 % interval; numbers in the table below",
+            csv=f"{task}_methods.csv",
+        ),
+        Section(
+            "Scores by item",
+            "Each box: the scores of n listeners for one sound, from the first to the third quartile; line: median; "
+            "whiskers: up to 1.5 interquartile ranges; small circles: single scores beyond, kept in every number; "
+            "yellow circle: mean. Means and intervals per item stand in the CSV.",
+            figure=f"{task}_items",
+            alternative="Box plots of the scores by item and method",
+            csv=f"{task}_items.csv",
+        ),
+    ]
+    if pairs:
+        tested = "".join(
+            f" Friedman's test, {row['group']}: χ²({row['k'] - 1}) = {row['statistic']:.2f}, p {p_equals(row['p'])}, "
+            f"n = {row['n']} listeners, {row['note']}."
+            for row in friedman
+            if row["n"] > 1
+        )
+        found.append(
+            Section(
+                "Differences between methods",
+                "Wilcoxon's signed-rank test, two-sided, zeros by Pratt's method, on each listener's mean difference "
+                "over the items scored under both methods (n listeners, n₀ with no difference). p Holm: corrected "
+                f"over the pairs of the same items. r: matched-pairs rank-biserial correlation.{tested}",
+                ("Items", "A", "B", "Mean A − B", "Median A − B", "n (n₀)", "W", "p", "p Holm", "r", "Note"),
+                tuple(
+                    (
+                        *(row["group"], row["a"], row["b"], number(row["mean_difference"], digits, True)),
+                        *(number(row["median_difference"], digits, True), f"{row['n']} ({row['n_zero']})"),
+                        *(number(row["w"], 1), p_value(row["p"]), p_value(row["p_holm"])),
+                        *(number(row["rank_biserial"], 2, True), row["note"]),
+                    )
+                    for row in pairs
+                ),
+                csv=f"{task}_pairs.csv",
+            )
+        )
+    else:
+        found.append(Section("Differences between methods", "There is one method; nothing to compare."))
+    level = "an ordinal" if scale[1] <= 5 else "an interval"
+    about = (
+        f"Units are the sounds (item × method). Krippendorff's alpha on {level} scale, missing answers allowed; "
+        "ICC(2,1) of one listener and ICC(2,k) of the mean of k, absolute agreement, on sounds that every "
+        "listener scored."
+    )
+    return [*found, _agreement(task, tables["agreement"], about)]
+
+
+def _agreement(task: str, table: pd.DataFrame, about: str) -> Section:
+    rows = table.to_dict("records")
+    return Section(
+        "Agreement between listeners",
+        about,
+        ("Items", "Measure", "Value", "Listeners", "Units", "Note"),
+        tuple(
+            (
+                row["group"],
+                row["measure"],
+                number(row["value"], 3),
+                str(row["listeners"]),
+                str(row["units"]),
+                row["note"],
+            )
+            for row in rows
+        ),
+        csv=f"{task}_agreement.csv",
+    )
+
+
+def _preferences(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Section]:
+    rows = tables["preferences"].to_dict("records")
+    main = Section(
+        "Preferences",
+        "Unit of analysis: the listener, counted for the method preferred more often; tied listeners are left out of "
+        "the test. p: exact two-sided binomial test against 1/2; p Holm: corrected over the pairs of the same items. "
+        "Share: of the answers that prefer one, with Wilson's 95 % interval; it and the pooled p treat the answers of "
+        "one listener as independent, which they are not.",
+        (
+            "Items",
+            "A",
+            "B",
+            "Answers A / none / B",
+            "Share of A",
+            "Listeners A / tied / B",
+            "p",
+            "p Holm",
+            "Pooled p",
+            "Note",
+        ),
+        tuple(
+            (
+                *(row["group"], row["a"], row["b"], f"{row['prefer_a']} / {row['no_preference']} / {row['prefer_b']}"),
+                *(share(row, "share_a"), f"{row['listeners_a']} / {row['listeners_tied']} / {row['listeners_b']}"),
+                *(p_value(row["p"]), p_value(row["p_holm"]), p_value(row["p_pooled"]), row["note"]),
+            )
+            for row in rows
+        ),
+        figure="ab_preferences",
+        alternative="Share of answers for each method of a pair; numbers in the table below",
+        csv="ab_preferences.csv",
+    )
+    return [main, _agreement(task, tables["agreement"], "Units are the trials; Krippendorff's alpha, nominal.")]
+
+
+def _abx(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Section]:
+    rows = tables["abx"].to_dict("records")
+    main = Section(
+        "Right answers",
+        "p: exact one-sided binomial test against guessing (1/2), all answers pooled, those of one listener "
+        "counted as independent; p Holm: corrected over the pairs of the same items. Share right with Wilson's 95 % "
+        "interval, drawn for all items. Mean of listeners: each "
+        "listener's share, with Student's t interval over listeners.",
+        ("Items", "A", "B", "Right", "Share right", "p", "p Holm", "Mean of listeners", "n"),
+        tuple(
+            (
+                *(row["group"], row["a"], row["b"], f"{row['correct']} of {row['n']}", share(row, "share")),
+                *(p_value(row["p"]), p_value(row["p_holm"])),
+                share({"s": row["listener_mean"], "low": row["listener_low"], "high": row["listener_high"]}, "s"),
+                str(row["n_listeners"]),
+            )
+            for row in rows
+        ),
+        figure="abx_shares",
+        alternative="Share of right answers by pair of methods; numbers in the table below",
+        csv="abx_abx.csv",
+    )
+    return [main, _agreement(task, tables["agreement"], "Units are the trials; Krippendorff's alpha, nominal.")]
+
+
+def _simulation(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Section]:
+    rows, pairs = (tables[name].to_dict("records") for name in ("simulation", "pairs"))
+    main = Section(
+        "How often listeners say what the classifier says",
+        "Share of answers that equal the class of the classifier, with Wilson's 95 % interval, drawn for all items; "
+        "“cannot tell” counts as wrong. p: exact one-sided binomial tests against chance (1 / classes offered) and "
+        "against always naming the most frequent class. Answers are pooled: those of one listener are counted as "
+        "independent. Agreement with the true class stands in the CSV.",
+        ("Items", "Method", "Right", "Share right", "Cannot tell", "Chance (p)", "Majority class (p)", "n"),
+        tuple(
+            (
+                *(row["group"], row["condition"], f"{row['correct']} of {row['n']}", share(row, "share")),
+                *(str(row["cannot_tell"]), f"{percent(row['chance'])} ({p_value(row['p_chance'])})"),
+                f"{row['majority_class']}, {percent(row['majority_share'])} ({p_value(row['p_majority'])})",
+                str(row["n_listeners"]),
+            )
+            for row in rows
+        ),
+        figure="simulate_shares",
+        alternative="Share of right answers by method; numbers in the table below",
+        csv="simulate_simulation.csv",
+    )
+    confusion = Section(
+        "Confusions",
+        "Counts of answers; shades are shares of the row.",
+        figure="simulate_confusion",
+        alternative="Confusion matrix for each method: the classifier's class in rows, the answer in columns",
+        csv="simulate_confusion.csv",
+    )
+    differences = Section(
+        "Differences between methods",
+        "Within listeners: Wilcoxon's signed-rank test on the shares right, or McNemar's exact test if each listener "
+        "gave one answer per method. p Holm: corrected over the pairs of the same items.",
+        ("Items", "A", "B", "Test", "n", "Mean A − B", "p", "p Holm", "Note"),
+        tuple(
+            (
+                *(row["group"], row["a"], row["b"], row["test"], str(row["n"])),
+                *(number(row["mean_difference"], 3, True), p_value(row["p"]), p_value(row["p_holm"]), row["note"]),
+            )
+            for row in pairs
+        ),
+        csv="simulate_pairs.csv",
+    )
+    agreement = _agreement(task, tables["agreement"], "Units are the sounds; Krippendorff's alpha, nominal.")
+    return [main, confusion, *([differences] if pairs else []), agreement]

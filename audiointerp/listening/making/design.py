@@ -1,0 +1,290 @@
+"""Which questions are asked about which sounds: a run's items -> trials of one task, with practice and catch trials.
+
+Items need not have the same methods: each trial asks about those its item has.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import combinations
+from typing import Protocol
+
+from audiointerp.listening.making.manifest import Sound
+from audiointerp.listening.making.selection import Item, Selection
+from audiointerp.listening.study import CANNOT_TELL, NO_PREFERENCE, Task, Trial, TrialKind
+
+MOST_CHOICES = 12
+ANCHORS = {"low35": ("anchor35", 3500.0), "low70": ("anchor70", 7000.0)}
+QUESTIONS: dict[Task, str] = {
+    "mos": "How well does each sound explain the decision {class}?",
+    "rating": "How close is each sound to the reference?",
+    "ab": "Which sound explains the decision {class} better?",
+    "abx": "Which of the two sounds is X?",
+    "simulate": "Which class does this sound belong to?",
+}
+# What an attentive listener answers, unless the catch sound's true_class says so, and how the prompt asks for it.
+CATCHES: dict[Task, str] = {"mos": "1", "rating": "0", "simulate": ""}
+ATTENTION = "Attention check: answer “{answer}” for this sound, whatever you hear."
+SCALES = {"mos": ("1", "2", "3", "4", "5"), "rating": tuple(map(str, range(101)))}
+
+__all__ = ["Design", "Named", "build"]
+
+
+class Named(Protocol):
+    """Gives a sound its blind name, and has it prepared."""
+
+    def __call__(
+        self, sound: Sound, *, role: str = "", method: str = "", copy: str = "", cutoff_hz: float = 0.0
+    ) -> str:
+        """The name of the sound as it is, in another role, as another copy, or below a cutoff in Hz."""
+        ...
+
+
+@dataclass(frozen=True)
+class Design:
+    """Trials of one task.
+
+    Attributes:
+        trials, practice, catch: in the order of the run.
+        anchors: trial_id -> "anchor35", "anchor70", "mixture" -> stimulus id, for ratings against a reference.
+        items: trial_id -> item_id.
+        catch_answers: trial_id -> what an attentive listener answers.
+        warnings: one line each.
+    """
+
+    trials: tuple[Trial, ...]
+    practice: tuple[Trial, ...]
+    catch: tuple[Trial, ...]
+    anchors: dict[str, dict[str, str]] = field(default_factory=dict)
+    items: dict[str, str] = field(default_factory=dict)
+    catch_answers: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Asked:
+    """What all trials of a study share."""
+
+    task: Task
+    question: str
+    named: Named
+    labels: Sequence[str]
+    seed: int
+    with_anchors: bool
+    ties: bool
+    anchors: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def numbers(self, *parts: str) -> random.Random:
+        return random.Random("|".join((str(self.seed), *parts)))
+
+    def prompt(self, pred_class: str) -> str:
+        return self.question.replace("{class}", pred_class.upper())
+
+
+def build(
+    task: Task, selection: Selection, named: Named, *, question: str | None = None, labels: Sequence[str] = (),
+    seed: int = 0, catch: int = 0, anchors: bool = True, ties: bool = False,
+) -> Design:  # fmt: skip
+    """Trials of a task.
+
+    Args:
+        task: mos: a page an item; rating: the same, against the reference where the run has one, which is then hidden
+            among the sounds beside low-pass anchors and the mixture; ab, abx: a page for each pair of an item's
+            methods; simulate: a page an item, of whose methods a session hears one.
+        selection: items, practice and catch sounds.
+        named: gives blind names.
+        question: of every trial; "{class}" stands for the predicted class. None takes the task's own.
+        labels: class names of the classifier, in its order; choices of "simulate".
+        seed: of what is drawn.
+        catch: catch trials to add, if the run has none of its own.
+        anchors: whether ratings have anchors.
+        ties: whether "no preference" can be answered (ab).
+
+    Raises:
+        ValueError: nothing to ask, or an option that the task does not have.
+    """
+    if catch and task not in CATCHES:
+        raise ValueError(f"task {task} has no catch trials; they are for {', '.join(CATCHES)}")
+    if ties and task != "ab":
+        raise ValueError(f"task {task} has no ties; they are for ab")
+    if question is not None and task == "simulate" and "{class}" in question:
+        raise ValueError("the question of task simulate must not hold {class}: it would give the answer away")
+    if task == "rating" and question is None and not all(item.reference for item in selection.items):
+        question = QUESTIONS["mos"]
+    asked = _Asked(task, question or QUESTIONS[task], named, _classes(labels, selection), seed, anchors, ties)
+    design = Design((), (), (), asked.anchors, warnings=list(selection.warnings))
+    trials = _number(asked, selection.items, design)
+    if not trials:
+        raise ValueError(f"task {task} needs items with two methods or more; this selection has none")
+    practice = _practice(asked, selection, design)
+    caught = _catch(asked, selection, catch, len(trials), design) if task in CATCHES else []
+    return Design(
+        tuple(trials), tuple(practice), tuple(caught),
+        asked.anchors, design.items, design.catch_answers, design.warnings,
+    )  # fmt: skip
+
+
+def _number(asked: _Asked, items: Sequence[Item], design: Design) -> list[Trial]:
+    pages = [(item, page) for item in items for page in _TASKS[asked.task](asked, item)]
+    lacking = [item.item_id for item in items if all(each is not item for each, _ in pages)]
+    if lacking and pages:
+        design.warnings.append(f"left out of task {asked.task}, as they have one method: {', '.join(lacking)}")
+    digits = max(2, len(str(len(pages))))
+    return [_place(f"t_{n:0{digits}d}", "trial", item, page, design) for n, (item, page) in enumerate(pages, 1)]
+
+
+Page = Callable[[str, TrialKind], Trial]
+
+
+def _place(trial_id: str, kind: TrialKind, item: Item, page: Page, design: Design) -> Trial:
+    design.items[trial_id] = item.item_id
+    return page(trial_id, kind)
+
+
+def _opinion(asked: _Asked, item: Item) -> list[Page]:
+    def page(trial_id: str, kind: TrialKind) -> Trial:
+        names = [asked.named(sound) for sound in (*item.systems, *item.anchors)]
+        return Trial(trial_id, kind, asked.prompt(item.pred_class), asked.named(item.mixture), _blind(names))
+
+    return [page]
+
+
+def _rating(asked: _Asked, item: Item) -> list[Page]:
+    reference = item.reference
+    if reference is None:
+        return _opinion(asked, item)
+
+    def page(trial_id: str, kind: TrialKind) -> Trial:
+        names = [asked.named(sound) for sound in (*item.systems, *item.anchors)]
+        names.append(asked.named(reference, copy="hidden"))
+        if asked.with_anchors:
+            given = {sound.method: sound for sound in item.anchors}
+            made = {
+                key: asked.named(given[method])
+                if method in given
+                else asked.named(reference, role="anchor", method=method, cutoff_hz=cutoff)
+                for method, (key, cutoff) in ANCHORS.items()
+            }
+            asked.anchors[trial_id] = made | {"mixture": asked.named(item.mixture)}
+            names += asked.anchors[trial_id].values()
+        return Trial(trial_id, kind, asked.prompt(item.pred_class), asked.named(reference), _blind(names))
+
+    return [page]
+
+
+def _pairs(asked: _Asked, item: Item) -> list[Page]:
+    def page(pair: tuple[Sound, Sound], trial_id: str, kind: TrialKind) -> Trial:
+        names = _blind([asked.named(sound) for sound in pair])
+        choices = (NO_PREFERENCE,) if asked.ties else ()
+        return Trial(trial_id, kind, asked.prompt(item.pred_class), asked.named(item.mixture), names, choices)
+
+    return [partial(page, pair) for pair in combinations(item.systems, 2)]
+
+
+def _abx(asked: _Asked, item: Item) -> list[Page]:
+    pairs = list(combinations(item.systems, 2))
+    # X is the first sound in every other pair, so that neither method is X more often.
+    first = asked.numbers("abx", item.item_id).randrange(2)
+
+    def page(place: int, trial_id: str, kind: TrialKind) -> Trial:
+        x = asked.named(pairs[place][(first + place) % 2], copy=f"x {trial_id}")
+        names = _blind([asked.named(sound) for sound in pairs[place]])
+        return Trial(trial_id, kind, asked.prompt(item.pred_class), x, names)
+
+    return [partial(page, place) for place in range(len(pairs))]
+
+
+def _simulate(asked: _Asked, item: Item) -> list[Page]:
+    def page(trial_id: str, kind: TrialKind) -> Trial:
+        names = [asked.named(sound) for sound in item.systems]
+        return Trial(trial_id, kind, asked.prompt(""), None, _blind(names), _choices(asked, item))
+
+    return [page]
+
+
+_TASKS: Mapping[Task, Callable[[_Asked, Item], list[Page]]] = {
+    "mos": _opinion,
+    "rating": _rating,
+    "ab": _pairs,
+    "abx": _abx,
+    "simulate": _simulate,
+}
+
+
+def _blind(names: Sequence[str]) -> tuple[str, ...]:
+    """In the order of blind names, which tells nothing."""
+    return tuple(sorted(set(names)))
+
+
+def _choices(asked: _Asked, item: Item) -> tuple[str, ...]:
+    """All classes if they are at most 12, else the item's and others drawn, in the classifier's order."""
+    labels = list(asked.labels)
+    if len(labels) > MOST_CHOICES:
+        own = [each for each in (item.pred_class, item.true_class, item.distractor_class) if each in labels]
+        others = sorted(set(labels) - set(own))
+        drawn = asked.numbers("choices", item.item_id).sample(others, MOST_CHOICES - len(set(own)))
+        labels = [label for label in labels if label in own or label in drawn]
+    return (*labels, CANNOT_TELL)
+
+
+def _classes(labels: Sequence[str], selection: Selection) -> list[str]:
+    """The classifier's classes; without them, those that the items name."""
+    items = (*selection.items, *selection.practice_items)
+    named = {each for item in items for each in (item.pred_class, item.true_class, item.distractor_class) if each}
+    return [*labels, *sorted(named - set(labels))]
+
+
+def _practice(asked: _Asked, selection: Selection, design: Design) -> list[Trial]:
+    trials: list[Trial] = []
+    if asked.task in CATCHES:
+        for sound in selection.practice_sounds:
+            trials.append(_alone(asked, f"t_practice_{len(trials) + 1}", "practice", sound, selection, design))
+    elif selection.practice_sounds:
+        design.warnings.append(f"task {asked.task} asks about pairs: rows of role practice are left out")
+    for item in selection.practice_items:
+        for page in _TASKS[asked.task](asked, item)[:1]:
+            trials.append(_place(f"t_practice_{len(trials) + 1}", "practice", item, page, design))
+    return trials
+
+
+def _alone(
+    asked: _Asked, trial_id: str, kind: TrialKind, sound: Sound, selection: Selection, design: Design
+) -> Trial:  # fmt: skip
+    """A page about one sound, beside the mixture (rating: the reference) of its item if that has one."""
+    design.items[trial_id] = sound.item_id
+    role = "reference" if asked.task == "rating" else "mixture"
+    beside = None if asked.task == "simulate" else selection.beside(sound, role)
+    context = asked.named(beside) if beside else None
+    as_what = "" if sound.role in ("practice", "catch") else kind
+    name = asked.named(sound, role=as_what)
+    choices = (*asked.labels[:MOST_CHOICES], CANNOT_TELL) if asked.task == "simulate" else ()
+    prompt = asked.prompt(sound.pred_class) if sound.pred_class else f"Practice: {_plain(asked.question)}"
+    return Trial(trial_id, kind, prompt, context, (name,), choices)
+
+
+def _plain(question: str) -> str:
+    return question.replace(" {class}", "").replace("{class}", "")
+
+
+def _catch(asked: _Asked, selection: Selection, count: int, number: int, design: Design) -> list[Trial]:
+    """The run's own catch sounds, else sounds drawn by the seed: mixtures, which listeners hear anyway."""
+    if asked.task == "simulate":  # a mixture would tell the class; what was heard in practice tells nothing new
+        free = [item.systems[0] for item in selection.practice_items]
+    else:
+        free = [item.mixture for item in selection.items]
+    numbers = asked.numbers("catch")
+    sounds = selection.catch_sounds or numbers.sample(free, min(count, len(free)))
+    if len(sounds) < count:
+        design.warnings.append(f"{count} catch trials were asked for; there are sounds for {len(sounds)}")
+    digits, trials = max(2, len(str(number))), []
+    for place, sound in enumerate(sounds, number + 1):
+        trial = _alone(asked, f"t_{place:0{digits}d}", "catch", sound, selection, design)
+        answers = SCALES.get(asked.task, trial.choices[:-1])
+        answer = sound.true_class if sound.role == "catch" and sound.true_class in answers else CATCHES[asked.task]
+        answer = answer or numbers.choice(answers)
+        trials.append(replace(trial, prompt=ATTENTION.replace("{answer}", answer)))
+        design.catch_answers[trial.trial_id] = answer
+    return trials

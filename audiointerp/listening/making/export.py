@@ -1,0 +1,210 @@
+"""Run folders -> a listening test: `public/` for listeners, `private/` with the key for whoever runs it.
+
+Runs, options and the secret in private/ determine every byte.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from audiointerp.listening.bs1534 import lowpass
+from audiointerp.listening.making import blinding, packing, texts
+from audiointerp.listening.making.design import Design, build
+from audiointerp.listening.making.groups import Material, gather
+from audiointerp.listening.making.manifest import Sound
+from audiointerp.listening.making.orders import sessions
+from audiointerp.listening.making.preparation import Bandwidth, Clip, Loudness, Plan, Settings, prepare
+from audiointerp.listening.making.selection import select
+from audiointerp.listening.study import Study, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Target = Literal["html", "webmushra", "folder"]
+
+__all__ = ["Options", "Summary", "Target", "export_study"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a listening test is to be.
+
+    Attributes:
+        target: "html": one page; "webmushra": what to copy into a checkout; "folder": WAVs and tables.
+        task: see `study.Study`.
+        items, methods: names, or how many items to draw; None for all.
+        question: of every trial; "{class}" stands for the predicted class. None takes the task's own.
+        title, introduction: shown first; None takes the task's own.
+        seed: of everything drawn.
+        rate: of the sounds written, in Hz.
+        loudness, bandwidth, pad: see `preparation.Settings`.
+        practice: how many practice trials, unless the run has sounds of role practice; 0 for none at all.
+        practice_apart: never practise with what is asked about later (always so in "simulate").
+        catch: how many catch trials, unless the run has sounds of role catch.
+        anchors: whether ratings against a reference have low-pass anchors and the mixture.
+        ties: whether "no preference" can be answered (ab).
+        participants: for how many the target "folder" writes orders and answer sheets.
+
+    Raises:
+        ValueError: for a value that an option does not take.
+    """
+
+    target: Target = "html"
+    task: Task = "mos"
+    items: Sequence[str] | int | None = None
+    methods: Sequence[str] | None = None
+    question: str | None = None
+    title: str | None = None
+    introduction: str | None = None
+    seed: int = 0
+    rate: int = 48000
+    loudness: Loudness = "match"
+    bandwidth: Bandwidth = "none"
+    pad: bool = False
+    practice: int = 1
+    practice_apart: bool = False
+    catch: int = 0
+    anchors: bool = True
+    ties: bool = False
+    participants: int = 24
+
+    def __post_init__(self) -> None:
+        choices = {"target": Target, "task": Task, "loudness": Loudness, "bandwidth": Bandwidth}
+        for name, kind in choices.items():
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(kind))}")
+        for name, least in (("practice", 0), ("catch", 0), ("participants", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
+
+    def of_sounds(self) -> str:
+        """The options that decide what is heard and asked, as text: those of packing left out."""
+        values = asdict(self)
+        return json.dumps({name: values[name] for name in values if name not in ("target", "participants")})
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an export made.
+
+    Attributes:
+        public, private: for listeners; for whoever runs the test.
+        files: what the target wrote, the one to open first.
+        stimuli, trials, sessions: how many; practice and catch trials not counted.
+        target_lufs: loudness of every sound; None if levels were left alone.
+        lowered_db: by how much the whole test was lowered because of peaks.
+        silent: sounds of the run that are silent.
+        warnings: one line each.
+    """
+
+    test_id: str
+    task: Task
+    public: Path
+    private: Path
+    files: tuple[Path, ...]
+    stimuli: int
+    trials: int
+    sessions: int
+    target_lufs: float | None
+    lowered_db: float = 0.0
+    silent: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class _Names:
+    """Blind names given so far; see `design.Named`."""
+
+    secret: bytes
+    test_id: str
+    clips: dict[str, Clip] = field(default_factory=dict)
+    meant: dict[str, packing.Meaning] = field(default_factory=dict)
+
+    def __call__(
+        self, sound: Sound, *, role: str = "", method: str = "", copy: str = "", cutoff_hz: float = 0.0
+    ) -> str:
+        meaning = packing.Meaning(sound, role or sound.role, method or sound.method, copy)
+        unique = f"{meaning.method}|{copy}" if copy else meaning.method
+        name = blinding.stimulus_name(self.secret, self.test_id, sound.item_id, meaning.role, unique)
+        if self.meant.setdefault(name, meaning) != meaning:
+            raise ValueError("two sounds got the same blind name, which is very rare; choose another seed")
+        change = partial(_lowpassed, cutoff_hz=cutoff_hz) if cutoff_hz else None
+        self.clips.setdefault(name, Clip(name, sound, change, dither=bool(copy)))
+        return name
+
+
+def _lowpassed(waveform: NDArray[np.float32], sample_rate: int, cutoff_hz: float) -> NDArray[np.float32]:
+    return lowpass(waveform, sample_rate, cutoff_hz)
+
+
+def export_study(
+    runs: str | Path | Sequence[str | Path], out: str | Path, *, force: bool = False, **options: Any
+) -> Summary:
+    """Makes a listening test of a run, or of several as its groups.
+
+    Args:
+        runs: a folder that holds manifest.csv and the WAVs it lists; run.json, if it is there, names the classes.
+            Several: see `groups.gather`.
+        out: folder to write. The secret in its private/ is used again, so that the same call gives the same bytes.
+        force: write into a folder that holds other things. Private files of another test there are set aside in
+            private/<its test_id>, as its answers are worth nothing without them.
+        options: fields of `Options`.
+
+    Raises:
+        ListeningError: naming every problem of the run, of the selection or of the sounds.
+        ValueError: for an option that is none, or an `out` that holds something else.
+    """
+    wanted = Options(**options)
+    out = Path(out)
+    held = packing.held_test(out, force)
+    material = gather([runs] if isinstance(runs, (str, Path)) else runs)
+    secret = blinding.load_secret(out / "private" / "secret.hex")
+    named = _Names(secret, blinding.study_name(secret, material.digest, wanted.of_sounds()))
+    if held not in (None, named.test_id) and not force:
+        raise ValueError(f"{out}: holds {held}, another test or other options; choose another folder, or give --force")
+    design = _design(wanted, material, named)
+    plan = prepare(list(named.clips.values()), Settings(wanted.rate, wanted.loudness, wanted.bandwidth, wanted.pad))
+    study = _study(wanted, named, design, plan)
+    warnings = (*design.warnings, *plan.warnings)
+    private = packing.Private(named.meant, plan, design, asdict(wanted), material.abouts, warnings)
+    files = packing.pack(out, held, study, private)
+    silent = tuple(sorted({plan.clips[name].sound.source for name, done in plan.prepared.items() if done.silent}))
+    counts = len(study.files), len(design.trials), len(study.sessions)
+    folders, level = (out / "public", out / "private"), (plan.target_lufs, plan.lowered_db)
+    return Summary(study.test_id, study.task, *folders, files, *counts, *level, silent, warnings)
+
+
+def _design(options: Options, material: Material, named: _Names) -> Design:
+    selection = select(
+        *(material.sounds, options.items, options.methods),
+        seed=options.seed,
+        practice=options.practice,
+        apart=options.practice_apart or options.task == "simulate",
+        pairs=options.task in ("ab", "abx"),
+    )
+    names = ("question", "seed", "catch", "anchors", "ties")
+    asked = {name: getattr(options, name) for name in names}
+    return build(options.task, selection, named, labels=material.labels, **asked)
+
+
+def _study(options: Options, named: _Names, design: Design, plan: Plan) -> Study:
+    names, asked = sorted(plan.prepared), (design.trials, design.practice, design.catch)
+    methods = {name: meaning.method for name, meaning in named.meant.items()}
+    return Study(
+        test_id=named.test_id,
+        task=options.task,
+        title=texts.TITLE if options.title is None else options.title,
+        introduction=texts.INTRODUCTIONS[options.task] if options.introduction is None else options.introduction,
+        seed=options.seed,
+        sample_rate=options.rate,
+        trials=(*design.practice, *design.trials, *design.catch),
+        sessions=sessions(options.task, *asked, seed=options.seed, methods=methods),
+        files={name: f"{packing.STIMULI}/{name}.wav" for name in names},
+        seconds={name: plan.prepared[name].frames / options.rate for name in names},
+    )

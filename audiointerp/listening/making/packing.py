@@ -1,0 +1,198 @@
+"""The two folders of an export, written aside and swapped in: what may be shown, and what must not.
+
+Two things about `private/` are never lost: the secret, and the key of a test that somebody may have answered already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from audiointerp.listening import levels
+from audiointerp.listening.making import blinding
+from audiointerp.listening.making.design import Design
+from audiointerp.listening.making.manifest import Sound
+from audiointerp.listening.making.preparation import Plan
+from audiointerp.listening.study import Study
+
+STIMULI = "stimuli"
+PAGE = "listening_test.html"
+SETTINGS = "settings.json"
+PACKAGES = ("audiointerp", "soxr", "pyloudnorm", "numpy", "scipy", "soundfile")
+
+__all__ = ["PAGE", "STIMULI", "Meaning", "Private", "about_run", "held_test", "pack"]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a blind name stands for: a sound of the run in a role; `copy` tells apart copies of it."""
+
+    sound: Sound
+    role: str
+    method: str
+    copy: str = ""
+
+
+@dataclass(frozen=True)
+class Private:
+    """What only whoever runs the test may know.
+
+    Attributes:
+        meant: stimulus id -> what it is.
+        plan, design: how sounds were made alike; what trials ask about.
+        options: of the export.
+        abouts: run.json of each run.
+        warnings: one line each.
+    """
+
+    meant: Mapping[str, Meaning]
+    plan: Plan
+    design: Design
+    options: Mapping[str, Any]
+    abouts: tuple[Mapping[str, Any], ...]
+    warnings: tuple[str, ...]
+
+
+def about_run(folder: Path) -> dict[str, Any]:
+    """run.json, empty if there is none; ValueError if it is no JSON object."""
+    path = folder / "run.json"
+    if not path.is_file():
+        return {}
+    try:
+        about = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(about, dict):
+        raise ValueError(f"{path}: must hold a JSON object, not a {type(about).__name__}")
+    return about
+
+
+def held_test(out: Path, force: bool = False) -> str | None:
+    """Name of the test that a folder holds, None if it is free for one.
+
+    Raises:
+        ValueError: if it is no folder, or without `force`, holds something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: is a file; name a folder to write")
+    if (out / "private" / "study.json").is_file():
+        return Study.read(out / "private" / "study.json").test_id
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if there - {"private"} and not (out / "private" / "secret.hex").is_file() and not force:
+        raise ValueError(f"{out}: is not empty and holds no listening test; choose another folder, or give --force")
+    return None
+
+
+def pack(out: Path, held: str | None, study: Study, private: Private) -> tuple[Path, ...]:
+    """Writes `public/` and `private/`; returns what the target wrote, where it lies in the end."""
+    aside, public = out / ".public.part", out / "public"
+    if aside.exists():
+        shutil.rmtree(aside)
+    try:
+        private.plan.write(aside / STIMULI)
+        (aside / "study.json").write_text(study.to_json(), "utf-8", newline="\n")
+        files = [path.relative_to(aside) for path in TARGETS[private.options["target"]](study, aside, private)]
+        _write_private(out / "private", held, study, private, aside / STIMULI)
+        if public.exists():
+            shutil.rmtree(public)
+        os.replace(aside, public)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return tuple(public / path for path in files)
+
+
+def _html(study: Study, public: Path, private: Private) -> list[Path]:
+    from audiointerp.listening.targets.page import write_page
+
+    return [write_page(study, public, public / PAGE)]
+
+
+def _webmushra(study: Study, public: Path, private: Private) -> list[Path]:
+    from audiointerp.listening.targets.webmushra import write_configs
+
+    return write_configs(study, public, public / "webmushra", private.design.anchors)
+
+
+def _folder(study: Study, public: Path, private: Private) -> list[Path]:
+    from audiointerp.listening.targets.folder import write_folder
+
+    return write_folder(study, public, private.options["participants"])
+
+
+TARGETS: dict[str, Callable[[Study, Path, Private], list[Path]]] = {
+    "html": _html,
+    "webmushra": _webmushra,
+    "folder": _folder,
+}
+
+
+def _write_private(folder: Path, held: str | None, study: Study, private: Private, stimuli: Path) -> None:
+    if held is not None and held != study.test_id:
+        before = folder / held
+        before.mkdir(exist_ok=True)
+        for name in ("key.csv", "study.json", SETTINGS):
+            if (folder / name).exists():
+                os.replace(folder / name, before / name)
+    blinding.write_key(folder / "key.csv", _key_rows(private, stimuli))
+    text = json.dumps(_settings(private), indent=1, sort_keys=True, ensure_ascii=False)
+    (folder / SETTINGS).write_text(text, "utf-8", newline="\n")
+    # Last: it says which test the folder holds.
+    (folder / "study.json").write_text(study.to_json(), "utf-8", newline="\n")
+
+
+def _key_rows(private: Private, stimuli: Path) -> list[dict[str, object]]:
+    rows = []
+    # The key says of catch sounds what to answer, in the place of their class.
+    expected = {trial.stimuli[0]: private.design.catch_answers[trial.trial_id] for trial in private.design.catch}
+    for name, meaning in private.meant.items():
+        sound, done = meaning.sound, private.plan.prepared[name]
+        rows.append(
+            {
+                "stimulus_id": name,
+                "item_id": sound.item_id,
+                "role": meaning.role,
+                "method": meaning.method,
+                "group": sound.group,
+                "pred_class": sound.pred_class,
+                "true_class": expected.get(name, sound.true_class),
+                "source": sound.source,
+                "sha256_in": sound.sha256,
+                "sha256_out": levels.sha256(stimuli / f"{name}.wav"),
+                "gain_db": f"{done.gain_db:.4f}",
+                "lufs_in": f"{done.lufs_in:.4f}",
+                "lufs_out": f"{done.lufs_out:.4f}",
+                "pad_frames": done.pad_frames,
+                "silent": str(done.silent).lower(),
+            }
+        )
+    return rows
+
+
+def _settings(private: Private) -> dict[str, Any]:
+    """How the test was made, for a report: nothing in it changes from one export to the next."""
+    names = ("name", "seed", "recipe_hash", "versions")
+    runs = [{name: about[name] for name in names if name in about} for about in private.abouts]
+    return {
+        "options": private.options,
+        "runs": runs,
+        "target_lufs": private.plan.target_lufs,
+        "lowered_db": round(private.plan.lowered_db, 4),
+        "items": private.design.items,
+        "catch_answers": private.design.catch_answers,
+        "anchors": private.design.anchors,
+        "warnings": private.warnings,
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

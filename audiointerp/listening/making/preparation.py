@@ -1,0 +1,264 @@
+"""Sounds of unlike origin made alike: one rate, equal lengths, matched loudness, 16-bit PCM.
+
+Bandwidth, level and length would tell methods apart before anybody listens. In this order: resample (soxr), cut the
+band if asked, fade, pad to the item's longest, match loudness, write. Fades come before padding, so that a sound ends
+softly where it ends; fades and gains commute.
+
+Sounds are measured, and made once more when they are written: memory holds a few, not the whole test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+import soundfile
+import torch
+
+from audiointerp.listening import levels
+from audiointerp.listening.making.manifest import ListeningError, Sound
+from audiointerp.sound.files import resample
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Loudness = Literal["match", "item", "none"]
+Bandwidth = Literal["none", "min"]
+TARGET_LUFS = -23.0
+PEAK_DBFS = -1.0
+WARN_LENGTH, MAX_LENGTH = 0.05, 0.5  # seconds by which lengths inside an item may differ
+WARN_LOWERED = 12.0  # dB
+LONG_SECONDS = 30.0
+WORKERS = 2
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+__all__ = ["PEAK_DBFS", "TARGET_LUFS", "Bandwidth", "Clip", "Loudness", "Plan", "Prepared", "Settings", "prepare"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How sounds are prepared.
+
+    Attributes:
+        sample_rate: of every sound written, in Hz.
+        loudness: "match": every sound to -23 LUFS; "item": one gain an item, that of its mixture (without one, of its
+            loudest sound); "none": no gain. If a peak would exceed -1 dBFS the whole test is lowered, whichever it is.
+        bandwidth: "min": every sound of an item is low-passed to its lowest rate.
+        pad: accept lengths that differ by more than 0.5 s inside an item.
+    """
+
+    sample_rate: int = 48000
+    loudness: Loudness = "match"
+    bandwidth: Bandwidth = "none"
+    pad: bool = False
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A sound to be prepared under a blind name.
+
+    Attributes:
+        change: made of (channels, samples) at the written rate, keeping its shape.
+        dither: adds noise of one step of 16 bits, so that copies of one sound differ as files.
+    """
+
+    name: str
+    sound: Sound
+    change: Callable[[NDArray[np.float32], int], NDArray[np.float32]] | None = None
+    dither: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is done to a sound.
+
+    Attributes:
+        frames, channels: as written.
+        pad_frames: zeros added at its end to reach the item's longest.
+        peak: before the gain, linear.
+        silent: nothing in it can be levelled; it is kept as it is.
+        lufs_in: loudness before the gain, -inf for silence.
+        gain_db: applied.
+    """
+
+    frames: int
+    channels: int
+    pad_frames: int
+    peak: float
+    silent: bool
+    lufs_in: float
+    gain_db: float = 0.0
+
+    @property
+    def lufs_out(self) -> float:
+        """Loudness as written."""
+        return self.lufs_in + self.gain_db
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Measured sounds, ready to be written.
+
+    Attributes:
+        clips, prepared: by name.
+        lowered_db: by how much the whole test is lowered because of peaks.
+        warnings: one line each.
+    """
+
+    settings: Settings
+    clips: Mapping[str, Clip]
+    prepared: Mapping[str, Prepared]
+    lowered_db: float
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def target_lufs(self) -> float | None:
+        """What sounds are brought to; None if they are not."""
+        return None if self.settings.loudness == "none" else TARGET_LUFS - self.lowered_db
+
+    def write(self, folder: str | Path) -> None:
+        """Writes every sound as `<name>.wav`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def write_item(clips: list[Clip]) -> None:
+            for clip, waveform in zip(clips, _alike(clips, self.settings)):
+                done = self.prepared[clip.name]
+                noise = clip.name if clip.dither and not done.silent else None
+                waveform = waveform * np.float32(10 ** (done.gain_db / 20))
+                levels.write_pcm16(folder / f"{clip.name}.wav", waveform, self.settings.sample_rate, noise)
+
+        _in_parallel(write_item, _by_item(self.clips.values()))
+
+
+def prepare(clips: Sequence[Clip], settings: Settings) -> Plan:
+    """Measures every sound and decides its gain.
+
+    Raises:
+        ListeningError: naming every item whose lengths differ by more than 0.5 s, unless `settings.pad`.
+        ValueError: for a rate at which browsers do not play.
+    """
+    if not 8000 <= settings.sample_rate <= 192000:
+        raise ValueError(f"rate is {settings.sample_rate} Hz; choose 8000 to 192000, best 44100 or 48000")
+    items = _by_item(clips)
+    warnings = _check_items(items, settings)
+    measured: dict[str, Prepared] = {}
+    for each in _in_parallel(lambda members: _measure(members, settings), items):
+        measured |= each
+    gains = _gains(items, measured, settings)
+    peaks = {
+        name: 20 * math.log10(measured[name].peak) + gains[name] for name in gains if not measured[name].silent
+    }  # dBFS
+    lowered = max(0.0, max(peaks.values(), default=-math.inf) - PEAK_DBFS)
+    prepared = {
+        name: each if each.silent else replace(each, gain_db=gains[name] - lowered) for name, each in measured.items()
+    }
+    if lowered > WARN_LOWERED:
+        source = next(clip.sound.source for clip in clips if clip.name == max(peaks, key=lambda name: peaks[name]))
+        warnings.append(
+            f"the whole test is lowered by {lowered:.1f} dB, or {source} would clip; consider leaving it out"
+        )
+    silent = sorted({clip.sound.source for clip in clips if prepared[clip.name].silent})
+    if silent:
+        warnings.append(f"silent, kept as they are: {_some(silent)}")
+    return Plan(settings, {clip.name: clip for clip in clips}, prepared, lowered, warnings)
+
+
+def _by_item(clips: Iterable[Clip]) -> list[list[Clip]]:
+    items: dict[str, list[Clip]] = {}
+    for clip in clips:
+        items.setdefault(clip.sound.item_id, []).append(clip)
+    return list(items.values())
+
+
+def _in_parallel(function: Callable[[T], R], values: Sequence[T]) -> list[R]:
+    # Threads: soxr, the loudness filter and the disk release the interpreter's lock.
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return list(pool.map(function, values))
+
+
+def _check_items(items: list[list[Clip]], settings: Settings) -> list[str]:
+    """Warnings about what differs inside items; raises for lengths that differ too much."""
+    problems = []
+    unlike: dict[str, list[str]] = {}
+    for members in items:
+        sounds = [clip.sound for clip in members]
+        item_id = sounds[0].item_id
+        seconds = [sound.frames / sound.sample_rate for sound in sounds]
+        apart = max(seconds) - min(seconds)
+        if apart > MAX_LENGTH and not settings.pad:
+            problems.append(
+                f"item {item_id}: {sounds[seconds.index(min(seconds))].source} lasts {min(seconds):.3f} s, "
+                f"{sounds[seconds.index(max(seconds))].source} {max(seconds):.3f} s; "
+                "check that they belong together, then give --pad to fill up with silence"
+            )
+        bands = {min(sound.sample_rate, settings.sample_rate) for sound in sounds}
+        for is_so, remark in (
+            (apart > WARN_LENGTH, "lengths differ by more than 50 ms and are padded with silence"),
+            (len(bands) > 1 and settings.bandwidth == "none",
+             "sample rates, hence bandwidths, differ and may tell methods apart (--bandwidth min levels them)"),
+            (len({sound.channels for sound in sounds}) > 1, "mono and stereo sounds meet; all are made mono"),
+            (max(seconds) > LONG_SECONDS, f"sounds last more than {LONG_SECONDS:.0f} s, which tires listeners"),
+        ):  # fmt: skip
+            if is_so:
+                unlike.setdefault(remark, []).append(item_id)
+    if problems:
+        raise ListeningError(problems)
+    return [f"{remark}: {_some(names)}" for remark, names in unlike.items()]
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _measure(members: list[Clip], settings: Settings) -> dict[str, Prepared]:
+    rate, waveforms = settings.sample_rate, _alike(members, settings)
+    measured = {}
+    for clip, waveform in zip(members, waveforms):
+        frames = waveform.shape[1]
+        own = -(-clip.sound.frames * rate // clip.sound.sample_rate)
+        level = -math.inf if clip.sound.silent else levels.loudness(waveform, rate)
+        peak = float(np.abs(waveform).max())
+        silent = clip.sound.silent or not math.isfinite(level)
+        measured[clip.name] = Prepared(frames, len(waveform), frames - own, peak, silent, level)
+    return measured
+
+
+def _gains(items: list[list[Clip]], measured: Mapping[str, Prepared], settings: Settings) -> dict[str, float]:
+    """Gains in dB towards -23 LUFS, before the whole test is lowered."""
+    if settings.loudness == "none":
+        return dict.fromkeys(measured, 0.0)
+    if settings.loudness == "match":
+        return {name: 0.0 if each.silent else TARGET_LUFS - each.lufs_in for name, each in measured.items()}
+    gains = {}
+    for members in items:
+        heard = [clip for clip in members if not measured[clip.name].silent]
+        mixtures = [clip for clip in heard if clip.sound.role == "mixture" and clip.change is None]
+        level = max((measured[clip.name].lufs_in for clip in mixtures or heard), default=TARGET_LUFS)
+        gains |= {clip.name: TARGET_LUFS - level for clip in members}
+    return gains
+
+
+def _alike(members: list[Clip], settings: Settings) -> list[NDArray[np.float32]]:
+    """The sounds of an item, (channels, frames), of one rate, length and number of channels."""
+    lowest = min(clip.sound.sample_rate for clip in members)
+    mono = min(clip.sound.channels for clip in members) == 1
+    waveforms = []
+    for clip in members:
+        samples, rate = soundfile.read(str(clip.sound.path), dtype="float32", always_2d=True)
+        waveform = torch.from_numpy(samples.mean(1)[None] if mono else samples.T.copy())
+        if settings.bandwidth == "min" and rate > lowest:
+            waveform, rate = resample(waveform, rate, lowest), lowest
+        whole = resample(waveform, rate, settings.sample_rate).numpy()
+        if clip.change is not None:
+            whole = clip.change(whole, settings.sample_rate)
+        waveforms.append(levels.fade(whole, settings.sample_rate))
+    longest = max(waveform.shape[1] for waveform in waveforms)
+    return [np.pad(each, ((0, 0), (0, longest - each.shape[1]))) for each in waveforms]

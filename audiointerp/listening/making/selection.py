@@ -1,0 +1,194 @@
+"""Which items, methods, practice and catch sounds of a run enter a test."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from audiointerp.listening.making.manifest import ListeningError, Sound, items_of
+
+OTHER = "_other"  # ends the name of a method where it explains the mixture's other class
+
+__all__ = ["Item", "Selection", "select"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A decision and its explanations.
+
+    Attributes:
+        mixture: what the classifier heard.
+        systems: interpretations, one a method.
+        reference: the clean target, if the run knows it.
+        anchors: processed sounds that the run brings along.
+    """
+
+    item_id: str
+    mixture: Sound
+    systems: tuple[Sound, ...]
+    reference: Sound | None = None
+    anchors: tuple[Sound, ...] = ()
+
+    @property
+    def pred_class(self) -> str:
+        """What the classifier decided."""
+        return self.mixture.pred_class
+
+    @property
+    def true_class(self) -> str:
+        """What is in the sound; empty if unknown."""
+        return self.mixture.true_class
+
+    @property
+    def distractor_class(self) -> str:
+        """What else is in the sound; empty if unknown."""
+        return self.mixture.distractor_class
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a test is made of.
+
+    Attributes:
+        items: asked about.
+        practice_items: to practise with, if the run has no practice sounds.
+        practice_sounds, catch_sounds: of these roles.
+        others: mixtures and references of the whole run, to be heard beside them.
+        warnings: one line each.
+    """
+
+    items: tuple[Item, ...]
+    practice_items: tuple[Item, ...]
+    practice_sounds: tuple[Sound, ...]
+    catch_sounds: tuple[Sound, ...]
+    others: tuple[Sound, ...]
+    warnings: tuple[str, ...]
+
+    def beside(self, sound: Sound, role: str) -> Sound | None:
+        """The mixture or reference of the sound's item."""
+        return next((each for each in self.others if (each.item_id, each.role) == (sound.item_id, role)), None)
+
+
+def select(
+    sounds: Sequence[Sound],
+    items: Sequence[str] | int | None = None,
+    methods: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    practice: int = 1,
+    apart: bool = False,
+    pairs: bool = False,
+) -> Selection:
+    """Chooses from a run.
+
+    Args:
+        sounds: of the run, as `read_manifest` gives them.
+        items: names of items, how many to draw, or None for all.
+        methods: names; None for all but those that explain a mixture's other class, about which listeners are not
+            asked. Items that have none of them are left out.
+        seed: of what is drawn.
+        practice: how many practice trials. The run's own practice sounds come first; then items that are not in the
+            test; then, as a last resort, items that are, which the warnings tell.
+        apart: leave such items out of the test instead, if others remain.
+        pairs: practice needs items of two methods.
+
+    Raises:
+        ListeningError: naming every item and method that the run does not have.
+        ValueError: if nothing is left.
+    """
+    whole = {item.item_id: item for item in _items(sounds)}
+    _check_names(whole, items, methods)
+    warnings = []
+    if methods is None:
+        methods, left_out = _of_predicted(whole)
+        if left_out:
+            warnings.append(
+                f"left out, as they explain the other class of a mixture: {', '.join(left_out)}; "
+                "name them with --methods to ask about them"
+            )
+    usable = [item for item in (_with(item, methods) for item in whole.values()) if item.systems]
+    if items is None:
+        chosen = usable
+    elif isinstance(items, int):
+        drawn = {item.item_id for item in random.Random(f"{seed}|items").sample(usable, min(items, len(usable)))}
+        chosen = [item for item in usable if item.item_id in drawn]
+        if len(chosen) < items:
+            warnings.append(f"{items} items were asked for; the run has {len(chosen)}")
+    else:
+        chosen = [item for item in usable if item.item_id in items]
+    lacking = [name for name in (whole if items is None or isinstance(items, int) else items)
+               if name not in {item.item_id for item in usable}]  # fmt: skip
+    if lacking:
+        warnings.append(f"left out, as they have none of the methods: {', '.join(lacking)}")
+    if not chosen:
+        raise ValueError("no item is left to ask about; choose other items or methods")
+    rows = tuple(sound for sound in sounds if sound.role == "practice") if practice and not pairs else ()
+    needed = 0 if rows else practice
+    training, repeated = _training(usable, chosen, needed, seed, pairs)
+    if repeated and apart and len(chosen) > len(repeated):
+        chosen = [item for item in chosen if item.item_id not in repeated]
+    elif repeated and apart:
+        training = [item for item in training if item.item_id not in repeated]
+        warnings.append("no practice: every item is needed for the test")
+    elif repeated:
+        warnings.append(
+            f"practice repeats {', '.join(repeated)} of the test; leave them out with --practice_apart, "
+            "or choose fewer items with --items"
+        )
+    others = tuple(sound for sound in sounds if sound.role in ("mixture", "reference"))
+    catches = tuple(sound for sound in sounds if sound.role == "catch")
+    return Selection(tuple(chosen), tuple(training), rows, catches, others, tuple(warnings))
+
+
+def _items(sounds: Sequence[Sound]) -> list[Item]:
+    found = []
+    for item_id, members in items_of(sounds).items():
+        role = {sound.role: sound for sound in members}
+        systems = tuple(sound for sound in members if sound.role == "interpretation")
+        anchors = tuple(sound for sound in members if sound.role == "anchor")
+        if systems:
+            found.append(Item(item_id, role["mixture"], systems, role.get("reference"), anchors))
+    return found
+
+
+def _of_predicted(whole: dict[str, Item]) -> tuple[list[str], list[str]]:
+    """Methods as they explain the predicted class, and as they explain another."""
+    known = list(dict.fromkeys(sound.method for item in whole.values() for sound in item.systems))
+    others = [name for name in known if name.endswith(OTHER) and name.removesuffix(OTHER) in known]
+    return [name for name in known if name not in others], others
+
+
+def _with(item: Item, methods: Sequence[str]) -> Item:
+    return replace(item, systems=tuple(sound for sound in item.systems if sound.method in methods))
+
+
+def _check_names(
+    whole: dict[str, Item], items: Sequence[str] | int | None, methods: Sequence[str] | None
+) -> None:  # fmt: skip
+    known = sorted({sound.method for item in whole.values() for sound in item.systems})
+    problems = [
+        f"no method {name!r} in this run; it has {', '.join(known)}" for name in methods or () if name not in known
+    ]
+    if isinstance(items, int):
+        if items < 1:
+            problems.append(f"items is {items}; ask for one or more, or name them")
+    else:
+        few = ", ".join(list(whole)[:5]) + (", ..." if len(whole) > 5 else "")
+        problems += [f"no item {name!r} in this run; it has {few}" for name in items or () if name not in whole]
+    if problems:
+        raise ListeningError(problems)
+
+
+def _training(
+    usable: Sequence[Item], chosen: Sequence[Item], count: int, seed: int, pairs: bool
+) -> tuple[list[Item], list[str]]:  # fmt: skip
+    """Items to practise with, and which of them are in the test."""
+    numbers = random.Random(f"{seed}|practice")
+    names = {item.item_id for item in chosen}
+    fit = [item for item in usable if len(item.systems) > 1 or not pairs]
+    free = [item for item in fit if item.item_id not in names]
+    taken = [item for item in fit if item.item_id in names]
+    training = numbers.sample(free, min(count, len(free)))
+    training += numbers.sample(taken, min(count - len(training), len(taken)))
+    return training, [item.item_id for item in training if item.item_id in names]

@@ -1,0 +1,253 @@
+"""Hosts a webMUSHRA checkout on this computer and keeps every session, which PHP 8 would not.
+
+Every session is one line of `<results>/<test>/sessions.jsonl`, on the disk before it is confirmed; what is no session
+lies in `<results>/rejected/`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from audiointerp.listening.serving.sessions import Store, read_sessions
+
+logger = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+MAX_BYTES = 16 * 2**20  # of a session; real ones have some kilobytes
+DRAIN_BYTES = 8 * MAX_BYTES
+TARGET = "/service/write.php"
+# Of the checkout, never shown: what PHP collected, and its source.
+PRIVATE = ("results", "service")
+_TYPES = {
+    **{".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"},
+    **{".yaml": "text/plain; charset=utf-8", ".json": "application/json", ".wav": "audio/wav", ".svg": "image/svg+xml"},
+    **{".png": "image/png", ".gif": "image/gif", ".jpg": "image/jpeg", ".ico": "image/x-icon", ".mp3": "audio/mpeg"},
+    **{".ogg": "audio/ogg", ".woff": "font/woff", ".woff2": "font/woff2", ".ttf": "font/ttf"},
+}
+
+__all__ = ["Collector", "make_server", "read_sessions", "serve"]
+
+
+def serve(webmushra: Path, results: Path, port: int = 8000) -> None:
+    """Serves a checkout on 127.0.0.1 until Ctrl-C, printing the addresses to open and every session kept.
+
+    Raises:
+        ValueError: if there is no webMUSHRA, the port is taken, or results cannot be written.
+    """
+    with make_server(webmushra, results, port, on_session=lambda line: print(line, flush=True)) as server:
+        for line in server.addresses():
+            print(line)
+        print(f"sessions go to {results}; Ctrl-C ends", flush=True)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:  # sessions under way are finished by leaving the block
+            print("ended; nothing more is accepted")
+
+
+def make_server(
+    webmushra: Path, results: Path, port: int = 8000, *, on_session: Callable[[str], None] = logger.info
+) -> Collector:
+    """A server that is bound to 127.0.0.1 but does not run yet; port 0 takes a free one.
+
+    Args:
+        webmushra: a checkout, with exported configs copied into it.
+        results: where sessions go; created, and repaired if a kill left a line half written.
+        on_session: called with a line about each session kept.
+
+    Raises:
+        ValueError: as `serve`.
+    """
+    if not (webmushra / "index.html").is_file() or not (
+        (webmushra / "startup.js").is_file() or (webmushra / "lib").is_dir()
+    ):
+        raise ValueError(
+            f"{webmushra}: no webMUSHRA there (index.html and startup.js or lib/); give the folder that "
+            "git clone https://github.com/audiolabs/webMUSHRA made"
+        )
+    if webmushra.resolve() == results.resolve():
+        raise ValueError(f"{results}: sessions would be served with webMUSHRA; give another folder for them")
+    try:
+        store = Store(results)
+    except OSError as error:
+        raise ValueError(f"{results}: cannot be written ({error.strerror}); give another folder") from None
+    try:
+        return Collector(webmushra, store, port, on_session)
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"port {port} of {HOST} cannot be used ({error}); give another --port") from None
+
+
+class Collector(ThreadingHTTPServer):
+    """The server of `make_server`: files of the checkout, and the store of sessions."""
+
+    # A browser's idle connections must not delay Ctrl-C; sessions under way do, see `server_close`.
+    daemon_threads = True
+    request_queue_size = 256  # a whole class may press Send together
+
+    def __init__(self, webmushra: Path, store: Store, port: int, on_session: Callable[[str], None]) -> None:
+        self.root = webmushra.resolve()
+        self.store = store
+        self.on_session = on_session
+        self._receiving = 0
+        self._received = threading.Condition()
+        super().__init__((HOST, port), _Handler)
+
+    def server_bind(self) -> None:
+        """Without HTTPServer's look-up of this computer's name, which may take seconds."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.server_address[1]
+
+    def server_close(self) -> None:
+        """Accepts nothing more, and gives sessions that are arriving 10 seconds."""
+        super().server_close()
+        with self._received:
+            self._received.wait_for(lambda: self._receiving == 0, timeout=10)
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """While a session is received and written."""
+        with self._received:
+            self._receiving += 1
+        try:
+            yield
+        finally:
+            with self._received:
+                self._receiving -= 1
+                self._received.notify_all()
+
+    def addresses(self) -> list[str]:
+        """What to open: every exported test; of files for single participants the first and the last."""
+        base = f"http://{HOST}:{self.server_port}/"
+        names = [path.name for path in sorted((self.root / "configs").glob("lt_*.yaml"))]
+        own: dict[str, list[str]] = {}
+        for name in names:
+            own.setdefault(re.sub(r"_p\d+\.yaml$", "_p", name), []).append(name)
+        if not own:
+            return [
+                f"{base} (no exported test in {self.root / 'configs'}; copy the export's configs/ into the checkout)"
+            ]
+        ends = [[group[0], group[-1]] if len(group) > 2 else group for group in own.values()]
+        return [" ... ".join(f"{base}?config={name}" for name in names) for names in ends]
+
+    def find(self, target: str) -> Path | None:
+        """The file of the checkout that a request means; None for all that is not for participants."""
+        try:
+            path = unquote_to_bytes(target.split("?", 1)[0].split("#", 1)[0]).decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+        parts = [part for part in path.split("/") if part]
+        if not path.startswith("/") or "\\" in path or not path.isprintable() or any(p.startswith(".") for p in parts):
+            return None
+        try:
+            found = self.root.joinpath(*parts).resolve()
+            if found.is_dir():
+                found = (found / "index.html").resolve()
+            inside, results = found.relative_to(self.root), self.store.folder.resolve()  # links followed
+            if inside.parts[0].lower() in PRIVATE or (
+                results.is_relative_to(self.root) and found.is_relative_to(results)
+            ):
+                return None
+            return found if found.is_file() else None
+        except (OSError, ValueError, IndexError, RuntimeError):
+            return None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A participant who closed the window is no error of the server."""
+        logger.debug("%s: connection lost", client_address, exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Collector
+    timeout = 20  # seconds of silence after which a connection is given up
+    server_version, sys_version = "audiointerp", ""
+
+    def do_GET(self) -> None:
+        self._file(send=True)
+
+    def do_HEAD(self) -> None:
+        self._file(send=False)
+
+    def do_POST(self) -> None:
+        if self.path.split("?", 1)[0] != TARGET:
+            return self._answer(404, "sessions go to service/write.php")
+        length = self.headers.get("Content-Length", "")
+        if not re.fullmatch("[0-9]{1,18}", length):
+            return self._answer(411, "the length of the session is missing")
+        if int(length) > MAX_BYTES:
+            self._body(min(int(length), DRAIN_BYTES), keep=False)  # or the answer would not be read
+            return self._answer(413, f"a session has at most {MAX_BYTES} bytes")
+        with self.server.receiving():
+            return self._answer(*self._keep(self._body(int(length))))
+
+    def _keep(self, body: bytes) -> tuple[int, str]:
+        try:
+            try:
+                test_id = self.server.store.keep(body)
+            except ValueError as error:
+                aside = self.server.store.reject(body)
+                logger.warning("not a session: %s; kept aside as %s", error, aside)
+                return 400, f"not kept as a session: {error}"
+        except OSError as error:
+            logger.error("a session could not be kept: %s", error)
+            return 500, "the session could not be written; leave this window open and tell the experimenter"
+        try:
+            self.server.on_session(f"kept a session of {test_id}")
+        except OSError:  # nobody reads what is printed: no reason to tell a participant
+            logger.debug("kept a session of %s", test_id)
+        return 200, ""  # webMUSHRA takes any text for a failure
+
+    def _body(self, length: int, keep: bool = True) -> bytes:
+        """What arrives, up to that length."""
+        parts: list[bytes] = []
+        try:
+            while length > 0 and (part := self.rfile.read1(min(length, 65536))):
+                parts += [part] * keep
+                length -= len(part)
+        except OSError:  # gone, or silent for too long
+            pass
+        return b"".join(parts)
+
+    def _file(self, send: bool) -> None:
+        path = self.server.find(self.path)
+        if path is None:
+            return self._answer(404, "not found")
+        with open(path, "rb") as file:
+            content = file.read()
+        size, start, end = len(content), 0, len(content)
+        # Safari plays sounds only from servers that send parts.
+        part = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if part and int(part[1]) < size:
+            start, end = int(part[1]), min(int(part[2] or size), size - 1) + 1
+        else:
+            part = None
+        self.send_response(206 if part else 200)
+        self.send_header("Content-Type", _TYPES.get(path.suffix.lower(), "application/octet-stream"))
+        self.send_header("Content-Length", str(max(0, end - start)))
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Cache-Control", "no-cache")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        if part:
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
+        self.end_headers()
+        if send:
+            self.wfile.write(content[start:end])
+        return None
+
+    def _answer(self, status: int, text: str) -> None:
+        content = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        logger.debug(format, *args)

@@ -1,0 +1,208 @@
+"""A study -> one HTML file that asks it: opened from disk, no server, no network, answers saved as CSV and JSON."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import math
+import os
+import wave
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import numpy as np
+
+from audiointerp.listening.study import ANSWER_COLUMNS, NO_PREFERENCE, SCHEMA, Presentation, Study, Trial
+
+LEVEL = "level"  # the sound by which the volume is set, where the study has no practice
+_TEMPLATES = Path(__file__).parent
+_SCRIPTS = ("session.js", "player.js", "sounds.js", "trials.js", "page.js")
+_JUDGED = {"ab": 2, "abx": 2, "simulate": 1}  # sounds on a page, where the task fixes it
+
+__all__ = ["write_page"]
+
+
+def write_page(study: Study, public: Path, out_file: Path, embed_limit_mb: float = 50.0) -> Path:
+    """One HTML file with its style, its script and, up to a limit, its sounds.
+
+    The same study gives the same bytes. The page holds what a `Study` holds, which is neither a method, nor a true
+    class, nor which trials are catch trials.
+
+    Args:
+        study: what is asked.
+        public: folder against which `study.files` are relative.
+        out_file: the page; its folder is made, an older page replaced.
+        embed_limit_mb: WAVs of up to so many megabytes (1e6 bytes) together are embedded; larger sets are read from
+            where they lie, so the page must then be moved together with them, and says so.
+
+    Returns:
+        `out_file`.
+
+    Raises:
+        ValueError: a sound that is missing or outside `public`, or a session that the task cannot show.
+    """
+    if not embed_limit_mb >= 0:
+        raise ValueError(f"embed_limit_mb is {embed_limit_mb}; give the megabytes to embed at most, or 0 for none")
+    public, out_file = Path(public), Path(out_file)
+    _check(study)
+    sounds = {name: _locate(study, name, public) for name in _sounds(study)}
+    embed = sum(path.stat().st_size for path in sounds.values()) <= embed_limit_mb * 1e6
+    level = _level_sound(study)
+    data = {
+        **_for_listeners(study),
+        "level": level or LEVEL,
+        "sources": {} if embed else {name: _link(path, out_file) for name, path in sounds.items()},
+    }
+    audio = {name: _base64(path.read_bytes()) for name, path in sounds.items()} if embed else {}
+    if level is None:
+        audio[LEVEL] = _base64(_tone(study.sample_rate))
+    page = _render(study, data, audio, folders=sorted({Path(study.files[name]).parts[0] for name in data["sources"]}))
+    out_file.parent.mkdir(parents=True, exist_ok=True)
+    aside = out_file.with_name(f".{out_file.name}.part")
+    aside.write_text(page, "utf-8", newline="\n")
+    os.replace(aside, out_file)
+    return out_file
+
+
+def _check(study: Study) -> None:
+    """Raises ValueError for a study that would leave a participant before a page that cannot be answered."""
+    if not study.sessions or not all(study.sessions):
+        raise ValueError(f"{study.test_id}: a session without a page; a study needs sessions, and each at least one")
+    trials = {trial.trial_id: trial for trial in study.trials}
+    for shown in {shown for session in study.sessions for shown in session}:
+        trial = trials.get(shown.trial_id)
+        if trial is None:
+            raise ValueError(f"{study.test_id}: a session shows {shown.trial_id}, which is no trial of the study")
+        _check_shown(study, trial, shown)
+
+
+def _check_shown(study: Study, trial: Trial, shown: Presentation) -> None:
+    strangers = set(shown.stimuli) - set(trial.stimuli)
+    if strangers:
+        raise ValueError(f"{trial.trial_id}: a session shows {min(strangers)}, which is no stimulus of that trial")
+    wanted = _JUDGED.get(study.task, max(1, len(shown.stimuli)))
+    if len(shown.stimuli) != wanted:
+        raise ValueError(
+            f"{trial.trial_id}: a page of task {study.task} needs {wanted} sounds, not {len(shown.stimuli)}"
+        )
+    if study.task == "simulate" and len(trial.choices) < 2:
+        raise ValueError(f"{trial.trial_id}: a page of task simulate needs two choices or more, not {trial.choices}")
+    if study.task == "abx" and trial.context is None:
+        raise ValueError(f"{trial.trial_id}: a page of task abx needs X as its context")
+    if study.task == "ab" and set(trial.choices) - {NO_PREFERENCE}:
+        raise ValueError(f"{trial.trial_id}: choices of task ab are none or {NO_PREFERENCE!r}, not {trial.choices}")
+
+
+def _sounds(study: Study) -> list[str]:
+    """Ids of the sounds that a page plays, sorted: in simulate never the mixture."""
+    names = {name for session in study.sessions for shown in session for name in shown.stimuli}
+    if study.task != "simulate":
+        shown = {shown.trial_id for session in study.sessions for shown in session}
+        names |= {trial.context for trial in study.trials if trial.context and trial.trial_id in shown}
+    return sorted(names | {name for name in (_level_sound(study),) if name})
+
+
+def _level_sound(study: Study) -> str | None:
+    """The practice sound by which listeners set their volume; None without practice."""
+    for trial in study.trials:
+        if trial.kind == "practice":
+            return trial.context if trial.context and study.task != "simulate" else trial.stimuli[0]
+    return None
+
+
+def _locate(study: Study, name: str, public: Path) -> Path:
+    if name not in study.files or name not in study.seconds:
+        raise ValueError(f"{study.test_id}: no file or duration is given for the sound {name}; export the study again")
+    path = public / study.files[name]
+    if not path.resolve().is_relative_to(public.resolve()):
+        raise ValueError(f"{name}: {study.files[name]} lies outside {public}; only files inside are shipped")
+    if not path.is_file():
+        raise ValueError(f"{name}: no file {path}; export the study again")
+    return path
+
+
+def _for_listeners(study: Study) -> dict[str, Any]:
+    """The study as the page's script needs it; a catch trial looks like any other."""
+    trials = {
+        trial.trial_id: {
+            "practice": trial.kind == "practice",
+            "prompt": trial.prompt,
+            "context": None if study.task == "simulate" else trial.context,
+            "choices": trial.choices,
+        }
+        for trial in study.trials
+    }
+    sessions = [[{"trial_id": shown.trial_id, "stimuli": shown.stimuli} for shown in each] for each in study.sessions]
+    return {
+        "schema": SCHEMA,
+        "columns": ANSWER_COLUMNS,
+        "fingerprint": hashlib.sha256(study.to_json().encode()).hexdigest()[:16],
+        **{name: getattr(study, name) for name in ("test_id", "task", "title", "seed", "sample_rate")},
+        "trials": trials,
+        "sessions": sessions,
+        "seconds": {name: study.seconds[name] for name in _sounds(study)},
+    }
+
+
+def _render(study: Study, data: dict[str, Any], audio: dict[str, str], folders: list[str]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    script = "\n".join((_TEMPLATES / name).read_text("utf-8") for name in _SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{script}}})();\n'
+    style = (_TEMPLATES / "page.css").read_text("utf-8")
+    session = study.sessions[0]
+    practice = sum(study.trial(shown.trial_id).kind == "practice" for shown in session)
+    return environment.get_template("page.html").render(
+        study=study,
+        paragraphs=[part.strip() for part in study.introduction.split("\n\n") if part.strip()],
+        pages=len(session) - practice,
+        practice=practice,
+        minutes=_minutes(study),
+        folders=folders,
+        script=script,
+        style=style,
+        script_hash=_csp_hash(script),
+        style_hash=_csp_hash(style),
+        data=json.dumps(data, ensure_ascii=False, sort_keys=True).replace("<", "\\u003c"),
+        audio=audio,
+    )
+
+
+def _minutes(study: Study) -> int:
+    """How long a session takes, rounded up: each sound one and a half times, and 12 s a page to decide."""
+    session = study.sessions[0]
+    sounds = [name for shown in session for name in shown.stimuli]
+    if study.task != "simulate":
+        sounds += [context for shown in session if (context := study.trial(shown.trial_id).context)]
+    return max(1, math.ceil((1.5 * sum(study.seconds[name] for name in sounds) + 12 * len(session)) / 60))
+
+
+def _tone(sample_rate: int) -> bytes:
+    """Two seconds of a soft chord at -23 dB below full scale (root mean square), as a WAV file."""
+    time = np.arange(2 * sample_rate) / sample_rate
+    chord = sum(np.sin(2 * np.pi * hertz * time) for hertz in (330.0, 440.0, 554.4)) * np.sin(np.pi * time / 2) ** 2
+    chord *= 10 ** (-23 / 20) / np.sqrt(np.mean(chord**2))
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setparams((1, 2, sample_rate, 0, "NONE", "not compressed"))
+        out.writeframes(np.round(chord * 32767).astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def _link(path: Path, out_file: Path) -> str:
+    """The way from the page to a sound, as a URL."""
+    return quote(Path(os.path.relpath(path.resolve(), out_file.parent.resolve())).as_posix())
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _csp_hash(text: str) -> str:
+    """What a content security policy calls an inline script or style."""
+    return f"sha256-{_base64(hashlib.sha256(text.encode()).digest())}"

@@ -1,0 +1,249 @@
+"""Run folders -> one page a person opens from disk: what was run, tables, figures, and players for every clip.
+
+Reads files only (run.json, scores.csv, manifest.csv, log.csv, figures), so that a page can be written again a year
+later, without the model. The page needs no network and no server.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import struct
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import pandas as pd
+from markupsafe import Markup
+
+from audiointerp.results.reading import Run, describe, format_score, is_true, pivot, score_columns, summary
+
+__all__ = ["format_score", "render", "summary", "write_report", "write_text"]
+
+SOUNDS = ("mixture", "reference", "interpretation", "listening", "residual")
+FILES = ("recipe.yaml", "run.json", "log.csv", "scores.csv", "manifest.csv", "components.html")
+SHOWN_APART = ("name", "labels", "finished", "kind", "start", "end", "command", "seed", "device")
+
+
+def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:
+    """Writes report.html and returns its path.
+
+    Args:
+        runs: run folders. One: its own page. Several: each gets its page, and `out` a page that compares them, with
+            summary.csv and summary.md: mean and SD over the runs (folds, seeds) of each run's mean.
+        out: the folder to write to; by default a single run's own. All links are relative to it.
+
+    Raises:
+        ValueError: if a folder is no run folder, a table cannot be read, or `out` is missing with several runs.
+    """
+    loaded = [Run.read(folder) for folder in dict.fromkeys(Path(run).resolve() for run in runs)]
+    if not loaded:
+        raise ValueError("no run folder was given; name at least one")
+    if len(loaded) == 1:
+        return _write_page(loaded[0], Path(out or loaded[0].folder).resolve())
+    if out is None or Path(out).resolve() in [run.folder for run in loaded]:
+        given = "no folder" if out is None else f"{out}, itself one of the runs,"
+        raise ValueError(f"{given} was given to compare {len(loaded)} runs in; name another folder with -o")
+    for run in loaded:
+        if run.summary().empty:
+            raise ValueError(f"{run.folder}: no scores.csv with rows in it; only runs with scores can be compared")
+    for run in loaded:
+        _write_page(run, run.folder)
+    return _write_comparison(loaded, Path(out).resolve())
+
+
+def _write_page(run: Run, out: Path) -> Path:
+    items = _items(run, out)
+    files = [run.folder / name for name in FILES]
+    recipe = run.folder / "recipe.yaml"
+    figures = {name: _figure(run, f"{name}.png", out) for name in ("training", "confusion")}
+    judged = [item["predicted"] == item["true"] for item in items if item["true"]]
+    page = {
+        "run": run,
+        "more": {name: value for name, value in run.about.items() if name not in SHOWN_APART},
+        "files": [(path.name, _link(path, out)) for path in files if path.is_file()],
+        "recipe": recipe.read_text("utf-8", errors="replace") if recipe.is_file() else "",
+        "table": pivot(summary(run.scores)) if len(run.scores) else None,
+        "figures": {name: figure for name, figure in figures.items() if figure},
+        "items": items,
+        "right": (sum(judged), len(judged)),
+        "classes": sorted({item["predicted"] for item in items if item["predicted"]}, key=str.lower),
+        "metrics": [describe(name) for name in score_columns(run.scores)],
+    }
+    return render("results/templates/report.html", out, page)
+
+
+def _write_comparison(runs: list[Run], out: Path) -> Path:
+    tables = [run.summary() for run in runs]
+    groups = pd.concat(tables).groupby(["method", "metric"], sort=False)
+    columns = {"mean": "mean", "sd": "std", "n_runs": "count"}
+    over = groups.agg(
+        **{name: ("mean", how) for name, how in columns.items()},
+        **{name: (name, "sum") for name in ("n_scored", "n", "n_silent")},
+    ).reset_index()
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "summary.csv", over.to_csv(index=False, lineterminator="\n"))
+    table = pivot(over)
+    write_text(out / "summary.md", _environment().get_template("results/templates/several_runs.md").render(table=table, runs=runs))
+    each = [(run, _link(run.folder / "report.html", out), pivot(table)) for run, table in zip(runs, tables)]
+    return render("results/templates/several_runs.html", out, {"runs": each, "table": table})
+
+
+def _items(run: Run, out: Path) -> list[dict[str, Any]]:
+    """A card per item, in the order of scores.csv."""
+    by_item: list[dict[str, list[dict]]] = [{}, {}]
+    for rows, table in zip(by_item, (run.scores, run.manifest)):
+        for row in table.to_dict("records"):
+            rows.setdefault(row["item_id"], []).append(row)
+    metrics = score_columns(run.scores)
+    names = dict.fromkeys(chain(*by_item))
+    return [_item(run, out, metrics, name, *(rows.get(name, []) for rows in by_item)) for name in names]
+
+
+def _item(run: Run, out: Path, metrics: list[str], name: str, scores: list[dict], wavs: list[dict]) -> dict[str, Any]:
+    heard = next((row for row in wavs if row["role"] == "mixture"), {})
+    first = scores[0] if scores else {}
+    source = first.get("source") or heard.get("source") or ""
+    rate, frames = _number(heard.get("sample_rate")), _number(heard.get("n_frames"))
+    of_clip = [row for row in wavs if row["role"] in ("mixture", "reference")]
+    of_method = [row for row in wavs if row["role"] in ("interpretation", "listening", "residual")]
+    return {
+        "id": name,
+        "title": PurePosixPath(source.replace("\\", "/")).name or name,
+        "source": source,
+        "seconds": frames / rate if rate and frames else None,
+        "predicted": _class(run, heard.get("pred_class") or first.get("predicted")),
+        "probability": _number(heard.get("pred_prob"), first.get("probability")),
+        "true": _class(run, heard.get("true_class") or first.get("label")),
+        "distractor": _class(run, heard.get("distractor_class")),
+        "snr": _number(heard.get("snr_db")),
+        "targets": list(dict.fromkeys(_class(run, row["target"]) for row in scores if row.get("target"))),
+        "sounds": _sounds(run, out, of_clip),
+        "methods": [
+            {
+                "name": method,
+                "figure": _figure(run, f"{name}_{method}.png", out),
+                "sounds": _sounds(run, out, [row for row in of_method if row.get("method", "") == method]),
+                "windows": [_window(row, metrics) for row in scores if row["method"] == method],
+            }
+            for method in dict.fromkeys(row.get("method", "") for row in [*scores, *of_method])
+        ],
+    }
+
+
+def _window(row: dict, metrics: list[str]) -> dict[str, Any]:
+    """Scores of one item, method and window; those that do not apply are left out."""
+    values = [(describe(name), _number(row[name])) for name in metrics]
+    scores = [(info, value) for info, value in values if value is not None]
+    return {"start": _number(row.get("start_s")), "silent": is_true(row.get("silent")), "scores": scores}
+
+
+def _sounds(run: Run, out: Path, rows: list[dict]) -> list[dict[str, Any]]:
+    """Players. Where a copy for listening exists, it is what the interpretation's player plays."""
+    sounds: dict[tuple, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: SOUNDS.index(row["role"])):
+        if PurePosixPath(row["path"]).is_absolute() or ".." in PurePosixPath(row["path"]).parts:
+            raise ValueError(f"{run.folder / 'manifest.csv'}: path {row['path']!r} leads out of the run folder")
+        path, start = run.folder / row["path"], _number(row.get("start_s"))
+        link = _link(path, out) if path.is_file() else None
+        if row["role"] == "listening" and link and ("interpretation", start) in sounds:
+            sounds["interpretation", start]["play"] = link
+        elif row["role"] != "listening":
+            peak = _number(row.get("peak_dbfs"))
+            sounds[row["role"], start] = {"role": row["role"], "start": start, "file": link, "play": link, "peak": peak}
+    return list(sounds.values())
+
+
+def _figure(run: Run, name: str, out: Path) -> dict[str, Any] | None:
+    """Link and size of a PNG (so that nothing jumps while pictures load), or None if there is no such file."""
+    path = run.folder / "figures" / name
+    if not path.is_file():
+        return None
+    with open(path, "rb") as file:
+        width, height = struct.unpack(">16x2I", file.read(24).ljust(24, b"\0"))
+    return {"link": _link(path, out), "width": width, "height": height}
+
+
+def _class(run: Run, value: str | None) -> str:
+    """A class by name; tables may hold its index."""
+    text = value or ""
+    if text not in run.labels and text.removesuffix(".0").isdecimal() and float(text) < len(run.labels):
+        return run.labels[int(float(text))]
+    return text
+
+
+def _number(*values: object) -> float | None:
+    """The first that is a number."""
+    for value in values:
+        if isinstance(value, (int, float)) and not math.isnan(value):
+            return float(value)
+    return None
+
+
+def _link(path: Path, out: Path) -> str:
+    """Relative address of a file, as seen from a page in `out`."""
+    return quote(Path(os.path.relpath(path, out)).as_posix())
+
+
+def _when(text: object) -> str:
+    """A time stamp as people write it."""
+    try:
+        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).strftime("%d %B %Y, %H:%M %Z").rstrip()
+    except ValueError:
+        return str(text)
+
+
+def _took(about: dict[str, Any]) -> str:
+    """Time from start to end, or nothing."""
+    try:
+        ends = [datetime.fromisoformat(str(about[key]).replace("Z", "+00:00")) for key in ("start", "end")]
+        seconds = round((ends[1] - ends[0]).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return ""
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
+
+
+def _command(value: object) -> str:
+    return shlex.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parents[1]),
+        autoescape=lambda name: name is None or not name.endswith(".md"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"score": format_score, "when": _when, "took": _took, "command": _command}
+    environment.filters["cell"] = lambda value: " ".join(str(value).replace("|", "\\|").split())
+    environment.filters["sounds"] = _sounds_json
+    environment.filters["pretty"] = lambda value: value if isinstance(value, str) else json.dumps(value, indent=1)
+    return environment
+
+
+def _sounds_json(items: list[dict[str, Any]]) -> Markup:
+    """Item -> sound -> link, as JSON that cannot end its script element."""
+    links = {each["id"]: {name: quote(path) for name, path in each["sounds"].items()} for each in items}
+    return Markup(json.dumps(links).replace("<", "\\u003c"))
+
+
+def render(template: str, out: Path, page: dict[str, Any], name: str = "report.html") -> Path:
+    """Writes a page in `out` from a template of the package; returns its path."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / name, _environment().get_template(template).render(page))
+    return out / name
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes aside and then renames, so that no half page is ever seen."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(text, "utf-8")
+    os.replace(aside, path)

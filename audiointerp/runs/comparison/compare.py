@@ -1,0 +1,268 @@
+"""Every method on the same classifier, clips, mixtures and metrics: which one to trust?
+
+A recipe with `methods` is a comparison. Trained methods come as bundles or runs, the others as constructors; controls
+stand beside them, those of equal area once for each method of `like`. Methods whose soft masks act on the log-magnitude
+run a second time, as "<name>_magnitude", for the table in which all masks multiply magnitudes.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from audiointerp.bundles import bundle
+from audiointerp.contracts import Classifier, Interpreter
+from audiointerp.datasets import ClipDataset
+from audiointerp.evaluation import judging
+from audiointerp.evaluation.conditions import Condition
+from audiointerp.evaluation.explaining import Wanted, evaluate
+from audiointerp.evaluation.items import Item
+from audiointerp.interpreters import Beside, MaskInterpreter, frozen
+from audiointerp.results.tables import Embeddings
+from audiointerp.runs.comparison import tables as comparison_tables
+from audiointerp.runs.sanity import page as sanity_report
+from audiointerp.sound import files as audio
+
+MAX_PASSES = 512  # of the classifier, an item and method, scoring included
+
+ROLES = ("input", "mixture", "reference")  # files beside the methods'
+RESERVED = ("_magnitude", "_other", "_residual", "_listening")  # what a method's rows and files are told apart by
+
+__all__ = ["Comparison", "build_controls", "build_methods", "compare"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What methods are compared on.
+
+    Args:
+        conditions: name -> condition, the first one clean; one without data is reported as "not run".
+        like: methods whose area the controls of equal area match.
+        costly: methods that explain the subset only.
+        beyond: methods that may take more than 512 passes; the run's page names them with what they take.
+        subset: condition -> how many of its items, drawn by the seed, make the subset on which every method has a
+            second row; conditions that are not named are not run by costly methods. WAVs of the subset are kept.
+        other_class: methods asked for a mixture's other class too.
+        reference: the method that the others are tested against; None: the first.
+        verdicts: the run of sanity.yaml whose verdicts the tables carry; None: none.
+    """
+
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    like: tuple[str, ...] = ()
+    costly: tuple[str, ...] = ()
+    beyond: tuple[str, ...] = ()
+    subset: Mapping[str, int] = field(default_factory=dict)
+    other_class: tuple[str, ...] = ()
+    reference: str | None = None
+    verdicts: str | None = None
+
+
+def build_methods(makers: Mapping[str, Any], classifier: Classifier) -> dict[str, Interpreter]:
+    """Methods ready to explain the classifier.
+
+    Args:
+        makers: name -> a bundle's or run's path, or a constructor that takes the classifier.
+        classifier: the one explained.
+
+    Raises:
+        ValueError: if a path holds no interpreter, or one of another classifier.
+    """
+    methods = {}
+    for name, make in makers.items():
+        method = bundle.load(make) if isinstance(make, str) else make(classifier)
+        if not isinstance(method, Interpreter):
+            raise ValueError(f"method {name}: {make} holds no interpreter but a {type(method).__name__}")
+        if not _same(method.classifier, classifier):
+            raise ValueError(f"method {name}: {make} explains another classifier; train it on this one")
+        device = classifier.spectrogram.window.device
+        methods[name] = method.to(device) if isinstance(method, torch.nn.Module) else method
+    return methods
+
+
+def build_controls(
+    makers: Mapping[str, Callable[..., Any]], classifier: Classifier, likes: Mapping[str, Interpreter]
+) -> dict[str, Interpreter]:
+    """Controls by name; one that stands beside a method once for each of `likes` that it fits.
+
+    With several such methods its name is "<control>_<method>". With none at all, those that can do without stand alone.
+    """
+    controls: dict[str, Interpreter] = {}
+    for name, make in makers.items():
+        control = make(classifier)
+        if not isinstance(control, Beside) or not likes:
+            if not isinstance(control, Beside) or control.alone:
+                controls[name] = control
+            continue
+        fitting: Any = {like: method for like, method in likes.items() if control.fits(method)}
+        for like, method in fitting.items():
+            controls[name if len(fitting) == 1 else f"{name}_{like}"] = control.beside(method)
+    return controls
+
+
+def compare(
+    comparison: Comparison,
+    methods: Mapping[str, Interpreter],
+    controls: Mapping[str, Interpreter],
+    test: ClipDataset,
+    folder: Path,
+    seed: int,
+) -> dict[str, Any]:
+    """Judges all methods under all conditions into the run folder; goes on where it was stopped.
+
+    Returns:
+        What the tables need to know besides the scores: methods, controls, subset, conditions not run.
+
+    Raises:
+        ValueError: if the comparison names a method that there is not, or a costly one would take too many passes.
+    """
+    _check_names(comparison, [*methods, *controls])
+    if wrong := [name for name in comparison.like if name in controls]:
+        raise ValueError(f"comparison.like names {wrong[0]!r}, a control; name methods")
+    everything = {**methods, **controls}
+    costly = {
+        *comparison.costly,
+        *(key for key, each in controls.items() if _beside(each, methods) in comparison.costly),
+    }
+    classifier = next(iter(everything.values())).classifier
+    _check(comparison, everything)
+    everything |= {f"{name}_magnitude": _in_magnitude(each) for name, each in everything.items() if _is_soft_log(each)}
+    skipped, subsets, known = {}, {}, set()
+    for name, condition in comparison.conditions.items():
+        if condition.missing:
+            skipped[name] = condition.missing
+            continue
+        items = list(condition.items(name, test, folder, seed))
+        if again := known & {item.item_id for item in items}:
+            raise ValueError(f"condition {name} has items of an earlier one, such as {min(again)}; name clips in one")
+        known |= {item.item_id for item in items}
+        chosen = subsets[name] = _draw_subset(items, comparison.subset.get(name, 0), seed)
+        wanted = Wanted(
+            other_class=comparison.other_class,
+            figures=False,
+            curves=True,
+            embeddings=True,
+            sounds=lambda item_id, chosen=frozenset(chosen): item_id in chosen,
+        )
+        if not subsets.keys() - {name}:
+            _embed_inputs(items, classifier, folder)
+        cheap = {key: each for key, each in everything.items() if key.removesuffix("_magnitude") not in costly}
+        subset = [item for item in items if item.item_id in chosen]
+        evaluate(_progress(subset, f"{name}, subset"), everything, folder, wanted)
+        evaluate(_progress([item for item in items if item.item_id not in chosen], name), cheap, folder, wanted)
+    said = sanity_report.overall(sanity_report.read_verdicts(comparison.verdicts)) if comparison.verdicts else {}
+    return {
+        # A control is checked by itself, and stands here beside a method.
+        "verdicts": {
+            name: said.get(name) or said[base]
+            for name in everything
+            if name in said or (base := name.removesuffix(f"_{_beside(controls.get(name), methods)}")) in said
+        },
+        "methods": {
+            name: {
+                "control": (own := name.removesuffix("_magnitude")) in controls,
+                "costly": own in costly,
+                "like": _beside(controls.get(own), methods),
+            }
+            for name in everything
+        },
+        "reference": comparison.reference or next(iter(methods)),
+        "beyond": {name: getattr(everything[name], "passes", 1) for name in comparison.beyond},
+        "subset": subsets,
+        "not_run": skipped,
+        "conditions": [name for name in comparison.conditions if name not in skipped],
+    }
+
+
+def _beside(control: Interpreter | None, methods: Mapping[str, Interpreter]) -> str | None:
+    """The method that a control stands beside."""
+    return next((name for name, each in methods.items() if each is getattr(control, "like", None)), None)
+
+
+def _same(first: Classifier, second: Classifier) -> bool:
+    """Whether two classifiers are one: the same object, or equal weights and labels."""
+    if first is second:
+        return True
+    ours, theirs = first.state_dict(), second.state_dict()
+    alike = first.labels == second.labels and ours.keys() == theirs.keys()
+    return alike and all(torch.equal(each.cpu(), theirs[name].cpu()) for name, each in ours.items())
+
+
+def _check_names(comparison: Comparison, names: list[str]) -> None:
+    """Names become columns, files and, of conditions, the beginnings of item ids."""
+    if not any(not each.missing for each in comparison.conditions.values()):
+        why = "; ".join(f"{name}: {each.missing}" for name, each in comparison.conditions.items())
+        raise ValueError(f"comparison.conditions has nothing to run ({why or 'it is empty'}); name one with data")
+    if wrong := [name for name in comparison.conditions if not re.fullmatch(r"[a-z][a-z0-9_]{0,24}", name)]:
+        raise ValueError(f"condition {wrong[0]!r}: take at most 25 of a-z, 0-9 and _, a letter first")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]!r} is the name of a method and of a control; rename one")
+    if wrong := [
+        name for name in names if name in ROLES or name.endswith(RESERVED) or not re.fullmatch(r"[\w-]+", name)
+    ]:
+        raise ValueError(
+            f"method {wrong[0]!r}: take letters, digits, _ and -, none of {', '.join(ROLES)}, and no end in "
+            f"{', '.join(RESERVED)}"
+        )
+
+
+def _check(comparison: Comparison, methods: Mapping[str, Interpreter]) -> None:
+    named = {
+        "like": comparison.like,
+        "costly": comparison.costly,
+        "beyond": comparison.beyond,
+        "other_class": comparison.other_class,
+        "reference": (comparison.reference,) if comparison.reference else (),
+    }
+    for key, names in named.items():
+        if unknown := [name for name in names if name not in methods]:
+            raise ValueError(f"comparison.{key} names {unknown[0]!r}; the methods are {', '.join(methods)}")
+    if unknown := [name for name in comparison.subset if name not in comparison.conditions]:
+        raise ValueError(f"comparison.subset names {unknown[0]!r}; conditions are {', '.join(comparison.conditions)}")
+    for name, method in methods.items():
+        passes = getattr(method, "passes", 1) + judging.PASSES + judging.CURVE_PASSES
+        if passes > MAX_PASSES and name not in comparison.beyond:
+            raise ValueError(
+                f"method {name} takes {passes} classifier passes an item; at most {MAX_PASSES} are compared unless "
+                "comparison.beyond names it"
+            )
+
+
+def _is_soft_log(method: Interpreter) -> bool:
+    """Whether its masks would sound otherwise in the magnitude domain: binary ones do not."""
+    if not isinstance(method, MaskInterpreter) or method.only_binary or method.binary:
+        return False
+    return method.domain == "log_magnitude"
+
+
+def _in_magnitude(method: Interpreter) -> Interpreter:
+    twin: Any = copy.copy(method)
+    twin.domain = "magnitude"
+    return twin
+
+
+def _embed_inputs(items: list[Item], classifier: Classifier, folder: Path) -> None:
+    """The embeddings of the clips themselves, which the Frechet distance compares with."""
+    table = Embeddings(folder)
+    for item in items:
+        waveform = audio.normalize_peak(next(item.windows()).waveform.to(classifier.spectrogram.window.device))[0]
+        with frozen(classifier), torch.no_grad():
+            embedding = classifier(waveform).embedding
+        if embedding is not None:
+            table.add(item.item_id, comparison_tables.INPUT, item.condition, embedding[0].tolist())
+
+
+def _draw_subset(items: list[Item], count: int, seed: int) -> list[str]:
+    order = torch.randperm(len(items), generator=torch.Generator().manual_seed(seed)).tolist()
+    return [items[i].item_id for i in sorted(order[:count])]
+
+
+def _progress(items: list[Item], name: str) -> Iterator[Item]:
+    bar: Any = tqdm(items, desc=name, unit="item", disable=None)
+    return iter(bar)

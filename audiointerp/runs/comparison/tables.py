@@ -1,0 +1,234 @@
+"""Scores of a comparison -> means with intervals, paired tests and ranks. Files only.
+
+A cell is the mean over items with a bootstrap 95 % interval (percentile, 10,000 resamples of items). Silent outputs
+are counted in the cell; they have no SI-SDR.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from audiointerp.metrics.distribution import frechet_distance, too_few
+from audiointerp.metrics.statistics import DECIMALS, Interval, bootstrap_interval, holm, wilcoxon
+from audiointerp.results.reading import describe, is_true
+
+# Blocks of a table, in the order of its columns.
+BLOCKS = {
+    "Decision": ("fidelity", "faithfulness", "faithfulness_logit", "ai", "ad", "ag", "insertion", "deletion"),
+    "Sound": (
+        *("si_sdr", "si_sdr_improvement", "other_si_sdr_improvement", "kept_energy", "mean_mask"),
+        *("sparseness", "complexity", "frechet_distance", "seconds"),
+    ),
+    "Written WAV": ("wav_fidelity", "wav_faithfulness", "wav_ai", "wav_ad", "wav_ag"),
+    "Own prediction": ("theta_top1", "theta_top3", "theta_top5"),
+}
+TESTED = ("fidelity", "faithfulness", "faithfulness_logit", "ai", "ad", "ag", "insertion", "deletion")
+TESTED += ("si_sdr_improvement", "wav_faithfulness")
+RANKED = ("fidelity", "faithfulness", "ai", "ad", "ag", "insertion", "deletion", "si_sdr_improvement")
+INPUT = "input"  # the clips themselves, in embeddings.csv
+SUFFIX = "_magnitude"
+DIFFERENCE_COLUMNS = ("condition", "metric", "first", "second", "n", "difference", "low", "high", "p", "rank_biserial")
+DIFFERENCE_COLUMNS += ("p_holm",)
+
+__all__ = ["BLOCKS", "Cell", "Table", "differences", "make_tables", "ranks"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean with its interval, over `n` items of which `silent` were silent; `note` says why there is none."""
+
+    mean: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    n: int = 0
+    silent: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores under one condition.
+
+    Attributes:
+        condition: its name.
+        subset: whether it holds the subset's items only.
+        magnitude: whether all masks multiply magnitudes.
+        rows: method -> metric -> cell.
+        rows_n: method -> items explained.
+        mean_rank: method -> mean rank over the ranked metrics, on items where every method sounds.
+        ranked_n: how many items that were.
+        verdicts: method -> what the sanity checks say of it; empty where none were run.
+    """
+
+    condition: str
+    subset: bool
+    magnitude: bool
+    rows: dict[str, dict[str, Cell]]
+    rows_n: dict[str, int]
+    mean_rank: dict[str, float]
+    ranked_n: int
+    verdicts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """One line."""
+        domain = "all masks multiply magnitudes" if self.magnitude else "each method in its own domain"
+        return f"{self.condition}{', subset' if self.subset else ''}: {domain}"
+
+    def blocks(self) -> dict[str, tuple[str, ...]]:
+        """Blocks and columns that hold a number somewhere."""
+        filled = {name for row in self.rows.values() for name, cell in row.items() if cell.n or cell.note}
+        kept = {block: tuple(name for name in names if name in filled) for block, names in BLOCKS.items()}
+        return {block: names for block, names in kept.items() if names}
+
+
+def make_tables(scores: pd.DataFrame, facts: dict[str, Any], embeddings: pd.DataFrame) -> list[Table]:
+    """Every table of a comparison: per condition, whole and (with costly methods) subset, own domains and magnitude.
+
+    Args:
+        scores: scores.csv.
+        facts: what `comparison.compare` returned.
+        embeddings: embeddings.csv, or empty.
+    """
+    costly = [name for name, each in facts["methods"].items() if each["costly"]]
+    tables = []
+    for condition in facts["conditions"]:
+        of_condition: Any = scores[scores["condition"] == condition]
+        chosen = of_condition["item_id"].isin(facts["subset"][condition])
+        for subset in (False, True) if costly and chosen.any() else (False,):
+            rows = of_condition[chosen] if subset else of_condition[~of_condition["method"].map(_base).isin(costly)]
+            for magnitude in (False, True):
+                tables.append(_table(rows, facts, embeddings, condition, subset, magnitude))
+    return tables
+
+
+def _table(
+    scores: pd.DataFrame, facts: dict[str, Any], embeddings: pd.DataFrame, condition: str, subset: bool, magnitude: bool
+) -> Table:
+    groups = _by_method(scores, magnitude)
+    order = [name for name in facts["methods"] if name in groups] + [name for name in groups if name.endswith("_other")]
+    names = list(dict.fromkeys(sorted(order, key=lambda name: _place(name, order))))
+    rows = {name: {metric: _cell(groups[name], metric) for metric in _metrics(scores)} for name in names}
+    for name in names:
+        rows[name]["frechet_distance"] = _frechet(embeddings, condition, groups[name])
+    contenders = [name for name in names if not facts["methods"].get(name, {"control": True})["control"]]
+    mean_rank, n = ranks({name: groups[name] for name in contenders})
+    rows_n = {name: len(groups[name]) for name in names}
+    return Table(condition, subset, magnitude, rows, rows_n, mean_rank, n, facts.get("verdicts", {}))
+
+
+def _by_method(scores: pd.DataFrame, magnitude: bool) -> dict[str, pd.DataFrame]:
+    """Rows by method; of a method that ran in both domains, those of the domain asked for, under its own name."""
+    groups = {str(name): group for name, group in scores.groupby("method", sort=False)}
+    own = {name: group for name, group in groups.items() if not name.endswith(SUFFIX)}
+    if not magnitude:
+        return own
+    twins = {name.removesuffix(SUFFIX): group for name, group in groups.items() if name.endswith(SUFFIX)}
+    return {name: group for name, group in (own | twins).items() if not name.endswith("_other")}
+
+
+def _base(name: str) -> str:
+    """The method behind its twin in the other domain, or behind what it says of a mixture's other class."""
+    return name.removesuffix("_other").removesuffix(SUFFIX)
+
+
+def _place(name: str, order: list[str]) -> int:
+    return order.index(name.removesuffix("_other")) if name.removesuffix("_other") in order else order.index(name)
+
+
+def _metrics(scores: pd.DataFrame) -> list[str]:
+    return [name for names in BLOCKS.values() for name in names if name in scores]
+
+
+def _cell(group: pd.DataFrame, metric: str) -> Cell:
+    values = group[metric].astype(float).to_numpy()
+    silent = int(group["silent"].map(is_true).sum())
+    interval = _interval(np.where(np.isfinite(values), values, np.nan).tobytes())
+    return Cell(interval.estimate, interval.low, interval.high, interval.n, silent)
+
+
+@lru_cache(maxsize=10_000)
+def _interval(values: bytes) -> Interval:
+    """Most methods stand in two tables with the same values; 10,000 resamples of 160 take 20 ms."""
+    return bootstrap_interval(np.frombuffer(values))
+
+
+def _frechet(embeddings: pd.DataFrame, condition: str, group: pd.DataFrame) -> Cell:
+    """Frechet distance of a method's interpretations to the clean clips; blank, with the reason, where too few."""
+    if embeddings.empty:
+        return Cell(note="no embedding")
+    channels = [name for name in embeddings if str(name).startswith("e") and str(name)[1:].isdecimal()]
+    clean = embeddings.loc[embeddings["method"] == INPUT, channels].to_numpy()
+    name = group["method"].iloc[0]
+    mine: Any = embeddings[(embeddings["method"] == name) & (embeddings["condition"] == condition)]
+    values = mine.loc[mine["item_id"].isin(group["item_id"]), channels].to_numpy()
+    if reason := too_few(min(len(clean), len(values)), len(channels)):
+        return Cell(note=reason)
+    return Cell(frechet_distance(clean, values), n=len(values))
+
+
+def ranks(groups: dict[str, pd.DataFrame]) -> tuple[dict[str, float], int]:
+    """Mean rank of each method over the ranked metrics (1 = best), on the items where all methods sound.
+
+    A method without such items has none. Equal means share a rank.
+    """
+    sounding = [set(group.loc[~group["silent"].map(is_true), "item_id"]) for group in groups.values()]
+    items = set.intersection(*sounding) if sounding else set()
+    shared = {name: group.loc[group["item_id"].isin(items), list(RANKED)] for name, group in groups.items()}
+    means = pd.DataFrame({name: group.astype(float).mean() for name, group in shared.items()}).dropna().round(DECIMALS)
+    if not items or means.empty:
+        return {}, len(items)
+    higher = [bool(describe(str(metric)).higher_is_better) for metric in means.index]
+    signed = means.mul([1 if each else -1 for each in higher], axis=0)
+    return signed.rank(axis=1, ascending=False).mean().to_dict(), len(items)
+
+
+def differences(scores: pd.DataFrame, facts: dict[str, Any]) -> pd.DataFrame:
+    """Paired differences: all methods among themselves, the reference first, and with the controls.
+
+    A control that stands beside a method is compared with that method, too. Each in its own domain, over the items that
+    both explain. p is Wilcoxon's signed-rank test, two-sided; p_holm is corrected over all pairs of one condition and
+    metric.
+    """
+    rows = []
+    for condition in facts["conditions"]:
+        of_condition: Any = scores[scores["condition"] == condition]
+        groups = _by_method(of_condition, magnitude=False)
+        groups = {name: group.set_index("item_id") for name, group in groups.items() if name in facts["methods"]}
+        pairs = _pairs([name for name in facts["methods"] if name in groups], facts)
+        for metric in TESTED:
+            rows += _tested(groups, pairs, condition, metric)
+    return pd.DataFrame(rows, columns=list(DIFFERENCE_COLUMNS))
+
+
+def _pairs(names: list[str], facts: dict[str, Any]) -> list[tuple[str, str]]:
+    methods, reference = facts["methods"], facts["reference"]
+    names = sorted(names, key=lambda name: name != reference)
+    pairs = list(combinations([name for name in names if not methods[name]["control"]], 2))
+    pairs += [(reference, name) for name in names[1:] if names[0] == reference]
+    pairs += [(methods[name]["like"], name) for name in names if methods[name].get("like") in names]
+    return list(dict.fromkeys(pairs))
+
+
+def _tested(
+    groups: dict[str, pd.DataFrame], pairs: list[tuple[str, str]], condition: str, metric: str
+) -> list[dict[str, Any]]:
+    rows = []
+    for first, second in pairs:
+        values = (groups[first][metric].astype(float) - groups[second][metric].astype(float)).to_numpy()
+        values = values[np.isfinite(values)]
+        if len(values):
+            interval, test = bootstrap_interval(values), wilcoxon(values)
+            numbers = {"n": len(values), "difference": interval.estimate, "low": interval.low, "high": interval.high}
+            names = {"condition": condition, "metric": metric, "first": first, "second": second}
+            rows.append({**names, **numbers, "p": test.p, "rank_biserial": test.rank_biserial})
+    for row, p in zip(rows, holm([row["p"] for row in rows])):
+        row["p_holm"] = float(p)
+    return rows

@@ -1,0 +1,80 @@
+"""Tables of a comparison as Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import math
+
+from audiointerp.results.reading import LEFT_OUT_WHEN_SILENT, describe, format_score
+from audiointerp.runs.comparison.tables import Cell, Table
+
+__all__ = ["latex", "markdown"]
+
+
+def _text(cell: Cell, metric: str, plain: bool = False) -> str:
+    if not cell.n:
+        counted = f" ({cell.silent} silent)" if cell.silent and metric in LEFT_OUT_WHEN_SILENT else ""
+        return ("-" if plain else "–") + counted
+    text = format_score(cell.mean, describe(metric).unit, show_unit=False)
+    if math.isfinite(cell.low):
+        text += f" [{', '.join(format_score(each, describe(metric).unit, False) for each in (cell.low, cell.high))}]"
+    text += f" ({cell.silent} silent)" if cell.silent else ""
+    return text.replace("−", "-") if plain else text
+
+
+def markdown(table: Table) -> str:
+    """A heading and one Markdown table a block."""
+    lines = [f"### {table.title}", ""]
+    for block, metrics in table.blocks().items():
+        ranked = block == "Decision" and bool(table.mean_rank)
+        checked = block == "Decision" and bool(table.verdicts)
+        head = [f"{describe(name).label} {describe(name).arrow}{_unit(name)}".strip() for name in metrics]
+        head += [f"mean rank ({table.ranked_n} items)"] * ranked + ["sanity checks"] * checked
+        lines.append(f"| {block} | items | {' | '.join(head)} |")
+        lines.append("|---" * (len(head) + 2) + "|")
+        for name, row in table.rows.items():
+            cells = [_text(row[metric], metric) for metric in metrics]
+            if any(row[metric].n for metric in metrics):
+                cells += [f"{table.mean_rank[name]:.2f}" if name in table.mean_rank else "–"] * ranked
+                cells += [table.verdicts.get(name, "–")] * checked
+                lines.append(f"| {name} | {table.rows_n[name]} | {' | '.join(cells)} |")
+        lines.append("")
+    if not table.mean_rank:
+        lines += ["No mean rank: on no item does every method sound.", ""]
+    if reasons := _blank(table):
+        lines += [reasons, ""]
+    return "\n".join(lines)
+
+
+def _blank(table: Table) -> str:
+    reasons = sorted({row["frechet_distance"].note for row in table.rows.values()} - {""})
+    return f"Frechet distance left blank: {'; '.join(reasons)}." if reasons else ""
+
+
+def latex(table: Table) -> str:
+    """One LaTeX table (booktabs) a block."""
+    parts = []
+    for block, metrics in table.blocks().items():
+        head = " & ".join(["Method", "$n$", *(_escape(f"{describe(name).label}{_unit(name)}") for name in metrics)])
+        body = []
+        for name, row in table.rows.items():
+            cells = [_escape(_text(row[metric], metric, plain=True)) for metric in metrics]
+            body.append(" & ".join([_escape(name), str(table.rows_n[name]), *cells]) + r" \\")
+        caption = f"{block}; {table.title}. Mean [bootstrap 95 % interval over items]."
+        caption = _escape(f"{caption} {_blank(table)}".rstrip() if "frechet_distance" in metrics else caption)
+        parts.append(
+            "\\begin{table}\n\\centering\n"
+            f"\\caption{{{caption}}}\n\\begin{{tabular}}{{l{'r' * (len(metrics) + 1)}}}\n"
+            f"\\toprule\n{head} \\\\\n\\midrule\n" + "\n".join(body) + "\n\\bottomrule\n\\end{tabular}\n\\end{table}\n"
+        )
+    return "\n".join(parts)
+
+
+def _unit(metric: str) -> str:
+    unit = describe(metric).unit
+    return f" ({unit})" if unit else ""
+
+
+def _escape(text: str) -> str:
+    for plain in "&%$#_{}":
+        text = text.replace(plain, f"\\{plain}")
+    return text

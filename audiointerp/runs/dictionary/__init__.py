@@ -1,0 +1,1 @@
+"""A dictionary of spectra, learnt."""

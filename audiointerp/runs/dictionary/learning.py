@@ -1,0 +1,82 @@
+"""A dictionary of spectra learnt from the training clips, with a picture of it and a sound of each component."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas
+import torch
+from torch import Tensor
+
+from audiointerp.bundles import bundle
+from audiointerp.datasets import ClipDataset
+from audiointerp.results import page as report
+from audiointerp.results.reading import Run
+from audiointerp.runs.dictionary import figures as component_figures
+from audiointerp.runs.dictionary.sounds import write_components
+from audiointerp.sound.nmf import NMF, spectral_centroids
+from audiointerp.sound.spectrogram import STFT, log_magnitude
+
+BATCH = 16  # clips
+
+__all__ = ["learn", "write_page"]
+
+
+def learn(model: NMF, train: ClipDataset, folder: Path, epochs: int, minibatch: bool) -> dict[str, Any]:
+    """Learns from the clips' log-magnitudes and writes best/, log.csv, the figure and a WAV a component.
+
+    Args:
+        model: filled in place.
+        train: clips of the training folds.
+        folder: the run folder.
+        epochs: iterations over all frames.
+        minibatch: a batch of clips at a time, for corpora that do not fit in memory; else all frames at once.
+
+    Returns:
+        The last loss, and how many frames were learnt from.
+    """
+    stft = STFT(train.sample_rate).to(model.dictionary.device)
+
+    def batches() -> Iterator[Tensor]:
+        for batch in train.batches(BATCH):
+            level = log_magnitude(stft(batch.waveform.to(model.dictionary.device)))
+            yield level.transpose(0, 1).flatten(1)
+
+    if (folder / "report.html").is_file():  # the last that a run writes: all is there
+        return _results(folder, train, stft, model)
+    losses = model.fit_batches(batches, epochs) if minibatch else model.fit(torch.cat(list(batches()), 1), epochs)
+    log = pandas.DataFrame({"epoch": range(1, len(losses) + 1), "loss": losses})
+    log.to_csv(folder / "log.csv", index=False)
+    bundle.save(model, folder / "best", metrics={"loss": losses[-1]})
+    dictionary = model.dictionary.cpu().numpy()
+    component_figures.plot_dictionary(folder / "figures" / "dictionary.png", dictionary, train.sample_rate)
+    write_components(
+        model.dictionary,
+        lambda waveform: model.activations(log_magnitude(stft(waveform)))[0],
+        train,
+        stft,
+        folder / "audio",
+        range(model.dictionary.shape[1]),
+    )
+    return _results(folder, train, stft, model)
+
+
+def _results(folder: Path, train: ClipDataset, stft: STFT, model: NMF) -> dict[str, Any]:
+    frames = len(train) * (1 + train.samples // stft.hop_length)
+    loss = float(pandas.read_csv(folder / "log.csv")["loss"].iloc[-1])
+    return {"loss": loss, "frames": frames, "components": model.dictionary.shape[1]}
+
+
+def write_page(folder: Path) -> Path:
+    """report.html of a dictionary's run: the figure, and a player for each component."""
+    model = bundle.load(folder)
+    centroids = spectral_centroids(model.dictionary, STFT().sample_rate)
+    paths = {k: folder / "audio" / f"component_{k:03d}.wav" for k in centroids.argsort().tolist()}
+    components = [
+        {"number": k, "centroid": round(float(centroids[k])), "path": path.relative_to(folder).as_posix()}
+        for k, path in paths.items()
+        if path.is_file()
+    ]
+    return report.render("runs/dictionary/page.html", folder, {"run": Run.read(folder), "components": components})

@@ -1,0 +1,149 @@
+"""An inpainter's run: built for a classifier's bands, judged beside the other fillers, shown on notes it never saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from audiointerp.contracts import Classifier
+from audiointerp.datasets import ClipDataset
+from audiointerp.interpreters.rde.band_problem import check_bands
+from audiointerp.interpreters.rde.fillers import Filler, compose
+from audiointerp.interpreters.rde.inpainter import BLOCKS, Inpainter
+from audiointerp.results import page as report
+from audiointerp.results.reading import Run, read_table
+from audiointerp.runs.notes import figures as note_figures
+from audiointerp.runs.notes.explaining import features_of
+from audiointerp.runs.notes.filler_judging import accepted, judge_fillers
+from audiointerp.runs.notes.page import markdown, render_page
+from audiointerp.sound import files as audio
+from audiointerp.sound.logfrequency import LogFrequency
+
+SHOWN, JUDGED = 4, 4096  # notes; more of either split are not held in memory
+COLUMNS = {
+    "entropy": "entropy of classes (nats)",
+    "real_entropy": "real notes'",
+    "level_diversity": "diversity of levels",
+    "phase_diversity": "of phases",
+    "auc": "AUC",
+    "auc_replaced": "AUC, replaced as a whole",
+}
+
+__all__ = ["build", "judge", "write"]
+
+
+def build(make: Callable[..., Inpainter], classifier: Classifier) -> Inpainter:
+    """An inpainter of the bands that a classifier reads.
+
+    Raises:
+        ValueError: if it reads none.
+    """
+    return make(bands=check_bands(classifier), sample_rate=classifier.sample_rate)
+
+
+@torch.no_grad()
+def judge(
+    inpainter: Inpainter, classifier: Classifier, data: Mapping[str, ClipDataset], folder: Path, seed: int
+) -> dict[str, Any]:
+    """Writes fillers.csv, figures and WAVs of inpainted notes of the test folds; says whether to trust the generator.
+
+    Returns:
+        The generator's numbers and the verdict; empty without test folds.
+    """
+    if "test" not in data:
+        return {}
+    if not (folder / "fillers.csv").is_file():  # written last: all is there, or it is made again
+        fillers, test = inpainter.fillers(), data["test"]
+        train, held_out = (features_of(classifier, data[part], _some(data[part], seed)) for part in ("train", "test"))
+        _show(inpainter, classifier, fillers, test, folder, seed)
+        with torch.enable_grad():
+            table = judge_fillers(fillers, classifier, train, held_out)
+        report.write_text(folder / "fillers.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+    rows = {row["filler"]: row for row in read_table(folder / "fillers.csv", ("filler",)).to_dict("records")}
+    fine, reasons = accepted(rows["generator"], donor_auc=rows["donor"]["auc"])
+    numbers = {name: float(rows["generator"][name]) for name in ("entropy", "auc", "auc_replaced")}
+    verdict = "yes" if fine else f"no: {'; '.join(reasons)}"
+    return {"accepted": f"{verdict} ({_beside_donors(rows['generator'], rows['donor'])})", **numbers}
+
+
+def write(folder: Path) -> Path:
+    """Writes tables/fillers.md and report.html of an inpainter's run; returns the page's path. Files only."""
+    run, fillers = Run.read(folder), read_table(folder / "fillers.csv")
+    tables, figures = [], []
+    if len(fillers):
+        tables.append(_table(run, fillers))
+        (folder / "tables").mkdir(exist_ok=True)
+        report.write_text(folder / "tables" / "fillers.md", markdown(tables[0]))
+    if (folder / "figures" / "training.png").is_file():
+        figures.append(("figures/training.png", "Losses and validation scores"))
+    notes = []
+    for path in sorted((folder / "audio").glob("*")):
+        sounds = [
+            (each.stem.removeprefix("0_").replace("_", " "), f"audio/{path.name}/{each.name}")
+            for each in sorted(path.glob("*.wav"))
+        ]
+        figure = f"figures/{path.name}.png"
+        notes.append({"title": path.name, "parts": [{"title": "inpainted", "sounds": sounds, "figure": figure}]})
+    files = ["log.csv", *(["fillers.csv", "tables/fillers.md"] if len(fillers) else [])]
+    return render_page(run, "Inpainter", files, tables, figures, notes)
+
+
+def _beside_donors(generator: Mapping[str, Any], donor: Mapping[str, Any]) -> str:
+    """Whether training was worth it: a generator that changes nothing is as plausible as the donors it starts from."""
+    harder = "harder" if generator["auc_high"] < donor["auc_low"] else "no harder"
+    ours, theirs = (f"{row['auc']:.3f} [{row['auc_low']:.3f}, {row['auc_high']:.3f}]" for row in (generator, donor))
+    return f"{harder} to tell from real notes than donor notes are: AUC {ours} against {theirs}"
+
+
+def _some(data: ClipDataset, seed: int) -> list[int]:
+    """Notes to judge on: all, or of many a seeded choice."""
+    if len(data) <= JUDGED:
+        return list(range(len(data)))
+    return torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:JUDGED].tolist()
+
+
+def _show(
+    inpainter: Inpainter,
+    classifier: Classifier,
+    fillers: Mapping[str, Filler],
+    test: ClipDataset,
+    folder: Path,
+    seed: int,
+) -> None:
+    """A few notes with half of their blocks taken out: figure 1 of the paper, and how each filler sounds there."""
+    bands: LogFrequency = inpainter.log_frequency
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(test), generator=generator)[:SHOWN].tolist()
+    count = len(bands.frequencies)
+    block = torch.arange(count) * BLOCKS // count
+    for i in order:
+        name, note = test.clips[i].path.stem, features_of(classifier, test, [i])
+        keep = (torch.rand(1, 2, BLOCKS, generator=generator) < 0.5)[:, :, block].to(note)
+        waveform = audio.fit_length(test.waveform(i), test.samples)[None]
+        audio.write(folder / "audio" / name / "0_note.wav", waveform[0], test.sample_rate)
+        for filler_name, filler in fillers.items():
+            filled = compose(note, keep, filler.fill(note, keep, filler.draw(1, generator)))
+            sound = bands.morphed_waveform(waveform.to(note), filled)[0].cpu()
+            path = folder / "audio" / name / f"filled_by_{filler_name}.wav"
+            audio.write(path, audio.normalize_peak(sound)[0], test.sample_rate)
+            if filler_name == "generator":
+                arrays = [each[0].cpu().numpy() for each in (note, filled, keep)]
+                figure, title = folder / "figures" / f"{name}.png", f"{name}, half of its blocks inpainted"
+                note_figures.plot_inpainting(figure, bands.frequencies.numpy(), *arrays, title=title)
+
+
+def _table(run: Run, fillers: pd.DataFrame) -> dict[str, Any]:
+    verdict = (run.about.get("results") or {}).get("accepted", "not judged")
+    rows = [[str(row["filler"]), *(f"{row[name]:.3f}" for name in COLUMNS)] for row in fillers.to_dict("records")]
+    return {
+        "title": "Fillers, judged on notes none of them was fitted on",
+        "text": f"Generator accepted: {verdict}. Entropy: of the classes predicted for fully replaced notes. "
+        "Diversity: distance of two draws over that of two notes. AUC: how well a fresh discriminator tells "
+        "composites from real notes; 0.5: not at all.",
+        "columns": ["filler", *COLUMNS.values()],
+        "rows": rows,
+    }

@@ -1,0 +1,219 @@
+"""Magnitude or phase: which of the two must stay in the notes of a class for the classifier to know them.
+
+Table 1 of Heiss et al. (2020), https://arxiv.org/abs/2007.00758: one mask of two parts, the whole magnitude spectrum
+and the whole phase spectrum, shared by all notes of a class. Two parts have four corners, and the expected loss is
+linear in each part's probability to be kept, so that a corner is the minimum: it is found by trying them. The paper's
+probabilities theta, by gradient descent on the concrete relaxation, stand beside.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from audiointerp.contracts import Classifier
+from audiointerp.interpreters.base import frozen
+from audiointerp.interpreters.rde.band_problem import NoteProblem
+from audiointerp.interpreters.rde.fillers import Filler
+from audiointerp.rate_distortion import Concrete, Corner, best_corner, corners
+
+Outputs = Literal["predicted", "label", "all"]
+
+COLUMNS = (
+    *("filler", "class", "notes", "D00", "D10", "D01", "best_magnitude", "best_phase", "theta_magnitude"),
+    *("theta_phase", "penalty", "own_magnitude", "own_phase", "own_penalty", "seconds", "theta_seconds"),
+)
+
+CORNERS: tuple[Corner, ...] = ((0, 0), (1, 0), (0, 1))  # where something is replaced
+
+#: class -> importance of magnitude and of phase, as the paper prints them.
+PAPER_TABLE_1: dict[str, tuple[float, float]] = {
+    "organ": (0.829, 1.0),
+    "guitar": (0.0, 0.999),
+    "flute": (0.092, 1.0),
+    "bass": (1.0, 1.0),
+    "reed": (0.136, 1.0),
+    "vocal": (1.0, 1.0),
+    "mallet": (0.005, 0.217),
+    "brass": (0.999, 1.0),
+    "keyboard": (0.003, 1.0),
+    "string": (1.0, 1.0),
+}
+
+__all__ = ["COLUMNS", "PAPER_TABLE_1", "MagnitudePhase", "as_text", "corner_distortions"]
+
+
+@dataclass(frozen=True)
+class MagnitudePhase:
+    """The query: `MagnitudePhase()(classifier, features, label, fillers)` is a table, a row per filler and class.
+
+    One penalty lambda for all classes of a filler, as in the paper (30, which fits their logits only); "own" columns
+    say what each class would choose at its own.
+
+    Args:
+        weight: lambda as a share of D00, its mean over the classes.
+        penalty: lambda itself, instead.
+        samples: draws of the filler for each note; those that draw nothing take one.
+        max_notes: of a class, the first of a random order.
+        outputs: whose distortion: the logit of the class "predicted" for the note, of its "label", or "all" logits,
+            summed. (The paper: "the pre-softmax scores for each class".)
+        steps, lr, draws, temperature: of the concrete relaxation; 0 steps leave it out (theta NaN).
+        max_batch: notes that the classifier hears at once.
+        seed: of all draws; each class draws alike.
+    Raises:
+        ValueError: for unknown outputs, or if there is no sample, note or batch.
+    """
+
+    weight: float = 0.5
+    penalty: float | None = None
+    samples: int = 16
+    max_notes: int = 100
+    outputs: Outputs = "predicted"
+    steps: int = 300
+    lr: float = 0.1
+    draws: int = 16
+    temperature: float = 0.1
+    max_batch: int = 64
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.outputs not in get_args(Outputs):
+            raise ValueError(f"outputs are {self.outputs!r}; choose 'predicted', 'label' or 'all'")
+        if min(self.samples, self.max_notes, self.max_batch) < 1 or self.steps < 0:
+            raise ValueError(
+                f"samples is {self.samples}, max_notes {self.max_notes}, max_batch {self.max_batch}, steps "
+                f"{self.steps}; at least 1 each, steps at least 0"
+            )
+
+    def __call__(
+        self, classifier: Classifier, features: Tensor, label: Tensor, fillers: Mapping[str, Filler]
+    ) -> pd.DataFrame:
+        """The table, with columns `COLUMNS`; corners are 0 or 1, times in seconds.
+
+        Args:
+            classifier: of log-frequency bands; left as found.
+            features: (notes, 3, band).
+            label: (notes,), class indices; a class without notes has no row.
+            fillers: by name.
+        Raises:
+            ValueError: if there is no note, not a label a note, or no such class.
+        """
+        _check(classifier, features, label)
+        rows = []
+        for name, filler in fillers.items():
+            with frozen(classifier), frozen(filler):
+                rows += self._rows(classifier, features, label, name, filler)
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def _rows(
+        self, classifier: Classifier, features: Tensor, label: Tensor, name: str, filler: Filler
+    ) -> list[dict[str, object]]:
+        problems, found, seconds = {}, {}, {}
+        for index in label.unique().tolist():
+            start = time.perf_counter()
+            problems[index] = self._problem(classifier, features, label, index, filler)
+            found[index] = corner_distortions(problems[index], self.samples, self.seed, self.max_batch)
+            seconds[index] = time.perf_counter() - start
+        mean = sum(each[0, 0] for each in found.values()) / len(found)
+        penalty = self.weight * mean if self.penalty is None else self.penalty
+        rows = []
+        for index, problem in problems.items():
+            start = time.perf_counter()
+            theta = self._theta(problem, penalty)
+            own = self.weight * found[index][0, 0]
+            values = (
+                *(name, classifier.labels[index], len(problem.features), *(found[index][each] for each in CORNERS)),
+                *(*best_corner(found[index], penalty), *theta, penalty, *best_corner(found[index], own), own),
+                *(seconds[index], time.perf_counter() - start),
+            )
+            rows.append(dict(zip(COLUMNS, values)))
+        return rows
+
+    def _problem(
+        self, classifier: Classifier, features: Tensor, label: Tensor, index: int, filler: Filler
+    ) -> NoteProblem:
+        own = (label == index).nonzero()[:, 0].cpu()
+        order = torch.randperm(len(own), generator=torch.Generator().manual_seed(self.seed))
+        notes = features[own[order[: self.max_notes].sort().values].to(features.device)]
+        target = None
+        if self.outputs == "label":
+            target = torch.full((len(notes),), index, device=features.device)
+        elif self.outputs == "predicted":
+            with torch.no_grad():
+                target = classifier.classify(notes).predicted
+        asked = None if target is None else nn.functional.one_hot(target, len(classifier.labels)).bool()
+        return NoteProblem(classifier, notes, filler, asked, group=features.shape[2])
+
+    def _theta(self, problem: NoteProblem, penalty: float) -> tuple[float, float]:
+        if self.steps == 0:
+            return float("nan"), float("nan")
+        solver = Concrete(
+            steps=self.steps,
+            lr=self.lr,
+            samples=self.draws,
+            temperature=self.temperature,
+            penalty=penalty,
+            seed=self.seed,
+        )
+        magnitude, phase = solver.solve(problem).keep.tolist()
+        return magnitude, phase
+
+
+@torch.no_grad()
+def corner_distortions(
+    problem: NoteProblem, samples: int = 16, seed: int = 0, max_batch: int = 64
+) -> dict[Corner, float]:
+    """1/2 E |Phi(x) - Phi(z)|^2 where (magnitude, phase) are kept: over every note, and so many draws for each.
+
+    As `rate_distortion.corners`, but no note is left to chance. The draws are the same at every corner.
+
+    Raises:
+        ValueError: if the problem has not two parts.
+    """
+    drawn = problem.draw_each(1 if problem.always_same else samples, torch.Generator().manual_seed(seed))
+    return corners(problem, drawn=drawn, max_batch=max_batch)
+
+
+def as_text(
+    table: pd.DataFrame, paper: Mapping[str, tuple[float, float]] | None = PAPER_TABLE_1
+) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells, a row per filler and class: distortions, best corner and theta, magnitude first; the paper's.
+
+    >>> row = ["zeros", "organ", 22, 3.0, 2.0, 0.5, 0, 1, 0.01, 0.99, 1.5, 0, 1, 1.5, 0.1, 1.0]
+    >>> as_text(pd.DataFrame([row], columns=COLUMNS))[1]
+    [['zeros', 'organ', '22', '3', '2', '0.5', '1.5', '0, 1', '0.01, 0.99', '0, 1', '0.83, 1.00']]
+    """
+    head = [*("filler", "class", "notes", "D(00)", "D(10)", "D(01)", "lambda", "best", "theta", "best at own lambda")]
+    head += [] if paper is None else ["paper's theta"]
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [str(row[name]) for name in ("filler", "class", "notes")]
+        cells += [f"{row[name]:.3g}" for name in ("D00", "D10", "D01", "penalty")]
+        cells.append(f"{row['best_magnitude']:g}, {row['best_phase']:g}")
+        cells.append(f"{row['theta_magnitude']:.2f}, {row['theta_phase']:.2f}")
+        cells.append(f"{row['own_magnitude']:g}, {row['own_phase']:g}")
+        if paper is not None:
+            printed = paper.get(row["class"])
+            cells.append("" if printed is None else f"{printed[0]:.2f}, {printed[1]:.2f}")
+        rows.append(cells)
+    return head, rows
+
+
+def _check(classifier: Classifier, features: Tensor, label: Tensor) -> None:
+    if features.ndim != 3 or features.shape[1] != 3 or len(features) == 0:
+        raise ValueError(f"features have shape {tuple(features.shape)}; expected (notes, 3, band), at least 1 note")
+    if label.shape != (len(features),) or label.is_floating_point():
+        raise ValueError(
+            f"label has shape {tuple(label.shape)}, type {label.dtype}; expected ({len(features)},) indices"
+        )
+    if int(label.min()) < 0 or int(label.max()) >= len(classifier.labels):
+        raise ValueError(
+            f"label has indices {int(label.min())} to {int(label.max())}; the classifier's are 0 to "
+            f"{len(classifier.labels) - 1}"
+        )

@@ -1,0 +1,170 @@
+"""A run that explains notes -> figures, tables and a page with players. Files only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from audiointerp.results import page as report
+from audiointerp.results.reading import Run, describe, format_score, read_table, summary
+from audiointerp.runs.notes import figures as note_figures
+
+SHOWN = ("distortion_empty", "distortion", "rate", "saturated", "wav_fidelity", "wav_faithfulness", "seconds")
+SOUNDS = {
+    "mixture": "The note",
+    "interpretation": "Kept: each band as loud as its importance, with the note's phase",
+    "kept_random_phase": "Kept, with random phases where the phase was dropped",
+    "residual": "Removed",
+    "inpainted": "What was dropped is the filler's: near what the classifier judged, not the same",
+}
+
+__all__ = ["accuracy_table", "markdown", "render_page", "write"]
+
+
+def write(folder: Path) -> Path:
+    """Writes figures/, tables/fillers.md and report.html of a run of rde.yaml; returns the page's path."""
+    run = Run.read(folder)
+    table = _by_filler(run.scores)
+    (folder / "tables").mkdir(exist_ok=True)
+    report.write_text(folder / "tables" / "fillers.md", markdown(table))
+    files = ["scores.csv", "manifest.csv", "tables/fillers.md"]
+    figures = _curves(folder, files) + _class_maps(folder, files)
+    return render_page(
+        run, "What must stay in a note", files, [table, accuracy_table(run)], figures, _notes(folder, run)
+    )
+
+
+def render_page(
+    run: Run,
+    kind: str,
+    files: Sequence[str],
+    tables: Sequence[Mapping[str, Any]],
+    figures: Sequence[tuple[str, str]] = (),
+    notes: Sequence[Mapping[str, Any]] = (),
+) -> Path:
+    """report.html of a run about notes.
+
+    Args:
+        run: read from its folder.
+        kind: what the run is for, in words.
+        files: tables in the folder to link.
+        tables: each with "title", "text", "columns" and "rows" of text, the first column naming the row.
+        figures: (file in the folder, caption).
+        notes: each with "title" and "parts" of "title", "sounds" [(name, file)] and "figure".
+    """
+    page = {"run": run, "kind": kind, "files": files, "tables": tables, "figures": figures, "notes": notes}
+    return report.render("runs/notes/page.html", run.folder, page)
+
+
+def accuracy_table(run: Run) -> dict[str, Any]:
+    """The classifier's accuracies of run.json, which every answer about magnitude and phase stands beside."""
+    results = run.about.get("results") or {}
+    names = {"": "magnitude and phase", "_magnitude_only": "magnitude alone", "_phase_only": "phase alone"}
+    rows = [
+        [name, f"{results[f'test_accuracy{key}']:.3f}"]
+        for key, name in names.items()
+        if f"test_accuracy{key}" in results
+    ]
+    return {
+        "title": "The classifier itself",
+        "text": f"Accuracy on {results.get('test_clips', 'the')} test notes, as it is and when phases or magnitudes "
+        "are taken away (set to 0). Where one alone is worth no more than chance, its importance means little.",
+        "columns": ["the classifier hears", "accuracy"],
+        "rows": rows,
+    }
+
+
+def markdown(table: Mapping[str, Any]) -> str:
+    """A table of a page as Markdown."""
+    columns = table["columns"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table["rows"])]) + "\n"
+
+
+def _by_filler(scores: pd.DataFrame) -> dict[str, Any]:
+    shown = [name for name in SHOWN if name in scores]
+    means = summary(scores)
+    cells = {(row["method"], row["metric"]): row for row in means.to_dict("records")}
+    rows = []
+    for method in dict.fromkeys(means["method"]):
+        values = [format_score(cells[method, name]["mean"], describe(name).unit) for name in shown]
+        rows.append([str(method), str(int((scores["method"] == method).sum())), *values])
+    return {
+        "title": "With each filler",
+        "text": "Means over the notes. Distortions are half squared changes of the asked logit; the rate is the share "
+        "of magnitudes and phases kept, in the deletion game taken away.",
+        "columns": ["method", "notes", *(describe(name).label for name in shown)],
+        "rows": rows,
+    }
+
+
+def _curves(folder: Path, files: list[str]) -> list[tuple[str, str]]:
+    curves = read_table(folder / "curves.csv", ("method", "weight", "rate", "end", "empty"))
+    if not len(curves):
+        return []
+    # Relative to D(empty), as logits have no fixed scale; the median, as some notes hardly change whatever is replaced.
+    curves["relative"] = curves["end"] / curves["empty"]
+    points = {
+        str(method): [
+            (float(each["rate"].median()), float(each["relative"].median())) for _, each in group.groupby("weight")
+        ]
+        for method, group in curves.groupby("method", sort=False)
+    }
+    note_figures.plot_rate_distortion(folder / "figures" / "rate_distortion.png", points)
+    files.append("curves.csv")
+    notes, weights = curves["source"].nunique(), ", ".join(f"{each:g}" for each in sorted(curves["weight"].unique()))
+    return [
+        (
+            "figures/rate_distortion.png",
+            f"Rate-distortion curves: medians over {notes} notes at penalties of {weights} times D(empty)",
+        )
+    ]
+
+
+def _class_maps(folder: Path, files: list[str]) -> list[tuple[str, str]]:
+    maps = read_table(folder / "class_maps.csv", ("method", "class", "band_hz", "magnitude", "phase"))
+    if not len(maps):
+        return []
+    files.append("class_maps.csv")
+    drawn = []
+    for method, group in maps.groupby("method", sort=False):
+        classes = {str(label): each for label, each in group.groupby("class", sort=False)}
+        frequencies = next(iter(classes.values()))["band_hz"].to_numpy(float)
+        arrays = {label: each[["magnitude", "phase"]].to_numpy(float).T for label, each in classes.items()}
+        path = f"figures/class_maps_{method}.png"
+        note_figures.plot_class_maps(folder / path, frequencies, arrays, f"One map for all notes of a class ({method})")
+        drawn.append((path, f"One map for all notes of a class, {method}"))
+    return drawn
+
+
+def _notes(folder: Path, run: Run) -> list[dict[str, Any]]:
+    notes = []
+    for item_id, group in run.scores.groupby("item_id", sort=False):
+        first = group.iloc[0]
+        parts = [_part(folder, str(item_id), row) for row in group.to_dict("records")]
+        heard = f"heard as {first['predicted']} ({first['probability']:.2f})"
+        notes.append({"title": f"{Path(first['source']).stem}, {heard}", "parts": parts})
+    return notes
+
+
+def _part(folder: Path, item_id: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    method = row["method"]
+    names = {
+        "mixture": "mixture",
+        "interpretation": method,
+        "kept_random_phase": f"{method}_kept_random_phase",
+        "residual": f"{method}_residual",
+        "inpainted": f"{method}_inpainted",
+    }
+    files = {key: f"audio/{item_id}/{name}.wav" for key, name in names.items()}
+    figure = f"figures/{item_id}_{method}.png"
+    numbers = [f"{describe(name).label.lower()} {row[name]:.3g}" for name in SHOWN[:3] if np.isfinite(row[name])]
+    return {
+        "title": f"{method}: {', '.join(numbers)}",
+        "sounds": [(SOUNDS[key], file) for key, file in files.items() if (folder / file).is_file()],
+        "figure": figure if (folder / figure).is_file() else None,
+    }

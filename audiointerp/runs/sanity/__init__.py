@@ -1,0 +1,1 @@
+"""Checks that can fail a method."""

@@ -1,0 +1,283 @@
+"""Checks that can fail a method: does its mask depend on the model, on the labels, on the class, and not on a whisper?
+
+Adebayo et al. (2018), "Sanity checks for saliency maps", https://arxiv.org/abs/1810.03292, with the class-specific
+masking table of Stalder et al. (2022), https://arxiv.org/abs/2205.11266, on mixtures whose stems are known. Every check
+states its rule; a method is marked failed by the first that it fails.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import rankdata
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from audiointerp.contracts import Classifier, Interpreter
+from audiointerp.datasets import ClipDataset
+from audiointerp.evaluation.conditions import Mixtures
+from audiointerp.evaluation.items import Item
+from audiointerp.interpreters import Beside, frozen
+from audiointerp.metrics import separation
+from audiointerp.metrics.faithfulness import target_probability
+from audiointerp.results.page import write_text
+from audiointerp.sound.masking import apply_mask
+from audiointerp.sources import clip_items
+
+__all__ = ["Sanity", "check_methods", "mask_correlation", "randomised"]
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """What methods are checked on, and the rules.
+
+    Args:
+        clips: clean clips, drawn by the seed, for model randomisation, label randomisation and stability.
+        costly_clips: the same for the comparison's costly methods.
+        mixtures: two-class mixtures for class sensitivity.
+        costly_mixtures: the same for costly methods.
+        snr_db: of the mixtures.
+        noise_db: level of the clip over the added white noise that must not be heard by the method.
+        max_correlation: rank correlation with the mask of a randomised model (or of one trained on shuffled labels), on
+            average over clips, above which a method fails.
+        min_right: share of mixtures' questions in which the mask asked for a class has the higher SI-SDR on that
+            class's stem, below which a method fails.
+        min_stable: rank correlation with the mask of the noisy clip below which a method fails.
+        retrained: method -> its run on a classifier that was trained on shuffled labels; the check is "not run" for
+            methods that are not named.
+        table_clips: clips a class for the table of classes present and classes asked for; 0 for none. Costly methods
+            are left out of it: it takes an explanation for every pair of classes.
+    """
+
+    clips: int = 10
+    costly_clips: int = 4
+    mixtures: int = 40
+    costly_mixtures: int = 20
+    snr_db: float = 0.0
+    noise_db: float = 60.0
+    max_correlation: float = 0.5
+    min_right: float = 0.7
+    min_stable: float = 0.9
+    retrained: Mapping[str, str] = field(default_factory=dict)
+    table_clips: int = 1
+
+
+def mask_correlation(first: Tensor, second: Tensor) -> float:
+    """Spearman's rank correlation of two masks (freq, time), ties at their mean rank; equal masks: 1.
+
+    A mask without any order (all bins alike) has no correlation with another: 0.
+
+    >>> mask_correlation(torch.tensor([[0.1, 0.2]]), torch.tensor([[0.3, 0.9]]))
+    1.0
+    """
+    if torch.equal(first, second):
+        return 1.0
+    ranks = [rankdata(each.flatten().cpu().numpy()) for each in (first, second)]
+    ranks = [each - each.mean() for each in ranks]
+    scale = np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
+    return float((ranks[0] * ranks[1]).sum() / scale) if scale > 0 else 0.0
+
+
+def randomised(classifier: Classifier, seed: int = 0) -> Iterator[tuple[str, Classifier]]:
+    """Copies of the classifier with more and more blocks drawn anew, from the output back to the input.
+
+    A block is the layers of one parent module. Yields its name and the copy; the given classifier is left as it is.
+    """
+    # Copied for each stage: whoever holds one is not surprised by the next.
+    names = [name for name, module in classifier.named_modules() if hasattr(module, "reset_parameters")]
+    blocks = [list(group) for _, group in groupby(names, lambda name: name.rpartition(".")[0])]
+    current = classifier
+    for number, block in enumerate(reversed(blocks)):
+        current = copy.deepcopy(current)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed + number)
+            for name in block:
+                _reset(current.get_submodule(name))
+        yield block[0].rpartition(".")[0] or block[0], current
+
+
+def _reset(module: nn.Module) -> None:
+    module.reset_parameters()  # pyright: ignore[reportCallIssue]
+
+
+def check_methods(
+    sanity: Sanity,
+    methods: Mapping[str, Interpreter],
+    retrained: Mapping[str, Interpreter],
+    costly: Sequence[str],
+    test: ClipDataset,
+    folder: Path,
+    seed: int,
+) -> pd.DataFrame:
+    """Runs every check on every method; writes sanity.csv (a row a value) and verdicts.csv.
+
+    Args:
+        sanity: clips and rules.
+        methods: name -> interpreter of one classifier; oracle controls are left out.
+        retrained: name -> the same method on a classifier trained on shuffled labels.
+        costly: methods that are checked on fewer clips.
+        test: clips of the test folds.
+        folder: the run folder.
+        seed: of every draw.
+
+    Returns:
+        verdicts: columns method, check, value, n, rule, verdict ("pass", "fail" or "not run").
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    clips = list(clip_items(test, sanity.clips, seed))
+    mixtures = list(Mixtures(sanity.mixtures, sanity.snr_db).items("mixture", test, folder, seed))
+    done = folder / "sanity.csv"
+    rows: list[dict[str, Any]] = pd.read_csv(done).to_dict("records") if done.is_file() else []
+    finished = {row["method"] for row in rows}
+    for name in _progress([name for name, method in methods.items() if not method.needs_stem and name not in finished]):
+        few = name in costly
+        mine = clips[: sanity.costly_clips] if few else clips
+        rows += _randomise_model(name, methods[name], mine, seed)
+        rows += _randomise_labels(name, methods[name], retrained.get(name), mine)
+        rows += _add_noise(name, methods[name], mine, sanity.noise_db, seed)
+        rows += _ask_both(name, methods[name], mixtures[: sanity.costly_mixtures] if few else mixtures)
+        rows += _ask_all(name, methods[name], [] if few else _a_few_of_each(test, sanity.table_clips, seed))
+        write_text(done, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    table = verdicts(pd.DataFrame(rows), sanity)
+    write_text(folder / "verdicts.csv", table.to_csv(index=False, lineterminator="\n"))
+    return table
+
+
+def verdicts(rows: pd.DataFrame, sanity: Sanity) -> pd.DataFrame:
+    """One row a method and check: its value, the rule, and whether the method passes."""
+    rules = {
+        "model_randomisation": (sanity.max_correlation, "<=", "rank correlation of masks, all weights drawn anew"),
+        "label_randomisation": (sanity.max_correlation, "<=", "rank correlation of masks, labels shuffled in training"),
+        "class_sensitivity": (sanity.min_right, ">=", "share of questions with the higher SI-SDR on the asked stem"),
+        "stability": (sanity.min_stable, ">=", "rank correlation of masks, inaudible noise added"),
+    }
+    out = []
+    for method, group in rows.groupby("method", sort=False):
+        for check, (bound, sign, what) in rules.items():
+            values: Any = group[group["check"] == check]
+            if check == "model_randomisation":
+                values = values[values["stage"] == values["stage"].iloc[-1]]
+            value = float(values["value"].mean())
+            passed = value <= bound if sign == "<=" else value >= bound
+            verdict = "not run" if np.isnan(value) else "pass" if passed else "fail"
+            row = {"method": method, "check": check, "value": value, "n": int(values["value"].count())}
+            out.append({**row, "rule": f"{what} {sign} {bound:g}", "verdict": verdict})
+    return pd.DataFrame(out)
+
+
+def _randomise_model(name: str, method: Interpreter, clips: Sequence[Item], seed: int) -> list[dict[str, Any]]:
+    before = [_mask(method, _waveform(item, method), None) for item in clips]
+    rows = []
+    for stage, classifier in randomised(method.classifier, seed):
+        other = _on(method, classifier)
+        for item, (mask, target) in zip(clips, before):
+            after, _ = _mask(other, _waveform(item, method), target)
+            rows.append(_row(name, "model_randomisation", item, mask_correlation(mask, after), stage))
+    return rows
+
+
+def _randomise_labels(
+    name: str, method: Interpreter, retrained: Interpreter | None, clips: Sequence[Item]
+) -> list[dict[str, Any]]:
+    rows = [{"method": name, "check": "label_randomisation", "item_id": "", "stage": "", "value": float("nan")}]
+    if retrained is None:
+        return rows
+    rows = []
+    for item in clips:
+        mask, target = _mask(method, _waveform(item, method), None)
+        after, _ = _mask(retrained, _waveform(item, method), target)
+        rows.append(_row(name, "label_randomisation", item, mask_correlation(mask, after)))
+    return rows
+
+
+def _add_noise(name: str, method: Interpreter, clips: Sequence[Item], level: float, seed: int) -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for item in clips:
+        waveform = _waveform(item, method)
+        noise = torch.randn(waveform.shape, generator=generator).to(waveform.device)
+        noisy = waveform + noise * waveform.norm() / noise.norm() * 10 ** (-level / 20)
+        mask, target = _mask(method, waveform, None)
+        rows.append(_row(name, "stability", item, mask_correlation(mask, _mask(method, noisy, target)[0])))
+    return rows
+
+
+def _ask_both(name: str, method: Interpreter, mixtures: Sequence[Item]) -> list[dict[str, Any]]:
+    """Each mixture asked for each of its classes: is the asked stem nearer? Silence is near to none: wrong."""
+    rows, labels = [], method.classifier.labels
+    for item in mixtures:
+        for asked in item.stems:
+            made = method.interpret(_waveform(item, method), labels.index(asked))
+            stems = [item.stems[asked], *(stem for label, stem in item.stems.items() if label != asked)]
+            own, other = (float(separation.si_sdr(made.waveform.cpu(), stem)) for stem in stems)
+            rows.append(_row(name, "class_sensitivity", item, float(own > other), asked))
+    return rows
+
+
+def _ask_all(name: str, method: Interpreter, clips: Sequence[Item]) -> list[dict[str, Any]]:
+    """Probability of the class that is present, with each class's mask: rows present, columns asked."""
+    rows, classifier = [], method.classifier
+    for item in clips:
+        waveform = _waveform(item, method)
+        for asked in range(len(classifier.labels)):
+            made = method.interpret(waveform, asked)
+            if made.mask is None or made.domain is None:
+                continue
+            with frozen(classifier), torch.no_grad():
+                kept = apply_mask(classifier.spectrogram(waveform * made.input_gain[:, None]), made.mask, made.domain)
+                heard = classifier.classify_stft(kept, waveform.shape[1]).probabilities
+            present = torch.zeros_like(heard, dtype=torch.bool)
+            present[:, classifier.labels.index(item.label)] = True
+            value = float(target_probability(heard, present))
+            rows.append(_row(name, "present", item, value, f"{item.label}|{classifier.labels[asked]}"))
+    return rows
+
+
+def _a_few_of_each(test: ClipDataset, count: int, seed: int) -> list[Item]:
+    """Clips of every class, the first `count` of a seeded order."""
+    chosen: dict[str, list[Item]] = {}
+    for item in clip_items(test, None, seed) if count else ():
+        same = chosen.setdefault(item.label, [])
+        if len(same) < count:
+            same.append(item)
+    return [item for same in chosen.values() for item in same]
+
+
+def _on(method: Interpreter, classifier: Classifier) -> Interpreter:
+    """The method, and the one that it stands beside, on another classifier."""
+    twin: Any = copy.copy(method)
+    if isinstance(method, nn.Module):
+        object.__setattr__(twin, "classifier", classifier)
+    else:
+        twin.classifier = classifier
+    if isinstance(method, Beside) and method.like is not None:
+        twin.like = _on(method.like, classifier)
+    return twin
+
+
+def _mask(method: Interpreter, waveform: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mask (freq, time) and the classes explained; a method without one is compared by its magnitudes."""
+    made = method.interpret(waveform, target)
+    if made.mask is not None:
+        return made.mask[0], made.target
+    return method.classifier.spectrogram(made.waveform)[0].abs(), made.target
+
+
+def _waveform(item: Item, method: Interpreter) -> Tensor:
+    return next(item.windows()).waveform.to(method.classifier.spectrogram.window.device)
+
+
+def _row(method: str, check: str, item: Item, value: float, stage: str = "") -> dict[str, Any]:
+    return {"method": method, "check": check, "item_id": item.item_id, "stage": stage, "value": value}
+
+
+def _progress(names: list[str]) -> Any:
+    return tqdm(names, desc="sanity", unit="method", disable=None)

@@ -1,0 +1,1 @@
+"""Sound itself: files, recordings, spectrograms, log-frequency bands, masks, NMF and components."""

@@ -1,0 +1,285 @@
+"""A clip split into audible parts behind one `render(selection, filler)`: tiles, frequency bands, NMF components.
+
+Every explanation by perturbation asks the same: how does this clip sound with some parts left out? A part is a share
+m_k (freq, time) of the clip's magnitude; shares add up to 1 in every bin, so that all parts together are the clip. The
+phase of what is kept is the clip's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from audiointerp.contracts import Domain
+from audiointerp.sound.masking import apply_mask, noise_floor
+from audiointerp.sound.nmf import NMF
+from audiointerp.sound.spectrogram import STFT
+
+Filler: TypeAlias = Literal["silence", "noise_floor"] | Tensor
+
+__all__ = ["Components", "Filler", "component_waveforms"]
+
+EPSILON = 1e-10  # added to a model, for bins of which no component knows anything
+
+
+class Components:
+    """Parts of one clip; made by `tiles`, `bands` or `nmf`.
+
+    Tiles and bands are kept as one index a bin, NMF components as their two factors: never `count` full masks.
+
+    Attributes:
+        stft: (freq, time), the clip's complex spectrogram.
+        count: number of parts.
+    Shape:
+        selection (batch, count), in [0, 1]: the share of each part that is kept -> (batch, freq, time).
+
+    >>> components = Components.tiles(torch.randn(5, 8, dtype=torch.complex64), freq_parts=1, time_parts=2)
+    >>> components.mask(torch.tensor([[1.0, 0.0]]))[0, 0]
+    tensor([1., 1., 1., 1., 0., 0., 0., 0.])
+    """
+
+    def __init__(self, stft: Tensor, parts: _Indexed | _Factored):
+        self.stft, self._parts, self.count = _one_clip(stft), parts, parts.count
+
+    @classmethod
+    def tiles(cls, stft: Tensor, freq_parts: int, time_parts: int) -> Components:
+        """A grid of equal tiles (to a bin); part `f * time_parts + t` is tile f from below, t from the left.
+
+        Raises:
+            ValueError: if there are more parts than bins or frames, or none.
+        """
+        freq, time = _one_clip(stft).shape
+        if not (1 <= freq_parts <= freq and 1 <= time_parts <= time):
+            raise ValueError(f"{freq_parts} x {time_parts} tiles of a {freq} x {time} spectrogram; each needs a bin")
+        low = torch.arange(freq, device=stft.device) * freq_parts // freq
+        early = torch.arange(time, device=stft.device) * time_parts // time
+        return cls(stft, _Indexed(low[:, None] * time_parts + early, freq_parts * time_parts))
+
+    @classmethod
+    def bands(
+        cls, stft: Tensor, bands: int | Sequence[float], sample_rate: int, scale: Literal["mel", "linear"] = "mel"
+    ) -> Components:
+        """Frequency bands over the whole clip, the lowest first.
+
+        Args:
+            stft: complex, (freq, time), from 0 Hz to half the rate.
+            bands: how many, of equal width on the scale; or the borders between them in Hz, rising (two borders make
+                three bands). A border belongs to the band above it.
+            sample_rate: in Hz.
+            scale: "mel" (2595 log10(1 + f / 700)) or "linear".
+
+        Raises:
+            ValueError: if a band holds no bin, borders do not rise or leave the spectrum, or the scale is unknown.
+        """
+        freq = len(_one_clip(stft))
+        hertz = torch.linspace(0, sample_rate / 2, freq, dtype=torch.float64, device=stft.device)
+        borders = _borders(bands, sample_rate, scale).to(hertz)
+        index = torch.bucketize(hertz, borders, right=True)
+        empty = (index.bincount(minlength=len(borders) + 1) == 0).nonzero()[:, 0].tolist()
+        if empty:
+            raise ValueError(
+                f"of {len(borders) + 1} bands, {len(empty)} hold no bin (the first: {empty[0]}); bins are "
+                f"{sample_rate / 2 / max(freq - 1, 1):g} Hz apart, up to {sample_rate / 2:g} Hz: take fewer bands"
+            )
+        return cls(stft, _Indexed(index[:, None], len(borders) + 1))
+
+    @classmethod
+    def nmf(
+        cls, stft: Tensor, dictionary: NMF | Tensor, activations: Tensor | None = None, domain: Domain = "log_magnitude"
+    ) -> Components:
+        """Parts of a factorisation: share of component k = w_k h_k / (W H).
+
+        Bins of which no component knows anything (W H = 0) are shared in the ratio of the components' whole levels.
+
+        Args:
+            stft: complex, (freq, time).
+            dictionary: an NMF, or (freq, components).
+            activations: (components, time), e.g. L2I's; by default the NMF's own for this clip.
+            domain: of the magnitudes that the NMF was fitted to; only read where activations are not given.
+
+        Raises:
+            ValueError: if shapes do not fit, or a plain dictionary comes without activations.
+        """
+        clip = _one_clip(stft)
+        spectra = dictionary.dictionary if isinstance(dictionary, NMF) else dictionary
+        if activations is None:
+            if not isinstance(dictionary, NMF):
+                raise ValueError("a plain dictionary needs activations (components, time); or give an NMF")
+            magnitude = clip.abs()
+            activations = dictionary.activations((magnitude.log1p() if domain == "log_magnitude" else magnitude)[None])[
+                0
+            ]
+        _check_factors(spectra, activations, clip)
+        return cls(stft, _Factored(spectra, activations))
+
+    def mask(self, selection: Tensor) -> Tensor:
+        """The share of each bin that a selection keeps, (batch, freq, time), in [0, 1].
+
+        Raises:
+            ValueError: if a selection is not (batch, count) or leaves [0, 1].
+        """
+        selection = self._checked(selection)
+        mask = self._parts.mask(selection).expand(-1, *self.stft.shape)
+        # Rounding must not change the clip where everything is kept.
+        return mask.masked_fill((selection == 1).all(1)[:, None, None], 1.0)
+
+    def render(self, selection: Tensor, filler: Filler = "silence") -> Tensor:
+        """The clip with the selected shares of its parts, and the filler in place of the rest: m X + (1 - m) filler.
+
+        Args:
+            selection: (batch, count) in [0, 1].
+            filler: "silence"; "noise_floor", the clip at no more than the steady background of each frequency; or a
+                donor's complex STFT, (freq, time) or (batch, freq, time).
+        Returns:
+            Complex STFT (batch, freq, time): the clip itself for all ones, the filler for all zeros.
+
+        Raises:
+            ValueError: if a selection or a donor does not fit, or the filler is unknown.
+        """
+        mask = self.mask(selection)
+        if isinstance(filler, str) and filler == "silence":
+            return self.stft * mask
+        return self.stft * mask + self._fill(filler, len(mask)) * (1 - mask)
+
+    def energy(self) -> Tensor:
+        """Energy of each part alone, the sum of |m_k X|^2 over its bins, (count,); 0 tells a silent part."""
+        return self._parts.energy(self.stft.abs().square())
+
+    def _fill(self, filler: Filler, batch: int) -> Tensor:
+        if isinstance(filler, Tensor):
+            if filler.shape not in (self.stft.shape, (batch, *self.stft.shape), (1, *self.stft.shape)):
+                raise ValueError(
+                    f"filler has shape {tuple(filler.shape)}; a donor's STFT is {tuple(self.stft.shape)}, "
+                    f"or one for each of {batch} selections"
+                )
+            return filler.to(self.stft)
+        if filler != "noise_floor":
+            raise ValueError(f"filler is {filler!r}; choose 'silence', 'noise_floor' or give a donor's STFT")
+        magnitude = self.stft.abs()
+        floor = torch.minimum(noise_floor(magnitude[None])[0], magnitude)
+        return self.stft * (floor / magnitude.clamp(min=torch.finfo(magnitude.dtype).tiny))
+
+    def _checked(self, selection: Tensor) -> Tensor:
+        if selection.ndim != 2 or selection.shape[1] != self.count:
+            raise ValueError(f"selection has shape {tuple(selection.shape)}; expected (batch, {self.count})")
+        selection = selection.to(self.stft.real)
+        if not bool(((selection >= 0) & (selection <= 1)).all()):
+            raise ValueError("selection leaves [0, 1]; it is the share of each part that is kept")
+        return selection
+
+
+@dataclass(frozen=True)
+class _Indexed:
+    """Each bin belongs to one part: `index` (freq, time), or (freq, 1) for all of time."""
+
+    index: Tensor
+    count: int
+
+    def mask(self, selection: Tensor) -> Tensor:
+        return selection[:, self.index]
+
+    def energy(self, power: Tensor) -> Tensor:
+        index = self.index.expand_as(power).flatten()
+        return power.new_zeros(self.count).index_add_(0, index, power.flatten())
+
+
+@dataclass(frozen=True)
+class _Factored:
+    """Each bin is shared in the ratio of w_k h_k; where their sum vanishes, in that of the components' whole levels."""
+
+    spectra: Tensor
+    activations: Tensor
+
+    @property
+    def count(self) -> int:
+        return len(self.activations)
+
+    @property
+    def remainder(self) -> Tensor:
+        """Added to each w_k h_k, (count,): EPSILON in all, of which a silent component gets nothing."""
+        level = self.spectra.sum(0) * self.activations.sum(1)
+        total = level.sum()
+        return EPSILON * torch.where(total > 0, level / total.clamp(min=EPSILON), 1 / self.count)
+
+    def mask(self, selection: Tensor) -> Tensor:
+        # (w_k s_k) H, a matrix product a selection: no mask a component is ever made.
+        kept = (self.spectra * selection[:, None]) @ self.activations + (selection @ self.remainder)[:, None, None]
+        return (kept / (self.spectra @ self.activations + EPSILON)).clamp_(0, 1)
+
+    def energy(self, power: Tensor) -> Tensor:
+        # sum over f, t of (w_fk h_kt + r_k)^2 weight_ft, the square written out.
+        weight = power / (self.spectra @ self.activations + EPSILON).square()
+        square = ((self.spectra.square().T @ weight) * self.activations.square()).sum(1)
+        cross = ((self.spectra.T @ weight) * self.activations).sum(1)
+        return square + 2 * self.remainder * cross + self.remainder.square() * weight.sum()
+
+
+def component_waveforms(
+    dictionary: Tensor,
+    activations: Tensor,
+    stft: Tensor,
+    spectrogram: STFT,
+    samples: int | None = None,
+    domain: Domain = "log_magnitude",
+) -> Tensor:
+    """Each NMF component of a clip as a sound, (components, samples), with the mixture's phase.
+
+    Args:
+        dictionary: (freq, components).
+        activations: (components, time).
+        stft: the clip's complex spectrogram, (freq, time).
+        spectrogram: the transform that made it.
+        samples: length of the clip; by default the least that has as many frames.
+        domain: what the share w_k h_k / (W H) multiplies. "log_magnitude" is L2I's, for an NMF of log1p magnitudes: the
+            sounds add up in log1p only. In "magnitude" they add up to the clip.
+
+    Raises:
+        ValueError: if shapes do not fit.
+    """
+    clip = _one_clip(stft)
+    components = Components.nmf(clip, dictionary, activations)
+    samples = (clip.shape[1] - 1) * spectrogram.hop_length if samples is None else samples
+    one_each = torch.eye(components.count, device=clip.device)
+    # One at a time: a hundred complex spectrograms of a clip would fill memory.
+    parts = (apply_mask(clip[None], components.mask(one[None]), domain) for one in one_each)
+    return torch.cat([spectrogram.inverse(part, samples) for part in parts])
+
+
+def _one_clip(stft: Tensor) -> Tensor:
+    clip = stft[0] if stft.ndim == 3 and len(stft) == 1 else stft
+    if clip.ndim != 2 or not clip.is_complex() or not clip.numel():
+        raise ValueError(f"stft has shape {tuple(stft.shape)}, {stft.dtype}; expected one clip's complex (freq, time)")
+    return clip
+
+
+def _check_factors(spectra: Tensor, activations: Tensor, clip: Tensor) -> None:
+    if spectra.ndim != 2 or (len(spectra), activations.shape) != (len(clip), (spectra.shape[1], clip.shape[1])):
+        raise ValueError(
+            f"dictionary {tuple(spectra.shape)} and activations {tuple(activations.shape)} do not make up a "
+            f"{tuple(clip.shape)} spectrogram; expected (freq, components) and (components, time)"
+        )
+    if not bool((spectra >= 0).all() and (activations >= 0).all()):
+        raise ValueError("dictionary or activations have negative or NaN entries; shares of a clip are non-negative")
+
+
+def _borders(bands: int | Sequence[float], sample_rate: int, scale: str) -> Tensor:
+    """Borders between bands in Hz, rising; half the rate itself belongs to the last band."""
+    if scale not in ("mel", "linear"):
+        raise ValueError(f"scale is {scale!r}; choose 'mel' or 'linear'")
+    if isinstance(bands, int):
+        if bands < 1:
+            raise ValueError(f"bands is {bands}; a clip has at least one")
+        inner = torch.arange(1, bands, dtype=torch.float64) / bands
+        if scale == "linear":
+            return inner * sample_rate / 2
+        # The scale's constant factor cancels.
+        return 700 * ((1 + sample_rate / 2 / 700) ** inner - 1)
+    borders = torch.tensor(list(bands), dtype=torch.float64)
+    inside = bool(((borders > 0) & (borders <= sample_rate / 2)).all())
+    if not inside or not bool((borders.diff() > 0).all()):
+        raise ValueError(f"bands {list(bands)} must rise, above 0 and up to {sample_rate / 2:g} Hz")
+    return borders

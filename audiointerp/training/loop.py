@@ -1,0 +1,288 @@
+"""One training loop for whatever is Trainable, read from top to bottom.
+
+Losses are a dict of named scalars; their weights stand in the recipe and the same dict is what is logged. A run that is
+killed at any moment goes on from `checkpoints/last.ckpt` and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import pandas
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from audiointerp.contracts import Batch, Trainable
+from audiointerp.training.schedules import Schedule, Weight, weight_at
+
+Augment = Callable[[Batch, torch.Generator], Batch]
+
+__all__ = ["Schedule", "Trainer", "epoch_seed"]
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Start of an epoch's random numbers, so that a resumed epoch repeats itself whatever came before."""
+    return seed * 100_003 + epoch
+
+
+class Trainer:
+    """Trains a module in place, keeping checkpoints/last.ckpt and log.csv in the run folder.
+
+    Args:
+        trainable: a module that is `Trainable`.
+        folder: the run folder.
+        epochs: how often every clip is seen.
+        steps_per_epoch: batches in an epoch.
+        lr: peak learning rate of AdamW.
+        weight_decay, betas: of AdamW.
+        clip_norm: largest gradient norm of a group.
+        loss_weights: name -> weight; a loss not named here has weight 1, a name without a loss is an error.
+        schedule: of the learning rate.
+        seed: start of every random number drawn while training.
+        select: column of the log whose highest value marks the weights to keep; None keeps the last epoch's.
+        fabric: device, precision and processes; None: the CPU.
+        checkpoint_minutes: longest time between checkpoints; one is always kept at the end of an epoch.
+    Raises:
+        ValueError: for settings or a module that cannot be trained.
+    """
+
+    def __init__(
+        self,
+        trainable: nn.Module,
+        folder: Path,
+        *,
+        epochs: int,
+        steps_per_epoch: int,
+        lr: float,
+        weight_decay: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.999),
+        clip_norm: float = 5.0,
+        loss_weights: Mapping[str, Weight] | None = None,
+        schedule: Schedule | None = None,
+        seed: int = 0,
+        select: str | None = None,
+        fabric: Fabric | None = None,
+        checkpoint_minutes: float = 10.0,
+    ):
+        if not isinstance(trainable, Trainable):
+            raise ValueError(f"{type(trainable).__name__} has no losses() and parameter_groups(): it cannot be trained")
+        if epochs < 1:
+            raise ValueError(f"epochs is {epochs}; train for at least 1")
+        if not lr > 0:
+            raise ValueError(f"lr is {lr}; a learning rate is above 0")
+        self.trainable, self.folder, self.epochs, self.steps_per_epoch = trainable, folder, epochs, steps_per_epoch
+        self.lr, self.clip_norm, self.seed, self.select = lr, clip_norm, seed, select
+        self.loss_weights = dict(loss_weights or {})
+        self.checkpoint_seconds, self.saved_at = 60 * checkpoint_minutes, time.monotonic()
+        self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
+        self.groups = {name: list(parameters) for name, parameters in trainable.parameter_groups().items()}
+        self.repeats: dict[str, int] = getattr(trainable, "repeats", {})
+        rates = [lr * getattr(trainable, "lr_scales", {}).get(name, 1.0) for name in self.groups]
+        optimizers = [
+            torch.optim.AdamW(each, rate, betas, weight_decay=weight_decay)
+            for each, rate in zip(self.groups.values(), rates)
+        ]
+        self.module, *wrapped = self.fabric.setup(trainable, *optimizers)
+        self.module.mark_forward_method("losses")
+        self.optimizers = dict(zip(self.groups, wrapped))
+        schedule = schedule or Schedule()
+        self.schedulers = {
+            name: schedule.build(each, rate, epochs * steps_per_epoch * self.repeats.get(name, 1))
+            for name, each, rate in zip(self.groups, optimizers, rates)
+        }
+        self.generator = torch.Generator()
+        self.epoch = self.step = 0
+        self.sums: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, float] | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run goes on from."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    def fit(
+        self,
+        batches: Callable[[int], Iterable[Batch]],
+        valid_batches: Callable[[], Iterable[Batch]] | None = None,
+        augment: Augment | None = None,
+        on_best: Callable[[dict[str, float]], None] | None = None,
+    ) -> dict[str, float]:
+        """Trains to the last epoch and returns the log row of the weights to keep.
+
+        Args:
+            batches: epoch -> its batches, the same ones each time it is asked.
+            valid_batches: the validation clips.
+            augment: changes a training batch, drawing from the generator it is given.
+            on_best: called with the log row while the weights to keep are in place.
+
+        Raises:
+            ValueError: a damaged or unfit checkpoint, a loss that is not finite, a weight without a loss, or a `select`
+                that no epoch logs.
+        """
+        if not self._resume() and (on_start := getattr(self.trainable, "on_start", None)):
+            torch.manual_seed(self.seed)
+            on_start(each.to(self.fabric.device) for each in batches(0))
+        while self.epoch < self.epochs:
+            if self.step == 0:
+                self._start_epoch()
+            self._train_epoch(batches, augment)
+            row = self._log_row() | self._validate(valid_batches)
+            if self._is_best(row):
+                self.best = row
+                if on_best is not None and self.fabric.is_global_zero:
+                    on_best(row)
+            self._finish_epoch(row)
+        assert self.best is not None
+        return self.best
+
+    def _start_epoch(self) -> None:
+        start = epoch_seed(self.seed, self.epoch)
+        torch.manual_seed(start)
+        self.generator.manual_seed(start)
+        self.sums = {}
+        if on_epoch := getattr(self.trainable, "on_epoch", None):
+            on_epoch(self.epoch)
+
+    def _train_epoch(self, batches: Callable[[int], Iterable[Batch]], augment: Augment | None) -> None:
+        self.trainable.train()
+        label = f"epoch {self.epoch + 1}/{self.epochs}"
+        with tqdm(total=self.steps_per_epoch, initial=self.step, desc=label, leave=False, disable=None) as bar:
+            for number, batch in enumerate(batches(self.epoch)):
+                if number < self.step:
+                    continue
+                self._train_step(augment(batch, self.generator) if augment else batch)
+                self.step = number + 1
+                bar.update()
+                if time.monotonic() - self.saved_at > self.checkpoint_seconds:
+                    self._save()
+
+    def _train_step(self, batch: Batch) -> None:
+        batch = batch.to(self.fabric.device)
+        known: set[str] = set()
+        for group, optimizer in self._steps():
+            with self.fabric.autocast():
+                losses = self.module.losses(batch, group)
+            known |= set(losses)
+            total = self._weighted_sum(losses)
+            optimizer.zero_grad(set_to_none=True)
+            self.fabric.backward(total)
+            nn.utils.clip_grad_norm_(self.groups[group], self.clip_norm)
+            optimizer.step()
+            self.schedulers[group].step()
+            for name, value in {**losses, "loss": total}.items():
+                key = name if len(self.groups) == 1 else f"{group}_{name}"
+                self.sums[key] = self.sums.get(key, 0.0) + float(value.detach()) / self.repeats.get(group, 1)
+        if unknown := set(self.loss_weights) - known:
+            raise ValueError(f"loss_weights names {sorted(unknown)}; the losses are {sorted(known)}")
+
+    def _steps(self) -> Iterator[tuple[str, Any]]:
+        """Groups in turn, as often as each wants, with their optimisers."""
+        for group, optimizer in self.optimizers.items():
+            yield from [(group, optimizer)] * self.repeats.get(group, 1)
+
+    def _weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
+        weights = {name: weight_at(self.loss_weights.get(name, 1.0), self.epoch) for name in losses}
+        total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+        if not torch.isfinite(total.detach()):
+            raise ValueError(f"the loss became {float(total.detach())} in epoch {self.epoch + 1}; lower lr ({self.lr})")
+        return total
+
+    def _log_row(self) -> dict[str, float]:
+        row = {"epoch": float(self.epoch + 1), "lr": float(next(iter(self.optimizers.values())).param_groups[0]["lr"])}
+        row |= {name: value / self.steps_per_epoch for name, value in self.sums.items()}
+        if epoch_scores := getattr(self.trainable, "epoch_scores", None):
+            row |= epoch_scores()
+        return row
+
+    def _validate(self, valid_batches: Callable[[], Iterable[Batch]] | None) -> dict[str, float]:
+        scores = getattr(self.trainable, "scores", None)
+        if valid_batches is None or scores is None:
+            return {}
+        self.trainable.eval()
+        values: dict[str, list[Tensor]] = {}
+        for batch in valid_batches():
+            for name, each in scores(batch.to(self.fabric.device)).items():
+                values.setdefault(f"valid_{name}", []).append(each.detach().double().cpu())
+        return {name: float(torch.cat(each).mean()) for name, each in values.items()}
+
+    def _is_best(self, row: dict[str, float]) -> bool:
+        if self.select is None:
+            return self.epoch + 1 == self.epochs
+        if self.select not in row:
+            raise ValueError(f"select names {self.select!r}, which no epoch logs; the columns are {sorted(row)}")
+        # A score that is not a number is beaten by any that is.
+        return self.best is None or (not row[self.select] <= self.best[self.select] and not isnan(row[self.select]))
+
+    def _finish_epoch(self, row: dict[str, float]) -> None:
+        self.history.append(row)
+        self.epoch, self.step = self.epoch + 1, 0
+        if self.fabric.is_global_zero:
+            self._save()
+            aside = self.folder / "log.csv.part"
+            pandas.DataFrame(self.history).to_csv(aside, index=False)
+            os.replace(aside, self.folder / "log.csv")
+
+    def _save(self) -> None:
+        """Everything needed to go on bit for bit, written aside and renamed."""
+        state: dict[str, Any] = {
+            "trainable": self.trainable.state_dict(),
+            "buffers": self._passing_buffers(),
+            "optimizers": {name: each.state_dict() for name, each in self.optimizers.items()},
+            "schedulers": {name: each.state_dict() for name, each in self.schedulers.items()},
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "generator": self.generator.get_state(),
+            **{name: getattr(self, name) for name in ("epoch", "step", "sums", "history", "best")},
+        }
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        # Through memory: torch reports a full disk as anything but an OSError.
+        data = io.BytesIO()
+        torch.save(state, data)
+        aside = self.checkpoint.with_suffix(".part")
+        aside.write_bytes(data.getbuffer())
+        os.replace(aside, self.checkpoint)
+        self.saved_at = time.monotonic()
+
+    def _passing_buffers(self) -> dict[str, Tensor]:
+        """Buffers that no bundle keeps, such as counts of this epoch's codes, yet the next step depends on."""
+        kept = self.trainable.state_dict().keys()
+        return {name: each for name, each in self.trainable.named_buffers() if name not in kept}
+
+    def _resume(self) -> bool:
+        if not self.checkpoint.is_file():
+            return False
+        data = io.BytesIO(self.checkpoint.read_bytes())
+        try:
+            state = torch.load(data, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError):
+            raise ValueError(f"{self.checkpoint}: is damaged; delete it to train from the start") from None
+        try:
+            self.trainable.load_state_dict(state["trainable"])
+            passing = self._passing_buffers()
+            for name, value in state.get("buffers", {}).items():
+                passing[name].copy_(value)
+            for name in self.groups:
+                self.optimizers[name].load_state_dict(state["optimizers"][name])
+                self.schedulers[name].load_state_dict(state["schedulers"][name])
+        except (RuntimeError, KeyError, ValueError) as error:
+            first = str(error).strip().splitlines()[-1].strip()
+            raise ValueError(
+                f"{self.checkpoint}: holds another architecture ({first}); use another output_folder or delete it"
+            ) from None
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        self.generator.set_state(state["generator"])
+        for name in ("epoch", "step", "sums", "history", "best"):
+            setattr(self, name, state[name])
+        return True

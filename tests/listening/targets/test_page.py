@@ -1,0 +1,628 @@
+"""The listening page, taken from disk by a real Chromium: what it asks, what it refuses, and what it hands back."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiointerp.listening.analysis.formats import read_rows
+from audiointerp.listening.study import ANSWER_COLUMNS, Presentation, Study, Trial, TrialKind
+from audiointerp.listening.targets.page import write_page
+
+RATE, SECONDS = 8000, 0.1
+JUDGED = {"mos": 2, "rating": 2, "ab": 2, "abx": 2, "simulate": 1}
+WAIT = """selector => new Promise((resolve) => {
+  const look = () => {
+    if (document.querySelector(selector) || performance.now() > end) resolve(performance.now() <= end);
+    else requestAnimationFrame(look);
+  };
+  const end = performance.now() + 8000;
+  look();
+})"""
+# Plays A, takes B while A plays, stops B while it plays: what is seen after the second and the third click. By the page
+# itself, as a busy machine may need longer for a click than a sound lasts.
+INTERRUPT = """() => new Promise((resolve) => {
+  const [first, second] = [...document.querySelectorAll("#sounds .sound")].map((card) => ({
+    card, button: card.querySelector("button"), audio: card.querySelector("audio"),
+  }));
+  const state = () => [first, second].map(({ card, button, audio }) =>
+    [button.getAttribute("aria-label"), !audio.paused, card.classList.contains("done")]);
+  const started = (sound, then) => {
+    if (sound.audio.currentTime > 0.1) then();
+    else requestAnimationFrame(() => started(sound, then));
+  };
+  first.button.click();
+  started(first, () => {
+    second.button.click();
+    started(second, () => {
+      const taken = state();
+      second.button.click();
+      resolve([taken, state()]);
+    });
+  });
+})"""
+CHOICES = {"simulate": ("Dog", "Rain, & <b>wind</b>", "Cannot tell"), "ab": ("no preference",)}
+
+
+def make_study(
+    task, public: Path, kinds: tuple[TrialKind, ...] = ("practice", "trial"), seconds: float = SECONDS, orders: int = 1
+):
+    """A study of short noises: s_0x is the context of page 0, s_0a and s_0b its sounds."""
+    random, trials, files = np.random.default_rng(0), [], {}
+    for number, kind in enumerate(kinds):
+        names = [f"s_{number}{letter}" for letter in "xab"[: JUDGED[task] + 1]]
+        for name in names:
+            files[name] = f"stimuli/{name}.wav"
+            (public / "stimuli").mkdir(exist_ok=True)
+            soundfile.write(public / files[name], 0.05 * random.standard_normal(int(RATE * seconds)), RATE)
+        prompt = f"Question {number}: </script> & “how”?"
+        trials.append(Trial(f"t_{number}", kind, prompt, names[0], tuple(names[1:]), CHOICES.get(task, ())))
+    session = tuple(Presentation(trial.trial_id, trial.stimuli) for trial in trials)
+    sessions = tuple(session[:1] + session[1 + shift :] + session[1 : 1 + shift] for shift in range(orders))
+    texts = ("A test </title>", "First <b>paragraph</b>.\n\nSecond.")
+    return Study("lt_test0000", task, *texts, 7, RATE, tuple(trials), sessions, files, dict.fromkeys(files, seconds))
+
+
+# ---- the file -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", JUDGED)
+def test_the_file_holds_its_sounds_and_nothing_that_tells(task, tmp_path):
+    study = make_study(task, tmp_path, ("practice", "trial", "catch"))
+    page = write_page(study, tmp_path, tmp_path / "new" / "test.html")
+    text = page.read_text("utf-8")
+    assert write_page(study, tmp_path, tmp_path / "again.html").read_bytes() == page.read_bytes()
+    embedded = dict(re.findall(r'data-audio="(\w+)">([^<]*)<', text))
+    expected = {name for name in study.files if task != "simulate" or not name.endswith("x")}
+    assert set(embedded) == expected  # in simulate the mixture is not even in the file
+    for name, data in embedded.items():
+        assert base64.b64decode(data) == (tmp_path / study.files[name]).read_bytes()
+    assert "stimuli/" not in text and "mushra" not in text.lower()
+    assert not re.search(r"@import|url\(", re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1])
+    trials = json.loads(re.search(r'id="study">(.*?)</script>', text)[1])["trials"]
+    assert [trials[name]["practice"] for name in ("t_0", "t_1", "t_2")] == [True, False, False]
+    assert "catch" not in json.dumps(trials)
+    assert set(re.findall(r"https?://[^\s\"')]+", text)) == {"http://www.w3.org/2000/svg"}  # a name, never fetched
+    assert text.count("</script>") == len(embedded) + 2 and "A test &lt;/title&gt;" in text
+    assert not list(tmp_path.glob("**/.*.part"))
+
+
+def test_larger_sets_stay_beside_the_page(tmp_path):
+    public = tmp_path / "public #1"
+    public.mkdir()
+    study = make_study("mos", public)
+    text = write_page(study, public, tmp_path / "pages" / "test.html", embed_limit_mb=0.001).read_text("utf-8")
+    assert "data-audio=" not in text.split("<body")[1].split('<script type="application/json"')[1].split("<script>")[0]
+    sources = json.loads(re.search(r'id="study">(.*?)</script>', text)[1])["sources"]
+    for name, link in sources.items():
+        assert (tmp_path / "pages" / unquote(urlsplit(link).path)).resolve() == public / study.files[name]
+    assert "keep them together" in text
+
+
+def test_sounds_that_cannot_be_shipped_are_refused(tmp_path):
+    study = make_study("mos", tmp_path)
+    (tmp_path / "stimuli" / "s_1a.wav").unlink()
+    with pytest.raises(ValueError, match=r"s_1a: no file .*export the study again"):
+        write_page(study, tmp_path, tmp_path / "test.html")
+    study.files["s_1a"] = "../outside.wav"
+    with pytest.raises(ValueError, match="outside"):
+        write_page(study, tmp_path, tmp_path / "test.html")
+    del study.files["s_1a"]
+    with pytest.raises(ValueError, match="no file or duration is given for the sound s_1a"):
+        write_page(study, tmp_path, tmp_path / "test.html")
+    with pytest.raises(ValueError, match="embed_limit_mb is nan"):
+        write_page(study, tmp_path, tmp_path / "test.html", float("nan"))
+    assert not (tmp_path / "test.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("task", "trial", "shown", "message"),
+    [
+        ("mos", {}, {"trial_id": "t_9"}, "shows t_9, which is no trial"),
+        ("mos", {}, {"stimuli": ("s_9",)}, "shows s_9, which is no stimulus"),
+        ("mos", {}, {"stimuli": ()}, "needs 1 sounds, not 0"),
+        ("ab", {}, {"stimuli": ("s_0a",)}, "task ab needs 2 sounds, not 1"),
+        ("ab", {"choices": ("both",)}, {}, "choices of task ab are none or 'no preference'"),
+        ("abx", {"context": None}, {}, "needs X"),
+        ("simulate", {"choices": ("Dog",)}, {}, "two choices or more"),
+    ],
+)
+def test_pages_that_cannot_be_answered_are_refused(task, trial, shown, message, tmp_path):
+    study = make_study(task, tmp_path, ("trial",))
+    base, first = study.trials[0], study.sessions[0][0]
+    changed = Study(
+        **{
+            **vars(study),
+            "trials": (Trial(**{**vars(base), **trial}),),
+            "sessions": ((Presentation(**{**vars(first), **shown}),),),
+        }
+    )
+    with pytest.raises(ValueError, match=message):
+        write_page(changed, tmp_path, tmp_path / "test.html")
+    with pytest.raises(ValueError, match="session without a page"):
+        write_page(Study(**{**vars(study), "sessions": ()}), tmp_path, tmp_path / "test.html")
+
+
+def test_without_practice_the_level_is_set_by_a_chord(tmp_path):
+    text = write_page(make_study("mos", tmp_path, ("trial",)), tmp_path, tmp_path / "test.html").read_text("utf-8")
+    data = base64.b64decode(re.search(r'data-audio="level">([^<]*)<', text)[1])
+    sound, rate = soundfile.read(io.BytesIO(data))
+    assert rate == RATE and len(sound) == 2 * RATE
+    assert 20 * np.log10(np.sqrt(np.mean(sound**2))) == pytest.approx(-23, abs=0.05)
+    assert np.abs(sound).max() < 0.5
+
+
+# ---- the browser ----------------------------------------------------------------------------------------------------
+
+
+def need(found: bool, what: str) -> None:
+    """Skips where something is missing; on the build machine it must be there."""
+    if not found:
+        reason = f"{what} is missing: `pip install playwright axe-playwright-python`, and Debian's package chromium"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    need(sync_playwright is not None, "playwright")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    need(path is not None, "Chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def sit_down(browser, tmp_path):
+    """sit_down(study) -> a Listener before its page; afterwards, that no page asked the network for anything."""
+    contexts, requests, errors = [], [], []
+
+    def open_page(study, query="", **options):
+        page_file = write_page(study, tmp_path, tmp_path / "test.html", **options.pop("write", {}))
+        context = browser.new_context(**options)
+        context.set_default_timeout(8000)
+        context.on("request", lambda request: requests.append(request.url))
+        context.on("weberror", lambda error: errors.append(str(error.error)))
+        contexts.append(context)
+        return Listener(context, page_file.as_uri() + query, study)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert requests and {urlsplit(url).scheme for url in requests} <= {"file", "blob", "data"}
+    assert not errors
+
+
+class Listener:
+    """A person at the page."""
+
+    def __init__(self, context, url, study):
+        self.context, self.study = context, study
+        self.page = context.new_page()
+        self.dialogs = []
+        self.page.on("dialog", lambda dialog: (self.dialogs.append(dialog.type), dialog.accept()))
+        self.page.goto(url)
+
+    def hear(self, *slots):
+        for slot in slots:
+            self.card(slot).locator("button").click()
+            self.wait_heard(slot)
+
+    def card(self, slot):
+        return self.page.locator(f".sound:visible[data-slot='{slot}']")
+
+    def wait_heard(self, slot):
+        # `wait_for` looks every half second only, and `wait_for_function` needs an eval that the page forbids.
+        assert self.page.evaluate(WAIT, f"section:not([hidden]) .sound.done:not(.playing)[data-slot='{slot}']"), slot
+
+    def heard(self, slot):
+        return "done" in self.card(slot).get_attribute("class").split()
+
+    def begin(self, code="P07"):
+        self.page.get_by_label("I have read this").check()
+        self.page.get_by_label("Your participant code").fill(code)
+        self.page.get_by_text("Earphones", exact=True).click()
+        self.hear(1)
+        self.next()
+
+    def answer(self, slot, value):
+        """An opinion or a rating of a sound, or the choice of that number."""
+        task = self.study.task
+        if task == "mos":
+            self.page.locator(f"[name=opinion-{slot}][value='{value}'] + .face").click()
+        elif task == "rating":
+            self.page.locator(f"#slider-{slot}").fill(str(value))
+        else:
+            self.page.locator("[name=choice] + .face").nth(value).click()
+
+    def take_page(self, *answers):
+        self.hear(*(["0"] if self.page.locator("#context .sound").count() else []))
+        for slot, value in enumerate(answers, 1):
+            self.answer(slot, value)
+        self.hear(*range(1, JUDGED[self.study.task] + 1))
+        self.next()
+
+    def next(self):
+        assert self.page.locator("#next").get_attribute("aria-disabled") == "false", self.reason
+        self.page.locator("#next").click()
+
+    @property
+    def shut(self):
+        return self.page.locator("#next").get_attribute("aria-disabled") == "true"
+
+    @property
+    def reason(self):
+        return self.page.locator("#reason").inner_text()
+
+    @property
+    def heading(self):
+        return self.page.locator("h1").inner_text()
+
+    def kept(self):
+        """What the browser keeps: {key: session}."""
+        return {key: json.loads(value) for key, value in self.page.evaluate("Object.entries(localStorage)")}
+
+    def save(self, button):
+        with self.page.expect_download() as download:
+            self.page.locator(button).click()
+        return download.value.suggested_filename, Path(download.value.path()).read_bytes().decode("utf-8")
+
+
+def audit(page, thorough=True):
+    """One h1, a language; and axe finds nothing."""
+    assert page.locator("h1").count() == 1 and page.locator("html").get_attribute("lang") == "en"
+    if not thorough:
+        return
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ImportError:
+        need(False, "axe-playwright-python")
+    results = Axe().run(page).response
+    assert len(results["passes"]) > 10
+    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in results["violations"]] == []
+
+
+EXPECTED = {  # answers given on both pages -> (stimulus, position, answer) of each row of page 1
+    "mos": ((5, 2), [("s_1a", "1", "5"), ("s_1b", "2", "2")]),
+    "rating": ((0, 77), [("s_1a", "1", "0"), ("s_1b", "2", "77")]),
+    "ab": ((1,), [("s_1b", "2", "preferred")]),
+    "ab none": ((2,), [("", "", "no preference")]),
+    "abx": ((0,), [("s_1a", "1", "A")]),
+    "simulate": ((1,), [("s_1a", "1", "Rain, & <b>wind</b>")]),
+}
+
+
+@pytest.mark.parametrize("case", EXPECTED)
+def test_each_task_from_the_start_to_its_files(case, sit_down, tmp_path):
+    task, (answers, expected) = case.split()[0], EXPECTED[case]
+    dark = task in ("ab", "rating")
+    every = task in ("mos", "rating")  # the other tasks have the same first and last pages
+    listener = sit_down(make_study(task, tmp_path), color_scheme="dark" if dark else "light")
+    page = listener.page
+    audit(page, every)
+    listener.begin()
+    for number in (0, 1):
+        assert listener.heading == f"Question {number}: </script> & “how”?"
+        assert page.locator("input[type=radio]:visible:checked").count() == 0
+        assert page.get_by_role("progressbar").get_attribute("aria-valuetext") == (
+            "Page 1 of 1" if number else "Practice"
+        )
+        audit(page, number == 1 and " " not in case)
+        listener.take_page(*answers)
+    audit(page, every)
+    page.get_by_text("Now and then").click()
+    page.get_by_label("Anything you want to tell us?").fill("fine, “thanks”\n& more")
+    listener.next()
+    audit(page, every)
+    ((key, kept),) = listener.kept().items()
+    assert key == f"lt_test0000:{kept['session_id']}"
+
+    name, text = listener.save("#save-csv")
+    assert name == f"lt_test0000__{kept['session_id']}.csv" and text == page.locator("#copy").input_value().replace(
+        "\n", "\r\n"
+    )
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert tuple(rows[0]) == ANSWER_COLUMNS
+    assert [
+        (row["stimulus_id"], row["position"], row["answer"]) for row in rows if row["trial_id"] == "t_1"
+    ] == expected
+    assert len(rows) == 2 * len(expected) and {row["trial_id"] for row in rows} == {"t_0", "t_1"}
+    for row in rows:
+        fixed = [row[each] for each in ("test_id", "session_id", "participant_code", "task", "transducer")]
+        assert fixed == ["lt_test0000", kept["session_id"], "P07", task, "earphones"]
+        assert row["page_index"] == ("2" if row["trial_id"] == "t_1" else "1") and "Chrom" in row["user_agent"]
+        assert 0.95 <= float(row["heard_fraction"]) <= 1
+        assert row["n_plays"] == ("2" if task in ("ab", "abx") else "1")
+        sounds = JUDGED[task] + (task != "simulate")
+        assert 1000 * SECONDS * sounds <= int(row["answer_ms"]) < 20000 and int(row["sample_rate_hz"]) >= 8000
+        assert row["started_utc"] < row["submitted_utc"] and row["submitted_utc"].endswith("Z")
+
+    (tmp_path / name).write_text(text, "utf-8", newline="")
+
+    other, text = listener.save("#save-json")
+    (tmp_path / other).write_text(text, "utf-8")
+    for file in (name, other):  # the analysis reads both
+        table = read_rows(tmp_path / file)
+        assert table[list(ANSWER_COLUMNS)].to_dict("records") == rows
+    data = json.loads(text)
+    assert [{key: str(value) for key, value in row.items()} for row in data["rows"]] == rows
+    assert data["questionnaire"] == {"hearing": "", "experience": "sometimes", "remarks": "fine, “thanks”\n& more"}
+    assert data["participant_number"] == 7 and data["schema"] == rows[0]["schema_version"] == "audiointerp-listening-1"
+    assert listener.kept() == {}
+    page.reload()
+    assert listener.heading == listener.study.title and listener.dialogs == []  # saved: nothing to warn of
+
+
+def test_the_gate_stays_shut_until_heard_and_rated(sit_down, tmp_path):
+    listener = sit_down(make_study("mos", tmp_path))
+    page = listener.page
+    assert listener.reason == "Still to do: give your consent; say what you listen with; set the level."
+    page.locator("#next").click(force=True)
+    assert page.locator("#consent").evaluate("element => element === document.activeElement")
+    page.get_by_label("Your participant code").fill("=1+1")
+    assert "a code of letters" in listener.reason
+    listener.begin()
+    assert listener.reason == "Still to do: listen to the full recording, A and B; rate A and B."
+    listener.answer(1, 3)
+    listener.answer(2, 3)
+    listener.hear(0, 1)
+    assert listener.shut and listener.reason == "Still to do: listen to B."
+    assert page.locator("#next").get_attribute("aria-describedby") == "reason"
+    page.locator("#next").click(force=True)
+    page.keyboard.press("Enter")
+    assert listener.heading.startswith("Question 0")
+    listener.hear(2)
+    assert not listener.shut
+    listener.next()
+    assert listener.shut and listener.heading.startswith("Question 1")
+
+
+def test_a_rating_has_no_value_until_it_is_given(sit_down, tmp_path):
+    listener = sit_down(make_study("rating", tmp_path))
+    listener.begin()
+    slider = listener.page.locator("#slider-1")
+    assert slider.get_attribute("aria-valuetext") == "not rated yet"
+    listener.hear(0, 1, 2)
+    assert listener.reason == "Still to do: rate A and B."
+    slider.click()  # in the very middle, where an untouched slider stands
+    assert listener.reason == "Still to do: rate B." and slider.get_attribute("aria-valuetext") == "50 of 100"
+    listener.card(2).focus()
+    listener.page.keyboard.press("Shift+Digit5")
+    listener.page.keyboard.press("ArrowRight")
+    assert not listener.shut and listener.page.locator("#slider-2").input_value() == "91"
+
+
+def test_seeking_and_speed_are_refused(sit_down, tmp_path):
+    listener = sit_down(make_study("mos", tmp_path, seconds=0.6))
+    page = listener.page
+    listener.begin()
+    audio = page.locator("#sounds audio").first
+    audio.evaluate("audio => { audio.currentTime = 0.58; return audio.play().catch(() => 0); }")
+    page.get_by_role("alert").get_by_text("from its start to its end").wait_for()
+    page.wait_for_timeout(150)
+    assert not listener.heard(1)
+    for cheat in (
+        "audio.playbackRate = 8",
+        "audio.defaultPlaybackRate = audio.playbackRate = 8",
+        "audio.currentTime = 0.5",
+    ):
+        # By the page itself, as soon as the sound plays: a busy machine may click later than that.
+        begun = f"audio.addEventListener('playing', () => {{ {cheat}; }}, {{ once: true }})"
+        audio.evaluate(f"audio => {{ {begun}; audio.closest('.sound').querySelector('button').click(); }}")
+        page.get_by_role("alert").wait_for()
+        page.wait_for_timeout(150)
+        assert not listener.heard(1), cheat
+        assert audio.evaluate("audio => [audio.playbackRate, audio.paused]") == [1, True]
+    assert page.locator("audio[controls]").count() == 0
+    listener.hear(1)
+    assert page.get_by_role("alert").count() == 0
+
+
+def test_one_sound_at_a_time_and_stopping_is_not_hearing(sit_down, tmp_path):
+    listener = sit_down(make_study("mos", tmp_path, seconds=0.8))
+    listener.begin()
+    page = listener.page
+    taken, stopped = page.evaluate(INTERRUPT)
+    assert taken == [["Play Sound A", False, False], ["Stop Sound B", True, False]]
+    assert stopped == [["Play Sound A", False, False], ["Play Sound B", False, False]]
+    for slot in (1, 2):
+        page.locator(f"#status-{slot}").get_by_text("% heard: play it to the end").wait_for()
+    listener.card(1).get_by_role("button", name="Play Sound A").click()
+    page.locator("#live").get_by_text("Playing Sound A").wait_for()
+    listener.wait_heard(1)
+    assert not listener.heard(2)
+
+
+def test_by_keyboard_alone(sit_down, tmp_path):
+    listener = sit_down(make_study("mos", tmp_path))
+    page, press = listener.page, listener.page.keyboard.press
+
+    def tab_to(selector):
+        for _ in range(30):
+            press("Tab")
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                return
+        raise AssertionError(f"Tab never comes to {selector}")
+
+    tab_to("#consent")
+    press("Space")
+    tab_to("#code")
+    page.keyboard.type("P11")
+    assert page.locator(".playing").count() == 0  # digits are text here
+    press("Enter")  # and no Next
+    tab_to("[name=transducer]")
+    press("ArrowDown")
+    tab_to(".play")
+    press("Space")
+    listener.wait_heard(1)
+    tab_to("#next")
+    press("Enter")
+    for number in (0, 1):
+        page.get_by_text(f"Question {number}").wait_for()
+        for slot, opinion in (("0", None), ("1", "4"), ("2", "1")):
+            press(f"Digit{slot}" if slot != "2" else "Numpad2")
+            listener.wait_heard(slot)
+            if opinion:
+                press(f"Shift+Digit{opinion}")
+        press("Enter")
+    page.get_by_role("heading", name="About you").wait_for()
+    press("Enter")
+    tab_to("#save-csv")
+    with page.expect_download() as download:
+        press("Enter")
+    rows = list(csv.DictReader(Path(download.value.path()).read_text("utf-8").splitlines()))
+    assert [row["answer"] for row in rows] == ["4", "1", "4", "1"]
+    assert rows[0]["participant_code"] == "P11" and rows[0]["transducer"] == "earphones"
+
+
+def test_digits_choose_and_can_be_switched_off(sit_down, tmp_path):
+    listener = sit_down(make_study("simulate", tmp_path))
+    listener.begin()
+    page, press = listener.page, listener.page.keyboard.press
+    press("Shift+Digit2")
+    assert page.locator("[name=choice]:checked").get_attribute("value") == "1"
+    page.get_by_text("Keyboard").click()
+    page.get_by_label("Use these keys").uncheck()
+    press("Shift+Digit1")
+    press("Digit1")
+    assert page.locator("[name=choice]:checked").get_attribute("value") == "1"
+    assert page.locator(".playing").count() == 0
+    assert page.locator("audio").count() == 1  # no mixture
+
+
+def test_a_reload_in_the_middle_costs_nothing(sit_down, tmp_path):
+    listener = sit_down(make_study("mos", tmp_path))
+    page = listener.page
+    listener.begin()
+    listener.take_page(1, 2)
+    listener.hear(1)
+    listener.answer(1, 4)
+    ((key, before),) = listener.kept().items()
+    page.reload()
+    assert listener.dialogs == ["beforeunload"]
+    assert listener.heading.startswith("Question 1") and listener.kept()[key]["session_id"] == before["session_id"]
+    assert listener.heard(1) and page.locator("[name=opinion-1]:checked").get_attribute("value") == "4"
+    assert not listener.heard(2) and listener.reason == "Still to do: listen to the full recording and B; rate B."
+    listener.hear(0, 2)
+    listener.answer(2, 5)
+    listener.next()
+    page.reload()
+    assert listener.heading == "About you"
+    listener.next()
+    page.reload()
+    _, text = listener.save("#save-csv")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [(row["trial_id"], row["answer"], row["n_plays"]) for row in rows] == [
+        ("t_0", "1", "1"), ("t_0", "2", "1"), ("t_1", "4", "1"), ("t_1", "5", "1")
+    ]  # fmt: skip
+    assert {row["session_id"] for row in rows} == {before["session_id"]}
+
+
+def test_another_tab_offers_what_was_left_unfinished(sit_down, tmp_path):
+    listener = sit_down(make_study("ab", tmp_path))
+    listener.begin("anna")
+    page = listener.context.new_page()
+    page.goto(listener.page.url)
+    assert "by anna" in page.locator("#resume-text").inner_text()
+    page.get_by_role("button", name="Continue it").click()
+    page.get_by_text("Question 0").wait_for()
+
+
+def fnv1a(text):
+    value = 0x811C9DC5
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x01000193) % 2**32
+    return value
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "order"), [("?p=4", "", 1), ("?p=4", "P05", 1), ("", "P05", 2), ("?p=x", "", None)]
+)
+def test_the_number_of_a_participant_gives_the_order(query, code, order, sit_down, tmp_path):
+    study = make_study("ab", tmp_path, ("practice", "trial", "trial", "trial"), orders=3)
+    listener = sit_down(study, query)
+    assert listener.page.get_by_label("Your participant code").input_value() == ("P4" if query == "?p=4" else "")
+    listener.begin(code)
+    (kept,) = listener.kept().values()
+    expected = fnv1a(f"7|{kept['session_id']}") % 3 if order is None else order
+    assert kept["order"] == expected
+    if code == "P05":
+        return
+    listener.take_page(0)
+    assert listener.heading.startswith(f"Question {study.sessions[expected][1].trial_id[-1]}")
+
+
+def test_no_sound_before_a_click(sit_down, tmp_path):
+    listener = sit_down(make_study("mos", tmp_path))
+    page = listener.context.new_page()  # what plays is noted by the page itself: `evaluate` counts as a click
+    page.add_init_script("""
+        window.heard = [];
+        const play = HTMLMediaElement.prototype.play;
+        HTMLMediaElement.prototype.play = function () {
+          heard.push(navigator.userActivation.hasBeenActive);
+          return play.call(this);
+        };
+    """)
+    page.goto(listener.page.url)
+    page.wait_for_timeout(300)
+    page.locator(".play").click()
+    listener.page = page
+    listener.wait_heard(1)
+    assert page.evaluate("heard") == [True]
+
+
+def test_sounds_beside_the_page_play_and_their_loss_is_told(sit_down, tmp_path):
+    listener = sit_down(make_study("simulate", tmp_path), write={"embed_limit_mb": 0})
+    listener.begin()
+    assert listener.page.locator("#sounds audio").evaluate("audio => audio.src").startswith("file:")
+    (tmp_path / "stimuli" / "s_1a.wav").unlink()
+    listener.take_page(0)
+    listener.page.get_by_role("alert").get_by_text("Are the sounds beside this page?").wait_for()
+    assert listener.shut
+
+
+def test_narrow_windows_and_large_type(sit_down, tmp_path):
+    for task in ("mos", "rating"):
+        listener = sit_down(make_study(task, tmp_path), viewport={"width": 320, "height": 640})
+        wide = "document.documentElement.scrollWidth"
+        assert listener.page.evaluate(wide) == 320
+        listener.begin()
+        assert listener.page.evaluate(wide) == 320
+
+
+def test_28_clips_of_5_s_are_usable_within_3_s(sit_down, tmp_path):
+    study = make_study("mos", tmp_path, ("practice", "trial"))
+    noise = 0.05 * np.random.default_rng(0).standard_normal(5 * 48000)
+    names = [f"s_c{number}" for number in range(28)]
+    for name in names:
+        study.files[name], study.seconds[name] = f"stimuli/{name}.wav", 5.0
+        soundfile.write(tmp_path / study.files[name], noise, 48000)
+    trial = Trial("t_1", "trial", "Question", None, tuple(names))
+    many = Study(
+        **{
+            **vars(study),
+            "trials": (study.trials[0], trial),
+            "sessions": ((study.sessions[0][0], Presentation("t_1", trial.stimuli)),),
+        }
+    )
+    listener = sit_down(many)
+    started = listener.page.evaluate("performance.now()")
+    assert listener.page.locator(".play").is_enabled()
+    assert started < 3000

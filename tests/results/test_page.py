@@ -1,0 +1,271 @@
+"""The page of a made-up run: links, players, escaping, and the numbers by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from audiointerp.results.figures import plot_training
+from audiointerp.results.page import write_report
+
+EVIL = "<script>alert(1)<script> & co #1 100%.wav"
+METHODS = ("piq", "l2i & <b>")
+
+
+class Page(HTMLParser):
+    """Elements, and the text outside of scripts and styles."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path, self.elements, self.words, self.inside = path, [], [], ""
+        self.feed(path.read_text("utf-8"))
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self.inside = tag
+
+    def handle_data(self, data):
+        if self.inside not in ("script", "style"):
+            self.words.append(data)
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    def links(self) -> list[str]:
+        found = [each[key] for _, each in self.elements for key in ("src", "href") if key in each]
+        return [link for link in found if not link.startswith(("#", "data:"))]
+
+
+def make_run(folder: Path, seed: int = 1, items: int = 3, fidelity: float = 1.0, finished: bool = True) -> Path:
+    """A run of some clips and two methods; clip 1 has a reference, and is silent for the second method."""
+    manifest, scores = [], []
+    for index in range(items):
+        item, source = f"c_clip_{index}", f"data/{EVIL if index == 0 else f'clip {index}.wav'}"
+        sounds = [("mixture", "", "mixture"), *([("reference", "", "reference")] if index == 1 else [])]
+        for number, method in enumerate(METHODS):
+            sounds += [(role, method, f"m#{number} {role}") for role in ("residual", "listening", "interpretation")]
+            silent = index == 1 and number == 1
+            scores.append(
+                {"item_id": item, "method": method, "source": source, "start_s": 0.0, "target": 1, "predicted": "dog"}
+                | {
+                    "probability": 0.9,
+                    "label": ("dog", "rain <i>")[index % 2],
+                    "fidelity": fidelity,
+                    "ad": 10.0 * index,
+                }
+                | {"si_sdr": 4.0 * number if index == 1 else math.nan, "silent": silent, "my_score": 7}
+            )
+        for role, method, name in sounds:
+            path = folder / "audio" / item / f"{name}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(path, np.zeros(800), 16000)
+            decision = {"pred_class": "dog", "pred_prob": 0.9, "true_class": ("dog", "rain <i>")[index % 2]}
+            manifest.append(
+                {"item_id": item, "role": role, "method": method, "path": path.relative_to(folder).as_posix()}
+                | {"sample_rate": 16000, "n_frames": 800, "source": source, "start_s": 0.0, "peak_dbfs": -3.0}
+                | (decision if role == "mixture" else {})
+            )
+    pd.DataFrame(manifest).to_csv(folder / "manifest.csv", index=False)
+    pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
+    plot_training(folder / "figures" / "training.png", pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]}))
+    (folder / "figures" / "c_clip_0_piq.png").write_bytes((folder / "figures" / "training.png").read_bytes())
+    about = {"name": "piq", "seed": seed, "device": "cpu", "finished": finished, "kind": "interpreter"}
+    about |= {"command": ["audiointerp", "run", "a b.yaml"], "versions": {"torch": "2.11.0"}, "labels": ["rain", "dog"]}
+    about |= {"start": "2025-03-01T10:00:00Z", "end": "2025-03-01T10:02:05Z"}
+    (folder / "run.json").write_text(json.dumps(about))
+    (folder / "recipe.yaml").write_text("# </pre><script>alert(2)</script>\nseed: 1\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def page(run) -> Page:
+    path = write_report([run])
+    assert path == run.resolve() / "report.html"
+    return Page(path)
+
+
+def test_every_link_exists_and_none_leaves_the_disk(page):
+    links = page.links()
+    assert len(links) > 20
+    for link in links:
+        assert "://" not in link and not link.startswith("/")
+        assert (page.path.parent / unquote(link)).is_file(), link
+    source = page.path.read_text("utf-8")
+    assert "http:" not in source and "https:" not in source and "@import" not in source and "url(" not in source
+
+
+def test_players(page):
+    players = page.all("audio")
+    # Three inputs, one reference, and for each of 3 clips and 2 methods the copy to listen to and the residual.
+    assert len(players) == 3 + 1 + 3 * 2 * 2
+    assert all("controls" in player and player["preload"] == "none" for player in players)
+    assert len({player["aria-label"] for player in players}) == len(players)
+    assert f"Interpretation by {METHODS[1]}: {EVIL}" in {player["aria-label"] for player in players}
+    sources = [unquote(player["src"]) for player in players]
+    assert sum(source.endswith("listening.wav") for source in sources) == 6
+    assert not any(source.endswith("interpretation.wav") for source in sources)
+    exact = [unquote(link["href"]) for link in page.all("a") if link["href"].endswith("interpretation.wav")]
+    assert len(exact) == 6
+
+
+def test_names_are_text_never_markup(page):
+    # Ours is the only script; of the file name, the recipe and the class nothing became an element.
+    assert len(page.all("script")) == 1
+    assert "i" not in [tag for tag, attributes in page.elements if tag == "i" and "style" not in attributes]
+    assert EVIL in page.text and "alert(2)" in page.text and "rain <i>" in page.text and METHODS[1] in page.text
+
+
+def test_header_and_cards(page):
+    for words in ("audiointerp run 'a b.yaml'", "took 2 min 5 s", "torch 2.11.0", "✓ finished", "right on 2 of the 3"):
+        assert words in page.text
+    cards = page.all("article")
+    assert [card["id"] for card in cards] == ["c_clip_0", "c_clip_1", "c_clip_2"]
+    assert ["data-wrong" in card for card in cards] == [False, True, False]
+    assert page.text.count("why “dog”?") == 3  # target 1 is an index in scores.csv
+    sections = page.all("section")
+    assert ["data-silent" in each for each in sections] == [False, False, False, True, False, False]
+    images = [image for image in page.all("img") if "c_clip_0_piq" in image["src"]]
+    assert len(images) == 1 and images[0]["loading"] == "lazy" and int(images[0]["width"]) > 100 and images[0]["alt"]
+
+
+def test_scores_in_the_table_and_on_the_cards(page):
+    # ad is 0, 10, 20 for both methods: mean 10, SD 10.
+    assert page.text.count("10.0 ± 10.0 % 3 / 3 scored") == 2
+    # Known for clip 1 only, where the second method is silent.
+    assert "0.0 dB 1 / 3 scored –" in page.text
+    assert "1 of 3" in page.text
+    assert "my score" in page.text
+    values = [each["data-v"] for each in page.all("div") if each.get("data-k") == "ad"]
+    assert values == ["0", "0", "10", "10", "20", "20"]
+    sdr = [each["data-v"] for each in page.all("div") if each.get("data-k") == "si_sdr"]
+    assert sdr == ["0", "4"]
+
+
+def test_labels_of_controls(page):
+    ids = [each["id"] for _, each in page.elements if "id" in each]
+    assert len(ids) == len(set(ids))
+    options = [each.get("value") for each in page.all("option")]
+    assert {"fidelity", "ad", "si_sdr", "my_score", "wrong", "silent"} <= set(options)
+    # Each field stands inside its label.
+    assert len(page.all("label")) == len(page.all("select")) + len(page.all("input"))
+
+
+def test_a_missing_sound_is_said(tmp_path):
+    run = make_run(tmp_path / "run", items=1)
+    next((run / "audio").rglob("*residual.wav")).unlink()
+    page = Page(write_report([run], tmp_path / "elsewhere"))
+    assert page.path.parent.name == "elsewhere"
+    assert page.text.count("file missing") == 1 and len(page.all("audio")) == 4
+    assert all((page.path.parent / unquote(link)).is_file() for link in page.links())
+
+
+def test_a_bare_run_json_of_an_older_run_is_enough(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "scores.csv").write_text("item_id,method,fidelity\nc_a,piq,True\nc_b,piq,\n")
+    page = Page(write_report([tmp_path]))
+    assert "not finished" in page.text and "1.000 1 / 2 scored" in page.text
+    assert len(page.all("article")) == 2
+
+
+def test_a_classifier_run_needs_no_scores(tmp_path):
+    (tmp_path / "run.json").write_text('{"kind": "classifier", "name": "cnn", "finished": true, "accuracy": 0.81}')
+    plot_training(tmp_path / "figures" / "training.png", pd.DataFrame({"epoch": [1], "loss": [1.0]}))
+    page = Page(write_report([tmp_path]))
+    assert "accuracy 0.81" in page.text and len(page.all("img")) == 1 and not page.all("article")
+
+
+def test_windows_of_a_long_recording(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    rows = "item_id,method,start_s,ad,silent\nc_a,piq,0,10,False\nc_a,piq,25.5,30,True\n"
+    (tmp_path / "scores.csv").write_text(rows)
+    page = Page(write_report([tmp_path]))
+    assert len(page.all("article")) == 1 and "from 0.0 s" in page.text and "from 25.5 s" in page.text
+    assert "1 of 2" in page.text
+
+
+def test_comparison_of_runs_by_hand(tmp_path):
+    runs = [make_run(tmp_path / str(seed), seed, 2, fidelity, seed != 2) for seed, fidelity in ((1, 0.5), (2, 1.0))]
+    path = write_report([*runs, runs[0]], tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "summary.csv").set_index(["method", "metric"])
+    row = table.loc[("piq", "fidelity")]
+    assert (row["mean"], row["n_runs"], row["n_scored"], row["n"]) == (0.75, 2, 4, 4)
+    assert row["sd"] == pytest.approx(math.sqrt(0.125))
+    assert table.loc[(METHODS[1], "ad"), "n_silent"] == 2
+    page = Page(path)
+    assert "0.750 ± 0.354 2 runs; 4 / 4 scored" in page.text and "not finished" in page.text
+    assert {"../1/report.html", "../2/report.html", "summary.csv", "summary.md"} <= set(page.links())
+    assert all((path.parent / unquote(link)).is_file() for link in page.links())
+    markdown = (tmp_path / "out" / "summary.md").read_text("utf-8")
+    assert "| Fidelity ↑ | 0.750 ± 0.354 (2 runs, 4/4 clips) | 0.750 ± 0.354 (2 runs, 4/4 clips) |\n" in markdown
+    assert "| Score | piq | l2i & <b> |\n|---|---|---|\n" in markdown and "piq, seed 2 (not finished)" in markdown
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_errors_name_the_folder(tmp_path, run):
+    (tmp_path / "empty").mkdir()
+    stopped = tmp_path / "stopped"
+    stopped.mkdir()
+    (stopped / "run.json").write_text('{"kind": "interpreter"}')
+    classifier = tmp_path / "classifier"
+    classifier.mkdir()
+    (classifier / "run.json").write_text('{"kind": "classifier"}')
+    for folders, out, message in [
+        ([], None, "no run folder"),
+        ([tmp_path / "empty"], None, r"empty: no run\.json"),
+        ([tmp_path / "nowhere"], None, r"nowhere: no run\.json"),
+        ([stopped], None, r"stopped: no scores\.csv"),
+        ([run, stopped], tmp_path, r"stopped: no scores\.csv"),
+        ([run, classifier], tmp_path, r"classifier: no scores\.csv"),
+        ([run, make_run(tmp_path / "other", items=1)], None, "-o"),
+        ([run, tmp_path / "other"], run, "itself one of the runs"),
+    ]:
+        with pytest.raises(ValueError, match=message) as error:
+            write_report(folders, out)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.json", "{", r"run\.json: not valid JSON"),
+        ("run.json", "[]", "a list"),
+        ("scores.csv", "", r"scores\.csv: not readable"),
+        ("scores.csv", "item,method\n", "no column item_id; it has item, method"),
+        ("manifest.csv", "item_id,role,path\nc_a,mixture,../secret.wav\n", "leads out of the run folder"),
+        ("manifest.csv", "item_id,role,path\nc_a,mixture,/etc/passwd\n", "leads out of the run folder"),
+    ],
+)
+def test_broken_files_are_named(tmp_path, name, content, message):
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "scores.csv").write_text("item_id,method,ad\nc_a,piq,1\n")
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        write_report([tmp_path])
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_report_needs_no_model_code(run):
+    code = (
+        "import sys; from audiointerp import report; report.write_report(sys.argv[1:]); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

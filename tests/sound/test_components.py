@@ -1,0 +1,235 @@
+"""Parts of a clip: shares add up to 1, all parts are the clip, none is the filler; and the picture of a dictionary."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.image import imread
+
+from audiointerp.runs.dictionary.figures import plot_dictionary
+from audiointerp.sound.components import Components, component_waveforms
+from audiointerp.sound.masking import apply_mask, noise_floor
+from audiointerp.sound.nmf import NMF
+from audiointerp.sound.spectrogram import STFT, log_magnitude
+
+RATE, SAMPLES = 16000, 4000
+
+
+def two_tones() -> torch.Tensor:
+    """500 Hz in the first 60 % of the clip, 3 kHz in the last 60 %."""
+    place = torch.arange(SAMPLES) / SAMPLES
+    low = torch.sin(2 * torch.pi * 500 / RATE * torch.arange(SAMPLES)) * (place < 0.6)
+    high = torch.sin(2 * torch.pi * 3000 / RATE * torch.arange(SAMPLES)) * (place >= 0.4)
+    return 0.5 * (low + high)[None]
+
+
+STFT16 = STFT()
+CLIP = STFT16(two_tones())[0]
+
+
+def factorised(clip: torch.Tensor = CLIP, components: int = 4) -> Components:
+    generator = torch.Generator().manual_seed(0)
+    spectra = torch.rand(len(clip), components, generator=generator)
+    activations = torch.rand(components, clip.shape[1], generator=generator)
+    activations[:, 3] = 0  # a frame of which no component knows
+    activations[2] = 0
+    return Components.nmf(clip, spectra, activations)
+
+
+MADE = {
+    "tiles": Components.tiles(CLIP, 3, 4),
+    "mel": Components.bands(CLIP, 10, RATE),
+    "linear": Components.bands(CLIP, 7, RATE, "linear"),
+    "borders": Components.bands(CLIP, [1000.0, 4000.0], RATE),
+    "nmf": factorised(),
+}
+all_kinds = pytest.mark.parametrize("components", MADE.values(), ids=MADE.keys())
+
+
+@all_kinds
+def test_parts_are_a_partition_of_unity(components):
+    masks = components.mask(torch.eye(components.count))
+    assert masks.shape == (components.count, *CLIP.shape)
+    assert masks.min() >= 0 and masks.max() <= 1
+    torch.testing.assert_close(masks.sum(0), torch.ones(CLIP.shape))
+    alone = components.render(torch.eye(components.count)).sum(0)
+    torch.testing.assert_close(alone, CLIP)
+    torch.testing.assert_close(components.energy(), (masks * CLIP.abs()).square().sum((1, 2)), rtol=1e-3, atol=1e-4)
+
+
+@all_kinds
+@pytest.mark.parametrize("kind", ["silence", "noise_floor", "donor", "donors"])
+def test_all_is_the_clip_and_none_is_the_filler(components, kind):
+    donors = torch.randn(2, *CLIP.shape, dtype=CLIP.dtype)
+    floor = torch.minimum(noise_floor(CLIP.abs()[None]), CLIP.abs()) * torch.exp(1j * CLIP.angle())
+    filler = {"donor": donors[0], "donors": donors}.get(kind, kind)
+    expected = {"silence": torch.zeros_like(floor), "noise_floor": floor, "donor": donors[:1], "donors": donors}[kind]
+    expected = expected.expand(2, *CLIP.shape)
+    count = components.count
+    both = components.render(torch.stack([torch.ones(count), torch.zeros(count)]), filler)
+    assert torch.equal(both[0], CLIP)
+    torch.testing.assert_close(both[1], expected[1], atol=1e-5, rtol=1e-5)
+    some = torch.rand(2, count, generator=torch.Generator().manual_seed(3))
+    mask = components.mask(some)
+    torch.testing.assert_close(components.render(some, filler), mask * CLIP + (1 - mask) * expected)
+
+
+@all_kinds
+def test_masks_are_linear_in_the_selection(components):
+    some = torch.rand(3, components.count, generator=torch.Generator().manual_seed(3))
+    masks = components.mask(torch.eye(components.count))
+    torch.testing.assert_close(components.mask(some), torch.einsum("bk,kft->bft", some, masks), atol=1e-5, rtol=1e-5)
+
+
+def test_tiles_by_hand():
+    components = Components.tiles(torch.ones(1, 4, 5, dtype=torch.complex64), freq_parts=2, time_parts=2)
+    selection = torch.tensor([[0.1, 0.2, 0.3, 0.4]])
+    rows = [[0.1, 0.1, 0.1, 0.2, 0.2], [0.3, 0.3, 0.3, 0.4, 0.4]]
+    torch.testing.assert_close(components.mask(selection)[0], torch.tensor([rows[0], rows[0], rows[1], rows[1]]))
+    assert components.energy().tolist() == [6, 4, 6, 4]
+
+
+def test_tiles_and_bands_hold_the_tones():
+    """Tiles: two frequency parts, two time parts; 500 and 3000 Hz both lie below 4 kHz. Bands part the tones."""
+    total = CLIP.abs().square().sum()
+    tiles = Components.tiles(CLIP, 2, 2).energy() / total
+    torch.testing.assert_close(tiles, torch.tensor([0.5, 0.5, 0.0, 0.0]), atol=0.04, rtol=0)
+    bands = Components.bands(CLIP, [2000.0], RATE)
+    torch.testing.assert_close(bands.energy() / total, torch.tensor([0.5, 0.5]), atol=0.02, rtol=0)
+    low = STFT16.inverse(bands.render(torch.tensor([[1.0, 0.0]])), SAMPLES)[0]
+    assert low[3000:].square().mean() < 1e-3 * low[:2000].square().mean()
+
+
+def test_bands_by_their_frequencies():
+    """Borders in mel by librosa; a bin on a border belongs to the band above."""
+    librosa = pytest.importorskip("librosa")
+    hertz = np.linspace(0, RATE / 2, 513)
+    borders = librosa.mel_frequencies(11, fmin=0, fmax=RATE / 2, htk=True)[1:-1]
+    index = np.searchsorted(borders, hertz, side="right")
+    masks = Components.bands(CLIP, 10, RATE).mask(torch.eye(10))
+    np.testing.assert_array_equal(masks[:, :, 0].argmax(0), index)
+    masks = Components.bands(CLIP, [1000.0, 4000.0], RATE).mask(torch.eye(3))[:, :, 0]
+    assert masks[1].nonzero()[:, 0].tolist() == list(range(64, 256))  # bins are 15.625 Hz apart
+
+
+def test_shares_of_a_factorisation_by_hand():
+    """One frame, levels 1 and 3; the second bin, of which neither component knows, is shared alike."""
+    clip = torch.full((2, 1), 10.0, dtype=torch.complex64)
+    components = Components.nmf(clip, torch.tensor([[1.0, 3.0], [0.0, 0.0]]), torch.tensor([[1.0], [1.0]]))
+    torch.testing.assert_close(components.mask(torch.tensor([[1.0, 0.0]]))[0], torch.tensor([[0.25], [0.25]]))
+    torch.testing.assert_close(components.energy(), torch.tensor([2 * 2.5**2, 2 * 7.5**2]))
+
+
+def test_energy_tells_silent_parts():
+    assert (Components.tiles(torch.zeros(4, 4, dtype=torch.complex64), 2, 2).energy() == 0).all()
+    energy = factorised().energy()
+    assert energy[2] == 0 and (energy[[0, 1, 3]] > 0).all()
+
+
+@all_kinds
+def test_silence_gives_silence(components):
+    silent = torch.zeros_like(CLIP)
+    made = factorised(silent) if components is MADE["nmf"] else Components.tiles(silent, 3, 4)
+    for filler in ("silence", "noise_floor"):
+        assert (made.render(torch.rand(2, made.count), filler) == 0).all()
+    assert Components.nmf(silent, NMF(3)).mask(torch.ones(1, 3)).isfinite().all()
+
+
+def test_nmf_finds_the_two_tones():
+    """Each component, alone, is one of the tones; in the magnitude domain they add up to the clip."""
+    nmf = NMF(2)
+    nmf.fit(log_magnitude(CLIP), 200)
+    components = Components.nmf(CLIP, nmf)
+    activations = nmf(log_magnitude(CLIP)[None])[0]
+    torch.testing.assert_close(
+        components.mask(torch.eye(2)), Components.nmf(CLIP, nmf.dictionary, activations).mask(torch.eye(2))
+    )
+    sounds = component_waveforms(nmf.dictionary, activations, CLIP, STFT16, SAMPLES)
+    assert sounds.shape == (2, SAMPLES)
+    peaks = torch.fft.rfft(sounds).abs().argmax(1) * RATE / SAMPLES
+    assert sorted(peaks.tolist()) == pytest.approx([500, 3000], abs=20)
+    spectra = torch.fft.rfft(sounds).abs()
+    low, high = spectra[:, 500 * SAMPLES // RATE], spectra[:, 3000 * SAMPLES // RATE]
+    ratio = (low / high).sort().values
+    assert ratio[0] < 0.1 and ratio[1] > 10
+    summed = component_waveforms(nmf.dictionary, activations, CLIP, STFT16, SAMPLES, "magnitude").sum(0)
+    torch.testing.assert_close(summed, two_tones()[0], atol=1e-5, rtol=0)
+
+
+def test_component_waveforms_are_the_masked_clip():
+    generator = torch.Generator().manual_seed(0)
+    spectra, activations = torch.rand(513, 3, generator=generator), torch.rand(3, CLIP.shape[1], generator=generator)
+    sounds = component_waveforms(spectra, activations, CLIP, STFT16)
+    assert sounds.shape == (3, (CLIP.shape[1] - 1) * STFT16.hop_length)
+    share = spectra[:, 1:2] * activations[1] / (spectra @ activations)
+    expected = STFT16.inverse(apply_mask(CLIP[None], share, "log_magnitude"), sounds.shape[1])
+    torch.testing.assert_close(sounds[1], expected[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Components.tiles(CLIP.abs(), 1, 1), "expected one clip's complex"),
+        (lambda: Components.tiles(torch.stack([CLIP, CLIP]), 1, 1), "expected one clip's complex"),
+        (lambda: Components.tiles(CLIP, 0, 1), "each needs a bin"),
+        (lambda: Components.tiles(CLIP, 1, 10_000), "each needs a bin"),
+        (lambda: Components.bands(CLIP, 0, RATE), "bands is 0"),
+        (lambda: Components.bands(CLIP, 400, RATE), "hold no bin"),
+        (lambda: Components.bands(CLIP, [2000.0, 1000.0], RATE), "must rise"),
+        (lambda: Components.bands(CLIP, [9000.0], RATE), "up to 8000 Hz"),
+        (lambda: Components.bands(CLIP, [float("nan")], RATE), "must rise"),
+        (lambda: Components.bands(CLIP, 3, RATE, "bark"), "scale is 'bark'"),  # type: ignore[arg-type]
+        (lambda: Components.nmf(CLIP, torch.rand(513, 2)), "needs activations"),
+        (lambda: Components.nmf(CLIP, torch.rand(513, 2), torch.rand(3, CLIP.shape[1])), "do not make up"),
+        (lambda: Components.nmf(CLIP, -torch.rand(513, 2), torch.rand(2, CLIP.shape[1])), "negative or NaN"),
+        (lambda: MADE["tiles"].mask(torch.ones(12)), r"expected \(batch, 12\)"),
+        (lambda: MADE["tiles"].mask(torch.full((1, 12), 1.5)), "leaves"),
+        (lambda: MADE["tiles"].mask(torch.full((1, 12), torch.nan)), "leaves"),
+        (lambda: MADE["tiles"].render(torch.ones(1, 12), "noise"), "filler is 'noise'"),  # type: ignore[arg-type]
+        (lambda: MADE["tiles"].render(torch.ones(1, 12), CLIP[1:]), "donor"),
+    ],
+)
+def test_refuses(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def bumps(count: int, bins: int = 65) -> np.ndarray:
+    places = np.random.default_rng(0).permutation(np.linspace(5, bins - 5, count))
+    return np.exp(-((np.arange(bins)[:, None] - places) ** 2) / 4)
+
+
+@pytest.mark.parametrize("count", [1, 5, 150])
+def test_dictionary_picture(tmp_path, count):
+    dictionary = bumps(count)
+    dictionary[:, 0] = 0
+    plot_dictionary(tmp_path / "sub" / "d.png", dictionary, RATE)
+    plot_dictionary(tmp_path / "sub" / "named.png", dictionary, RATE, [f"$dog {index}" for index in range(count)])
+    assert imread(tmp_path / "sub" / "d.png")[..., :3].std() > 0.01
+    assert sorted(path.name for path in (tmp_path / "sub").iterdir()) == ["d.png", "named.png"]
+
+
+def test_dictionary_picture_sorts_by_centroid(tmp_path):
+    """Columns in any order give the same picture, but for the names below."""
+    dictionary = bumps(6)
+    plot_dictionary(tmp_path / "a.png", dictionary, RATE, names=[""] * 6)
+    plot_dictionary(tmp_path / "b.png", dictionary[:, ::-1], RATE, names=[""] * 6)
+    np.testing.assert_array_equal(imread(tmp_path / "a.png"), imread(tmp_path / "b.png"))
+    plot_dictionary(tmp_path / "c.png", dictionary[::-1], RATE, names=[""] * 6)
+    assert (imread(tmp_path / "c.png") != imread(tmp_path / "a.png")).any()
+
+
+@pytest.mark.parametrize(
+    ("dictionary", "names", "message"),
+    [
+        (np.zeros(5), None, r"must be \(freq, components\)"),
+        (np.full((5, 2), -1.0), None, "negative"),
+        (np.full((5, 2), np.nan), None, "NaN"),
+        (np.ones((5, 2)), ["a"], "1 names for 2 components"),
+    ],
+)
+def test_dictionary_picture_refuses(tmp_path, dictionary, names, message):
+    with pytest.raises(ValueError, match=message):
+        plot_dictionary(tmp_path / "d.png", dictionary, RATE, names)
+    assert not list(tmp_path.iterdir())

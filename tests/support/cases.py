@@ -1,0 +1,265 @@
+"""One row an interpreter and one row a classifier: a row buys every test of test_contract.py.
+
+A new interpreter adds one `Case`; its builder takes a classifier of `CLASSIFIERS` and returns it ready to interpret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from audiointerp.classifiers import External, InstrumentClassifier, VGGSound
+from audiointerp.contracts import Classifier, Interpreter
+from audiointerp.interpreters import (
+    L2I,
+    LIME,
+    PIQ,
+    RDE,
+    RISE,
+    AllPass,
+    BandRDE,
+    Empty,
+    GradCAM,
+    GradientSHAP,
+    GuidedGradCAM,
+    IntegratedGradients,
+    Loudest,
+    Occlusion,
+    RandomComponents,
+    RandomMask,
+    Saliency,
+    SmoothGrad,
+    TargetMasking,
+    Threshold,
+)
+from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
+from audiointerp.interpreters.rde.fillers import Noise
+from audiointerp.rate_distortion import Concrete, MatchingPursuit
+from audiointerp.sound.masking import AttributionMask, EnergyMask, StemMask
+
+LABELS = ("bell", "cat", "dog", "rain")
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+class TinyConv(nn.Module):
+    """Waveform -> logits, with one layer, `maps`, of (batch, channel, 32, samples / (186 * 16)), rounded up."""
+
+    def __init__(self, classes: int, channels: int = 4):
+        super().__init__()
+        self.bank = nn.Conv1d(1, 64, 65, stride=186, padding=32)
+        self.maps = nn.Conv2d(1, channels, (3, 17), stride=(2, 16), padding=(1, 8))
+        self.norm = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU()
+        self.head = nn.Linear(channels, classes)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        frames = self.relu(self.bank(waveform.unsqueeze(1))).unsqueeze(1)
+        return self.head(self.relu(self.norm(self.maps(frames))).mean((2, 3)))
+
+
+def _lively(classifier: nn.Module) -> nn.Module:
+    """Running statistics as after training: an untrained network says the same of every sound."""
+    for module in classifier.modules():
+        if isinstance(module, NORMS):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.01, 0.1)
+    return classifier.eval()
+
+
+def vggsound(multilabel: bool = False) -> Classifier:
+    torch.manual_seed(0)
+    return _lively(VGGSound(LABELS, channels=4, multilabel=multilabel))
+
+
+def external() -> Classifier:
+    torch.manual_seed(0)
+    return _lively(External(TinyConv(len(LABELS)), LABELS, 16000, layers=["maps"]))
+
+
+def instrument() -> Classifier:
+    torch.manual_seed(0)
+    return _lively(InstrumentClassifier(LABELS, bands=32, channels=4))
+
+
+def has_feature_maps(classifier: Classifier) -> bool:
+    return not has_bands(classifier)
+
+
+def has_bands(classifier: Classifier) -> bool:
+    return hasattr(classifier, "log_frequency")
+
+
+def piq(classifier: Classifier, **arguments) -> PIQ:
+    """PIQ with codes far apart, so that another class or another vector gives another mask."""
+    torch.manual_seed(1)
+    made = PIQ(classifier, **{"codes": 16} | arguments)
+    nn.init.normal_(made.codebook.weight, std=3)
+    return made.eval()
+
+
+def by_design(multilabel: bool = False) -> DictionaryClassifier:
+    torch.manual_seed(0)
+    made = DictionaryClassifier(LABELS, channels=4, n_components=6, width=4, multilabel=multilabel)
+    made.network.set_dictionary(torch.rand(513, 6))
+    _lively_network(made.network)
+    return _lively(made)
+
+
+def l2i(classifier: Classifier, **arguments) -> L2I:
+    """L2I whose components differ from frame to frame and from class to class; some are selected, some are not."""
+    torch.manual_seed(1)
+    made = L2I(classifier, torch.rand(513, 6), **{"width": 4} | arguments)
+    _lively_network(made.network)
+    return made.eval()
+
+
+def _lively_network(network: nn.Module) -> None:
+    nn.init.normal_(network.psi.last.weight, std=0.3)
+    nn.init.constant_(network.psi.last.bias, 0.5)
+    nn.init.normal_(network.theta.linear.weight, std=0.1)
+
+
+CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
+    "vggsound": vggsound,
+    "multilabel": lambda: vggsound(multilabel=True),
+    "external": external,
+    "instrument": instrument,
+}
+# Those whose feature maps PIQ and L2I read.
+WITH_FEATURE_MAPS = {name: build for name, build in CLASSIFIERS.items() if name != "instrument"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An interpreter under the shared contract.
+
+    Attributes:
+        name: shown by pytest.
+        build: classifier -> interpreter.
+        mask: whether it makes a mask on the STFT grid.
+        additive: waveform + residual = input.
+        trained: whether it is a torch module with weights of its own.
+        needs_stem: whether `interpret` wants the known stem.
+        binary: whether its mask is 0 or 1 only.
+        by_class: whether the mask depends on the class asked for.
+        stochastic: draws at random, from a generator at the interpreter's `seed`.
+        suits: which classifiers it can explain.
+    """
+
+    name: str
+    build: Callable[[Classifier], Interpreter]
+    mask: bool = True
+    additive: bool = False
+    trained: bool = False
+    needs_stem: bool = False
+    binary: bool = False
+    by_class: bool = False
+    stochastic: bool = False
+    suits: Callable[[Classifier], bool] = lambda classifier: True
+
+
+def attribution(
+    name: str,
+    method: Callable[..., Interpreter],
+    stochastic: bool = False,
+    suits: Callable[[Classifier], bool] = lambda classifier: True,
+    **arguments,
+) -> Case:
+    """A method without weights of its own, at settings that take few passes."""
+    return Case(
+        name, lambda it: method(it, **arguments), additive=True, by_class=True, stochastic=stochastic, suits=suits
+    )
+
+
+def trained(name: str, build: Callable[[Classifier], Interpreter], **flags) -> Case:
+    """A method with weights of its own, which reads the classifier's feature maps."""
+    return Case(name, build, trained=True, by_class=True, suits=has_feature_maps, **flags)
+
+
+ATTRIBUTIONS = [
+    attribution("saliency", Saliency),
+    attribution("smoothgrad", SmoothGrad, stochastic=True, n_samples=2),
+    attribution("integrated_gradients", IntegratedGradients, steps=2, max_batch=4),
+    attribution("gradient_shap", GradientSHAP, stochastic=True, n_samples=3, max_batch=2),
+    attribution("gradcam", GradCAM, suits=has_feature_maps),
+    attribution("guided_gradcam", GuidedGradCAM, suits=has_feature_maps),
+    attribution("occlusion", Occlusion, to_mask=AttributionMask(absolute=True), patch=(4000.0, 40.0)),
+    attribution("lime_tiles", LIME, stochastic=True, tiles=(4, 3), n_samples=8),
+    attribution("lime_nmf", LIME, stochastic=True, to_mask=AttributionMask(absolute=True), parts="nmf", n_components=2),
+    attribution(
+        "rde_tiles",
+        RDE,
+        stochastic=True,
+        tiles=(4, 3),
+        filler="noise",
+        solver=Concrete(steps=3, samples=2, weight=0.05),
+    ),
+    attribution(
+        "rde_nmf",
+        RDE,
+        stochastic=True,
+        parts="nmf",
+        n_components=3,
+        solver=MatchingPursuit(picks=1, penalty=0.0, game="deletion"),
+    ),
+    attribution("rise", RISE, stochastic=True, n_masks=4, cells=(4, 3)),
+]
+
+INTERPRETERS = [
+    trained("piq", piq),
+    trained("piq_magnitude", lambda it: piq(it, domain="magnitude", shared=2), additive=True),
+    trained("piq_binary", lambda it: piq(it, binary=True, normalize=True), binary=True),
+    trained("piq_fill", lambda it: piq(it, binary=True, fill=True)),
+    trained("piq_light", lambda it: piq(it, decoder="light")),
+    trained("piq_detail", lambda it: piq(it, decoder="light", detail=True)),
+    trained("piq_early_layer", lambda it: piq(it, layers=(0,), channels=6)),
+    trained(
+        "piq_stems",  # as recipes/esc50/piq_stems.yaml
+        lambda it: piq(it, decoder="light", detail=True, stride=16, layers=(-1, 0), temperature=0.1, normalize=True),
+    ),
+    trained("l2i", l2i),
+    trained("l2i_topk", lambda it: l2i(it, top_k=1, threshold=0.0)),
+    trained("l2i_magnitude", lambda it: l2i(it, domain="magnitude"), additive=True),
+    Case("all_pass", AllPass, binary=True),
+    Case("empty", Empty, binary=True),
+    Case("threshold", Threshold, binary=True),
+    Case("target_energy", lambda it: TargetMasking(it, EnergyMask(0.9)), binary=True),
+    Case("target_stem", lambda it: TargetMasking(it, StemMask(), "magnitude"), additive=True, needs_stem=True),
+    Case(
+        "target_stem_binary",
+        lambda it: TargetMasking(it, StemMask("binary"), "magnitude"),
+        additive=True,
+        needs_stem=True,
+        binary=True,
+    ),
+    Case("threshold_magnitude", lambda it: Threshold(it, 0.1, "magnitude"), additive=True, binary=True),
+    Case("random", RandomMask, binary=True, stochastic=True),
+    # Of two components whatever the class, so that the class does not count.
+    Case(
+        "random_components",
+        lambda it: RandomComponents(it, like=l2i(it, top_k=2, threshold=-0.9)),
+        suits=has_feature_maps,
+    ),
+    Case("loudest", Loudest, binary=True),
+    Case(
+        "loudest_like_piq",  # as many bins as PIQ keeps, so the class counts
+        lambda it: Loudest(it, like=piq(it)),
+        additive=True,
+        binary=True,
+        by_class=True,
+        suits=has_feature_maps,
+    ),
+    Case(
+        "rde_bands",
+        lambda it: BandRDE(it, Noise(torch.ones(32), torch.ones(32)), Concrete(steps=4, samples=4)),
+        mask=False,
+        additive=True,
+        by_class=True,
+        stochastic=True,
+        suits=has_bands,
+    ),
+    *ATTRIBUTIONS,
+]
