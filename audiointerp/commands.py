@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from audiointerp import datasets, recipe, sources
+from audiointerp import datasets, recipe
 from audiointerp.contracts import Classifier, Interpreter, Target
 from audiointerp.datasets import ClipDataset
+from audiointerp.evaluation import items as sources
 from audiointerp.evaluation.accuracy import evaluate_classifier
 from audiointerp.evaluation.explaining import Wanted
 from audiointerp.evaluation.explaining import evaluate as evaluate_items
@@ -174,11 +176,33 @@ def listen(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def demo(options: argparse.Namespace, rest: list[str]) -> int:
-    """The whole chain on the embedded default."""
-    from audiointerp.demo import run_demo
+    """The whole chain on the embedded default: synthesises, trains the classifier and PIQ, explains mixtures, one page.
 
-    print(f"open {run_demo(options.output, options.force)}")
+    A folder that an interrupted demo left is gone on with; any other that is not empty is refused.
+    """
+    data = options.output / "data"
+    going_on = (data / "meta" / "synthetic.json").is_file()
+    runfolder.prepare_output(options.output, options.force or going_on)
+    print(f"1/3  synthesising ten classes of sound events into {data}")
+    datasets.make_synthetic(data, clips_per_class=40)
+    common = {"data_folder": str(data), "output_folder": str(options.output / "results")}
+    print("2/3  training the classifier")
+    classifier = Experiment(_recipe_folder() / "demo_classifier.yaml", common)
+    classifier.run()
+    print("3/3  training PIQ to explain it, then explaining test clips and mixtures")
+    explainer = Experiment(_recipe_folder() / "demo_piq.yaml", {**common, "classifier": str(classifier.folder)})
+    explainer.run()
+    print(f"open {report.write_report([explainer.folder])}")
     return 0
+
+
+def _recipe_folder() -> Path:
+    """The ESC-50 recipes: of the checkout, or as installed with the package."""
+    installed = Path(sysconfig.get_path("data")) / "share" / "audiointerp"
+    for folder in (each / "recipes" / "esc50" for each in (Path(__file__).parents[1], installed)):
+        if (folder / "base.yaml").is_file():
+            return folder
+    raise ValueError("the recipes are not installed; run from a checkout of the project")
 
 
 def _tell_cost(methods: dict[str, Interpreter], clips: int | None = None) -> None:
@@ -212,7 +236,7 @@ def _target(text: str | None, classifier: Classifier) -> Target:
 
 
 def _dataset(options: argparse.Namespace, classifier: Classifier | None) -> ClipDataset:
-    clips = sources.read_clips(options.data)
+    clips = datasets.read_clips(options.data)
     if options.folds:
         clips = [clip for clip in clips if clip.fold in options.folds]
         if not clips:

@@ -10,23 +10,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from audiointerp.sound import files as audio
+from audiointerp.sound.masking import Domain
 
 if TYPE_CHECKING:
     from audiointerp.sound.spectrogram import STFT
 
-Domain = Literal["log_magnitude", "magnitude"]
 Target = int | Tensor | None
 
 __all__ = [
     "Batch",
     "Classifier",
-    "Domain",
     "Interpretation",
     "Interpreter",
     "Prediction",

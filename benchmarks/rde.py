@@ -19,7 +19,7 @@ import torch
 from audiointerp.bundles import bundle
 from audiointerp.datasets import ClipDataset, read_nsynth
 from audiointerp.interpreters import BandRDE
-from audiointerp.rate_distortion import Concrete
+from audiointerp.interpreters.rde.solvers import Concrete
 from audiointerp.runs.notes.explaining import features_of, pick_notes
 from audiointerp.runs.notes.magnitude_phase import MagnitudePhase
 

@@ -1,4 +1,4 @@
-"""The Python code of the guides runs as it stands, block after block, as a reader would type it."""
+"""The Python code of README and guides runs as it stands, as a reader would type it; links lead somewhere."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,8 @@ from torch import nn
 
 import audiointerp
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 
 
 def blocks(page):
@@ -75,3 +76,24 @@ def test_own_classifier(no_download, tmp_path, monkeypatch, capsys):
     assert passes["GradCAM"] == "3" and int(passes["IntegratedGradients"]) >= 150
     assert scope["tagger"].multilabel and scope["early"].shape == scope["late"].shape == (1, 513, 87)
     assert scope["together"].target.shape == (1, 527) and scope["first"].target.sum() == 1
+
+
+def readme_blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_python_example(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    audiointerp.write("my.wav", torch.randn(24000).mul(0.1), 24000)
+    (example,) = readme_blocks("README.md", "python")
+    exec(compile(example, "README.md", "exec"), {})
+    label, _ = capsys.readouterr().out.splitlines()[0].split(" ")
+    assert label in audiointerp.load("esc10-piq").classifier.labels
+    assert audiointerp.read("out/interpretation.wav").shape == audiointerp.read("out/residual.wav").shape == (1, 16000)
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{each.name}" for each in (ROOT / "docs").glob("*.md"))])
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        if not link.startswith("http"):
+            assert ((ROOT / page).parent / link).exists(), link

@@ -39,7 +39,7 @@ BUILDABLE = {
     if isinstance(kind := getattr(home, name), type) and issubclass(kind, (Classifier, Interpreter, NMF, Inpainter))
 }
 
-__all__ = ["BundleError", "find", "load", "save"]
+__all__ = ["BundleError", "find", "load", "save", "start_from"]
 
 
 class BundleError(ValueError):
@@ -116,6 +116,19 @@ def find(path: str | Path) -> Path:
     what = "holds no bundle (config.json)" if path.exists() else "does not exist"
     known = f"one of those that ship with the package ({', '.join(names) or 'none'})"
     raise BundleError(f"{path}: {what}; give a bundle, a finished run that trained something, or {known}")
+
+
+def start_from(classifier: Classifier, pretrained: Classifier, source: str) -> None:
+    """Copies the encoder of a pretrained classifier, bit for bit; the head stays as it is.
+
+    Raises:
+        ValueError: if the encoders differ in shape.
+    """
+    try:
+        classifier.encoder.load_state_dict(pretrained.encoder.state_dict())  # pyright: ignore
+    except (AttributeError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(f"pretrained {source}: its encoder does not fit this classifier ({reason})") from None
 
 
 def _describe(model: Any) -> dict[str, Any]:

@@ -11,12 +11,14 @@ from audiointerp.datasets.augment.waveforms import (
     TimeRoll,
     one_hot_labels,
 )
-from audiointerp.datasets.clips import Clip, ClipDataset, Splits, class_names, shuffle_labels, split
+from audiointerp.datasets.batches import ClipDataset
+from audiointerp.datasets.clips import Clip, Splits, class_names, shuffle_labels, split
 from audiointerp.datasets.donors import DonorClips
 from audiointerp.datasets.esc50 import read_esc50
 from audiointerp.datasets.features import FeatureDataset
 from audiointerp.datasets.mixtures import Mixture, draw_pairs, gains_from_snr, mix, read_mixtures, write_mixtures
 from audiointerp.datasets.nsynth import instrument_of, read_nsynth
+from audiointerp.datasets.reading import read_clips
 from audiointerp.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
 from audiointerp.datasets.synthetic import make_synthetic
 from audiointerp.datasets.table import read_table
@@ -50,6 +52,7 @@ __all__ = [
     "make_synthetic",
     "mix",
     "one_hot_labels",
+    "read_clips",
     "read_esc50",
     "read_mixtures",
     "read_nsynth",

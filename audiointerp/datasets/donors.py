@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiointerp.datasets.clips import Clip, ClipDataset, class_names
+from audiointerp.datasets.batches import ClipDataset
+from audiointerp.datasets.clips import Clip, class_names
 
 __all__ = ["DonorClips"]
 

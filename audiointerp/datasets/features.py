@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from audiointerp.contracts import Batch
 from audiointerp.datasets import cache
-from audiointerp.datasets.clips import Clip, ClipDataset
+from audiointerp.datasets.batches import ClipDataset
+from audiointerp.datasets.clips import Clip
 from audiointerp.sound import files as audio
 
 FORMAT = 1

@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiointerp.datasets.clips import ClipDataset
+from audiointerp.datasets.batches import ClipDataset
 from audiointerp.datasets.table import parse_float, read_rows
+from audiointerp.results.writing import aside
 from audiointerp.sound import files as audio
 from audiointerp.sound.files import SILENCE
 
@@ -226,14 +227,12 @@ def _parse(place: str, row: dict[str, str], folder: Path) -> Mixture:
 
 def _write_table(path: Path, rows: list[Mixture]) -> Path:
     """Written last, aside and renamed: a table that is there has all its WAVs."""
-    aside = path.with_name(f".{path.name}.part")
-    with open(aside, "w", newline="", encoding="utf-8") as file:
+    with aside(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for row in rows:
             cells = (getattr(row, name) for name in COLUMNS)
             writer.writerow([cell.as_posix() if isinstance(cell, Path) else cell for cell in cells])
-    os.replace(aside, path)
     return path
 
 

@@ -8,9 +8,11 @@ Its split is by instrument: no instrument of the training notes is among those o
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
+import reprlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,16 +20,39 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from audiointerp.datasets.clips import Clip
-from audiointerp.datasets.nsynth_table import FAMILIES, SOURCES, VELOCITIES, check_chosen, read_notes
 from audiointerp.sound import files as audio
 
+FAMILIES = (
+    "bass", "brass", "flute", "guitar", "keyboard", "mallet", "organ", "reed", "string", "synth_lead", "vocal",
+)  # fmt: skip
+
+SOURCES = ("acoustic", "electronic", "synthetic")
+VELOCITIES = (25, 50, 75, 100, 127)
+SAMPLE_RATE = 16000
 SPLITS = {"train": 1, "valid": 2, "test": 3}
 NOTE_FOLDS = 5
+# The fields of examples.json that are used, and their types.
+FIELDS = {
+    "note_str": str,
+    "instrument_str": str,
+    "pitch": int,
+    "velocity": int,
+    "sample_rate": int,
+    "instrument_family_str": str,
+    "instrument_source_str": str,
+}
+
 _NOTE = re.compile(rf"((?:{'|'.join(FAMILIES)})_(?:{'|'.join(SOURCES)})_(\d+))-(\d+)-\d+(?:\.\w+)?")
 
-__all__ = ["Count", "count_classes", "format_counts", "instrument_of", "read_nsynth"]
-
 logger = logging.getLogger(__name__)
+
+__all__ = [
+    "Count",
+    "count_classes",
+    "format_counts",
+    "instrument_of",
+    "read_nsynth",
+]
 
 
 class Count(NamedTuple):
@@ -255,3 +280,65 @@ def _check_classes(
         for fold, heading in columns.items():
             if fold not in counts.get(label, {}):
                 raise ValueError(f"{folder}: class {label!r} has no note in {heading} after the filter; {advice}")
+
+
+def read_notes(table: Path) -> dict[str, dict[str, Any]]:
+    """The fields in `FIELDS` of each note, by its name.
+
+    Raises:
+        ValueError: no such file, not JSON, or a note (named) whose fields are missing, wrong or contradict its name.
+    """
+    try:
+        with open(table, encoding="utf-8") as file:
+            entries = json.load(file, object_hook=_used_fields)
+    except OSError as error:
+        raise ValueError(f"{table}: {(error.strerror or 'cannot be read').lower()}; NSynth has one a split") from None
+    except ValueError as error:  # bad JSON or bad UTF-8
+        raise ValueError(f"{table}: is not JSON ({error}); copy or unpack it again") from None
+    if not isinstance(entries, dict):
+        raise ValueError(f"{table}: holds a {type(entries).__name__}; expected an object keyed by note_str")
+    for name, entry in entries.items():
+        _check_entry(table, name, entry)
+    return entries
+
+
+def check_chosen(name: str, given: Sequence, known: tuple) -> frozenset:
+    """The given choices as a set.
+
+    Raises:
+        ValueError: not a list, an empty one, or one that names what is not known.
+    """
+    listed = ", ".join(str(each) for each in known)
+    if isinstance(given, (str, int)) or not given:
+        raise ValueError(f"{name} is {given!r}; give a list, of {listed}")
+    for each in given:
+        if each not in known:
+            raise ValueError(f"{name} names {each!r}, which NSynth does not have; it has {listed}")
+    return frozenset(given)
+
+
+def _used_fields(entry: dict[str, Any]) -> dict[str, Any]:
+    # While it is parsed, so that a third of the memory is enough; the table itself has none of these keys.
+    return {field: entry[field] for field in FIELDS if field in entry} or entry
+
+
+def _check_entry(table: Path, name: str, entry: Any) -> None:
+    place = f"{table}: note {name!r}"
+    if not isinstance(entry, dict):
+        raise ValueError(f"{place} is {reprlib.repr(entry)}; expected an object with {', '.join(FIELDS)}")
+    for field, kind in FIELDS.items():
+        if field not in entry:
+            raise ValueError(f"{place} lacks the field {field}; copy or unpack the file again")
+        if type(entry[field]) is not kind:
+            raise ValueError(f"{place} has {field} {reprlib.repr(entry[field])}; expected type {kind.__name__}")
+    if entry["sample_rate"] != SAMPLE_RATE:
+        raise ValueError(f"{place} has sample_rate {entry['sample_rate']}; convert audio and field to {SAMPLE_RATE} Hz")
+    family, source = entry["instrument_family_str"], entry["instrument_source_str"]
+    if family not in FAMILIES:
+        raise ValueError(f"{place} has the unknown family {family!r}; NSynth has {', '.join(FAMILIES)}")
+    if source not in SOURCES:
+        raise ValueError(f"{place} has the unknown source {source!r}; NSynth has {', '.join(SOURCES)}")
+    # Instruments are told apart by the name, so it must say what the fields say.
+    described = f"{entry['instrument_str']}-{entry['pitch']:03d}-{entry['velocity']:03d}"
+    if not name == entry["note_str"] == described or not name.startswith(f"{family}_{source}_"):
+        raise ValueError(f"{place} is named otherwise than its fields say ({family}, {source}, {described})")

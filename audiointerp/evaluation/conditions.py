@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiointerp import datasets, sources
+from audiointerp import datasets
 from audiointerp.datasets import ClipDataset, gains_from_snr
-from audiointerp.evaluation.items import Item
+from audiointerp.evaluation.items import Item, audio_files, clip_items, mixture_items
 from audiointerp.sound import files as audio
 
 __all__ = ["CleanClips", "Condition", "Mixtures", "Noise"]
@@ -55,7 +55,7 @@ class CleanClips(Condition):
 
     def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
         """One item a clip."""
-        return (replace(each, condition=name) for each in sources.clip_items(test, self.clips, seed))
+        return (replace(each, condition=name) for each in clip_items(test, self.clips, seed))
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Mixtures(Condition):
             datasets.write_mixtures(
                 test, table.parent, items=self.count, seed=seed, snr_db=self.snr_db, gains=self.gains
             )
-        for each in sources.mixture_items(table, test.sample_rate):
+        for each in mixture_items(table, test.sample_rate):
             yield replace(each, item_id=f"{name}_{each.item_id}", condition=name)
 
 
@@ -115,13 +115,13 @@ class Noise(Condition):
     def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
         """One item a clip that is not silent."""
         generator = torch.Generator().manual_seed(seed)
-        files = [] if self.folder == "white" else sources.audio_files([str(self.folder)])
+        files = [] if self.folder == "white" else audio_files([str(self.folder)])
         gains = self.gains or gains_from_snr(self.snr_db)
         if not all(0 < gain < math.inf for gain in gains):
             raise ValueError(
                 f"condition {name}: gains are {gains[0]:g} and {gains[1]:g}; both must be above 0 and finite"
             )
-        for number, clip in enumerate(sources.clip_items(test, self.clips, seed)):
+        for number, clip in enumerate(clip_items(test, self.clips, seed)):
             waveform = next(clip.windows()).waveform
             noise = _draw(files, waveform.shape[1], test.sample_rate, generator)
             if waveform.abs().max() <= audio.SILENCE or noise.abs().max() <= audio.SILENCE:

@@ -11,9 +11,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from audiointerp.contracts import Domain, Interpretation, Interpreter, Prediction, Target, resolve_target
+from audiointerp.contracts import Interpretation, Interpreter, Prediction, Target, resolve_target
 from audiointerp.sound.files import normalize_peak
-from audiointerp.sound.masking import apply_mask, binary_mask, fill_with_noise_floor
+from audiointerp.sound.masking import Domain, apply_mask, binary_mask, fill_with_noise_floor
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -7,9 +7,9 @@ import copy
 import torch
 from torch import Tensor
 
-from audiointerp.contracts import Classifier, Domain
+from audiointerp.contracts import Classifier
 from audiointerp.interpreters.base import MaskInterpreter, Scene
-from audiointerp.sound.masking import EnergyMask, StemMask, TargetMask, ThresholdMask, loudest_mask
+from audiointerp.sound.masking import Domain, EnergyMask, StemMask, TargetMask, ThresholdMask, loudest_mask
 
 __all__ = ["AllPass", "Beside", "Empty", "EqualArea", "Loudest", "RandomMask", "TargetMasking", "Threshold"]
 

@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from scipy.fft import rfft
 
 from audiointerp.metrics.names import INFO
+from audiointerp.results.writing import write_figure
 
 __all__ = ["COLOURS", "STYLE", "plot_confusion", "plot_interpretation", "plot_training", "save_figure"]
 
@@ -291,10 +292,5 @@ def _shorten(text: str, length: int) -> str:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Written aside and renamed, so that a killed run leaves no half picture."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    FigureCanvasAgg(figure)
-    figure.savefig(aside, format="png", dpi=DPI, bbox_inches="tight", pad_inches=0.08)
-    os.replace(aside, path)
+    """A PNG, written aside and renamed."""
+    write_figure(path, figure, dpi=DPI)

@@ -1,4 +1,4 @@
-"""A run folder's own facts: recipe.yaml and run.json; who may write into it; where weights start from."""
+"""A run folder's own facts: recipe.yaml and run.json; who may write into it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from audiointerp.contracts import Classifier
+from audiointerp.results.writing import write_json, write_text
 
 PACKAGES = ("audiointerp", "torch", "soundfile", "soxr", "numpy", "scipy", "hyperpyyaml")
 
-__all__ = ["describe_results", "finish", "prepare_output", "start", "start_from", "write_info"]
+__all__ = ["describe_results", "finish", "prepare_output", "start", "write_info"]
 
 
 def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
     if before.get("data_hash") != facts.get("data_hash") and _has_results(folder):
         raise ValueError(f"{folder}: the data changed since this run began; choose another output folder or seed")
     folder.mkdir(parents=True, exist_ok=True)
-    _write(path, recipe_text)
+    write_text(path, recipe_text)
     info = {
         **facts,
         "command": _command(),
@@ -71,7 +71,7 @@ def describe_results(folder: Path) -> str:
 
 def write_info(folder: Path, info: dict[str, Any]) -> None:
     """run.json, written aside and renamed."""
-    _write(folder / "run.json", json.dumps(info, indent=2) + "\n")
+    write_json(folder / "run.json", info)
 
 
 def prepare_output(folder: Path, force: bool) -> Path:
@@ -89,19 +89,6 @@ def prepare_output(folder: Path, force: bool) -> Path:
         raise ValueError(f"{folder}: is not empty; choose another folder, or give --force to add to it")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def start_from(classifier: Classifier, pretrained: Classifier, source: str) -> None:
-    """Copies the encoder of a pretrained classifier, bit for bit; the head stays as it is.
-
-    Raises:
-        ValueError: if the encoders differ in shape.
-    """
-    try:
-        classifier.encoder.load_state_dict(pretrained.encoder.state_dict())  # pyright: ignore
-    except (AttributeError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(f"pretrained {source}: its encoder does not fit this classifier ({reason})") from None
 
 
 def _has_results(folder: Path) -> bool:
@@ -128,12 +115,6 @@ def _read_info(folder: Path) -> dict[str, Any]:
 
 def _command() -> str:
     return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "audiointerp"), *sys.argv[1:]])
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text, "utf-8")
-    os.replace(aside, path)
 
 
 def _now() -> str:

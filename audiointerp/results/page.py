@@ -6,25 +6,19 @@ later, without the model. The page needs no network and no server.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import shlex
-import struct
 from collections.abc import Sequence
-from datetime import datetime
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
 
-from audiointerp.results.reading import Run, describe, format_score, is_true, pivot, score_columns, summary
+from audiointerp.results.reading import Run, describe, is_true, pivot, score_columns, summary
+from audiointerp.results.templating import fill, link, picture, render
+from audiointerp.results.writing import write_table, write_text
 
-__all__ = ["format_score", "render", "summary", "write_report", "write_text"]
+__all__ = ["write_report"]
 
 SOUNDS = ("mixture", "reference", "interpretation", "listening", "residual")
 FILES = ("recipe.yaml", "run.json", "log.csv", "scores.csv", "manifest.csv", "components.html")
@@ -67,7 +61,7 @@ def _write_page(run: Run, out: Path) -> Path:
     page = {
         "run": run,
         "more": {name: value for name, value in run.about.items() if name not in SHOWN_APART},
-        "files": [(path.name, _link(path, out)) for path in files if path.is_file()],
+        "files": [(path.name, link(path, out)) for path in files if path.is_file()],
         "recipe": recipe.read_text("utf-8", errors="replace") if recipe.is_file() else "",
         "table": pivot(summary(run.scores)) if len(run.scores) else None,
         "figures": {name: figure for name, figure in figures.items() if figure},
@@ -87,11 +81,10 @@ def _write_comparison(runs: list[Run], out: Path) -> Path:
         **{name: ("mean", how) for name, how in columns.items()},
         **{name: (name, "sum") for name in ("n_scored", "n", "n_silent")},
     ).reset_index()
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "summary.csv", over.to_csv(index=False, lineterminator="\n"))
+    write_table(out / "summary.csv", over)
     table = pivot(over)
-    write_text(out / "summary.md", _environment().get_template("results/templates/several_runs.md").render(table=table, runs=runs))
-    each = [(run, _link(run.folder / "report.html", out), pivot(table)) for run, table in zip(runs, tables)]
+    write_text(out / "summary.md", fill("results/templates/several_runs.md", {"table": table, "runs": runs}))
+    each = [(run, link(run.folder / "report.html", out), pivot(table)) for run, table in zip(runs, tables)]
     return render("results/templates/several_runs.html", out, {"runs": each, "table": table})
 
 
@@ -151,23 +144,19 @@ def _sounds(run: Run, out: Path, rows: list[dict]) -> list[dict[str, Any]]:
         if PurePosixPath(row["path"]).is_absolute() or ".." in PurePosixPath(row["path"]).parts:
             raise ValueError(f"{run.folder / 'manifest.csv'}: path {row['path']!r} leads out of the run folder")
         path, start = run.folder / row["path"], _number(row.get("start_s"))
-        link = _link(path, out) if path.is_file() else None
-        if row["role"] == "listening" and link and ("interpretation", start) in sounds:
-            sounds["interpretation", start]["play"] = link
+        address = link(path, out) if path.is_file() else None
+        if row["role"] == "listening" and address and ("interpretation", start) in sounds:
+            sounds["interpretation", start]["play"] = address
         elif row["role"] != "listening":
             peak = _number(row.get("peak_dbfs"))
-            sounds[row["role"], start] = {"role": row["role"], "start": start, "file": link, "play": link, "peak": peak}
+            sounds[row["role"], start] = {"role": row["role"], "start": start, "file": address, "play": address, "peak": peak}
     return list(sounds.values())
 
 
 def _figure(run: Run, name: str, out: Path) -> dict[str, Any] | None:
-    """Link and size of a PNG (so that nothing jumps while pictures load), or None if there is no such file."""
+    """A PNG of the run as `picture` describes it, or None if there is no such file."""
     path = run.folder / "figures" / name
-    if not path.is_file():
-        return None
-    with open(path, "rb") as file:
-        width, height = struct.unpack(">16x2I", file.read(24).ljust(24, b"\0"))
-    return {"link": _link(path, out), "width": width, "height": height}
+    return picture(path, out) if path.is_file() else None
 
 
 def _class(run: Run, value: str | None) -> str:
@@ -184,66 +173,3 @@ def _number(*values: object) -> float | None:
         if isinstance(value, (int, float)) and not math.isnan(value):
             return float(value)
     return None
-
-
-def _link(path: Path, out: Path) -> str:
-    """Relative address of a file, as seen from a page in `out`."""
-    return quote(Path(os.path.relpath(path, out)).as_posix())
-
-
-def _when(text: object) -> str:
-    """A time stamp as people write it."""
-    try:
-        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).strftime("%d %B %Y, %H:%M %Z").rstrip()
-    except ValueError:
-        return str(text)
-
-
-def _took(about: dict[str, Any]) -> str:
-    """Time from start to end, or nothing."""
-    try:
-        ends = [datetime.fromisoformat(str(about[key]).replace("Z", "+00:00")) for key in ("start", "end")]
-        seconds = round((ends[1] - ends[0]).total_seconds())
-    except (KeyError, ValueError, TypeError):
-        return ""
-    minutes, seconds = divmod(seconds, 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
-
-
-def _command(value: object) -> str:
-    return shlex.join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parents[1]),
-        autoescape=lambda name: name is None or not name.endswith(".md"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"score": format_score, "when": _when, "took": _took, "command": _command}
-    environment.filters["cell"] = lambda value: " ".join(str(value).replace("|", "\\|").split())
-    environment.filters["sounds"] = _sounds_json
-    environment.filters["pretty"] = lambda value: value if isinstance(value, str) else json.dumps(value, indent=1)
-    return environment
-
-
-def _sounds_json(items: list[dict[str, Any]]) -> Markup:
-    """Item -> sound -> link, as JSON that cannot end its script element."""
-    links = {each["id"]: {name: quote(path) for name, path in each["sounds"].items()} for each in items}
-    return Markup(json.dumps(links).replace("<", "\\u003c"))
-
-
-def render(template: str, out: Path, page: dict[str, Any], name: str = "report.html") -> Path:
-    """Writes a page in `out` from a template of the package; returns its path."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / name, _environment().get_template(template).render(page))
-    return out / name
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes aside and then renames, so that no half page is ever seen."""
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text, "utf-8")
-    os.replace(aside, path)

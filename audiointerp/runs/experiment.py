@@ -16,11 +16,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from audiointerp import datasets, recipe, sources
+from audiointerp import datasets, recipe
 from audiointerp.bundles import bundle
 from audiointerp.classifiers import Supervised
 from audiointerp.contracts import Batch, Classifier, Interpreter
 from audiointerp.datasets import Clip, ClipDataset, FeatureDataset, Splits
+from audiointerp.evaluation import items as sources
 from audiointerp.evaluation.accuracy import evaluate_classifier
 from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.interpreters import L2I
@@ -210,7 +211,7 @@ class Experiment:
         if unknown := sorted(set(labels) - set(classifier.labels)):
             raise ValueError(f"the data has classes that the classifier lacks: {', '.join(unknown)}")
         if self.values["pretrained"]:
-            runfolder.start_from(classifier, bundle.load(self.values["pretrained"]), self.values["pretrained"])
+            bundle.start_from(classifier, bundle.load(self.values["pretrained"]), self.values["pretrained"])
         return classifier
 
     # --- training

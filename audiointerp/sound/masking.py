@@ -17,12 +17,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from audiointerp.contracts import Domain
-
+Domain = Literal["log_magnitude", "magnitude"]
 TargetMask = Callable[[Tensor, Tensor | None], Tensor]
 
 __all__ = [
     "AttributionMask",
+    "Domain",
     "EnergyMask",
     "StemMask",
     "TargetMask",

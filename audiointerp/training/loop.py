@@ -7,7 +7,6 @@ killed at any moment goes on from `checkpoints/last.ckpt` and ends with the same
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from audiointerp.contracts import Batch, Trainable
+from audiointerp.results.writing import write_bytes, write_table
 from audiointerp.training.schedules import Schedule, Weight, weight_at
 
 Augment = Callable[[Batch, torch.Generator], Batch]
@@ -228,9 +228,7 @@ class Trainer:
         self.epoch, self.step = self.epoch + 1, 0
         if self.fabric.is_global_zero:
             self._save()
-            aside = self.folder / "log.csv.part"
-            pandas.DataFrame(self.history).to_csv(aside, index=False)
-            os.replace(aside, self.folder / "log.csv")
+            write_table(self.folder / "log.csv", pandas.DataFrame(self.history))
 
     def _save(self) -> None:
         """Everything needed to go on bit for bit, written aside and renamed."""
@@ -244,13 +242,10 @@ class Trainer:
             "generator": self.generator.get_state(),
             **{name: getattr(self, name) for name in ("epoch", "step", "sums", "history", "best")},
         }
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         # Through memory: torch reports a full disk as anything but an OSError.
         data = io.BytesIO()
         torch.save(state, data)
-        aside = self.checkpoint.with_suffix(".part")
-        aside.write_bytes(data.getbuffer())
-        os.replace(aside, self.checkpoint)
+        write_bytes(self.checkpoint, data.getbuffer())
         self.saved_at = time.monotonic()
 
     def _passing_buffers(self) -> dict[str, Tensor]:

@@ -12,7 +12,8 @@ import soundfile
 import torch
 
 from audiointerp.datasets import cache
-from audiointerp.datasets.clips import Clip, ClipDataset, class_names, split
+from audiointerp.datasets.batches import ClipDataset
+from audiointerp.datasets.clips import Clip, class_names, split
 from audiointerp.datasets.esc50 import read_esc50
 from audiointerp.sound import files as audio
 

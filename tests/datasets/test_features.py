@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from audiointerp.datasets import cache, features
-from audiointerp.datasets.clips import Clip, ClipDataset
+from audiointerp.datasets.batches import ClipDataset
+from audiointerp.datasets.clips import Clip
 from audiointerp.datasets.features import FeatureDataset
 from audiointerp.sound import files as audio
 from audiointerp.sound.logfrequency import LogFrequency

@@ -9,7 +9,8 @@ import pytest
 import soundfile
 import torch
 
-from audiointerp.datasets.clips import Clip, ClipDataset, class_names
+from audiointerp.datasets.batches import ClipDataset
+from audiointerp.datasets.clips import Clip, class_names
 from audiointerp.datasets.esc50 import read_esc50
 from audiointerp.datasets.mixtures import draw_pairs, gains_from_snr, mix, read_mixtures, write_mixtures
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from audiointerp.datasets import nsynth, nsynth_table
+from audiointerp.datasets import nsynth
 from audiointerp.datasets.clips import Clip, split
 from audiointerp.datasets.nsynth import Count, count_classes, format_counts, instrument_of, read_nsynth
 
@@ -256,7 +256,7 @@ def test_a_broken_table(small, content, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("field", nsynth_table.FIELDS)
+@pytest.mark.parametrize("field", nsynth.FIELDS)
 def test_a_note_that_lacks_a_field(small, field):
     broken = entry(NAME)
     del broken[field]

@@ -8,8 +8,8 @@ import soundfile
 import torch
 
 from audiointerp.datasets import Clip, ClipDataset, write_mixtures
+from audiointerp.evaluation.items import audio_files, clip_items, item_id_of, mixture_items, read_clips, recording_item
 from audiointerp.sound import files as audio
-from audiointerp.sources import audio_files, clip_items, item_id_of, mixture_items, read_clips, recording_item
 
 
 def recorded(path: Path, samples: int = 4000, rate: int = 16000, seed: int = 0) -> Path:

@@ -17,8 +17,8 @@ from audiointerp.evaluation import judging
 from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import Item
 from audiointerp.interpreters import RDE, AllPass, BandRDE, Empty, Loudest
+from audiointerp.interpreters.rde.solvers import Concrete
 from audiointerp.metrics.curves import SHARES
-from audiointerp.rate_distortion import Concrete
 from audiointerp.sound.files import fit_length, resample
 from audiointerp.sound.recordings import windows
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 from references import nmf as literal
 
-from audiointerp.nmf_updates import UPDATES
-from audiointerp.sound.nmf import NMF, component_spectra_order, spectral_centroids
+from audiointerp.sound.nmf import NMF, UPDATES, component_spectra_order, spectral_centroids
 
 BINS, FRAMES, COMPONENTS = 12, 40, 3
 

@@ -37,7 +37,7 @@ from audiointerp.interpreters import (
 )
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 from audiointerp.interpreters.rde.fillers import Noise
-from audiointerp.rate_distortion import Concrete, MatchingPursuit
+from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit
 from audiointerp.sound.masking import AttributionMask, EnergyMask, StemMask
 
 LABELS = ("bell", "cat", "dog", "rain")

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from audiointerp.contracts import Classifier, Domain, Prediction
+from audiointerp.contracts import Classifier, Prediction
 from audiointerp.interpreters.base import MaskInterpreter, Scene
-from audiointerp.sound.masking import AttributionMask, noise_floor
+from audiointerp.sound.masking import AttributionMask, Domain, noise_floor
 
 Score = Callable[[Tensor], Tensor]
 Details = dict[str, Tensor]

@@ -12,10 +12,10 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiointerp.classifiers.external import External
-from audiointerp.contracts import Classifier, Domain, Prediction
+from audiointerp.contracts import Classifier, Prediction
 from audiointerp.interpreters.attribution.base import Attribution, Details, Score, asked_logit, hear, require
 from audiointerp.interpreters.base import Scene
-from audiointerp.sound.masking import AttributionMask
+from audiointerp.sound.masking import AttributionMask, Domain
 
 __all__ = ["GradCAM", "GuidedGradCAM"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiointerp.contracts import Classifier, Domain
+from audiointerp.contracts import Classifier
 from audiointerp.interpreters.attribution.base import (
     Attribution,
     Details,
@@ -25,7 +25,7 @@ from audiointerp.interpreters.attribution.base import (
 )
 from audiointerp.interpreters.base import Scene
 from audiointerp.sound.files import normalize_peak
-from audiointerp.sound.masking import AttributionMask
+from audiointerp.sound.masking import AttributionMask, Domain
 
 Path = Literal["log_spaced", "linear"]
 

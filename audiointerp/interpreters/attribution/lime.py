@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from audiointerp.contracts import Classifier, Domain
+from audiointerp.contracts import Classifier
 from audiointerp.interpreters.attribution.base import (
     Attribution,
     Details,
@@ -22,8 +22,8 @@ from audiointerp.interpreters.attribution.base import (
     what_remains,
 )
 from audiointerp.interpreters.base import Scene
-from audiointerp.interpreters.parts import Parts, Splitter
-from audiointerp.sound.masking import AttributionMask
+from audiointerp.sound.components import Parts, Splitter
+from audiointerp.sound.masking import AttributionMask, Domain
 from audiointerp.sound.nmf import NMF
 
 ENUMERATED = 9  # parts of which every selection is heard

@@ -6,7 +6,7 @@ import math
 
 from torch import Tensor
 
-from audiointerp.contracts import Classifier, Domain
+from audiointerp.contracts import Classifier
 from audiointerp.interpreters.attribution.base import (
     CLIP_SECONDS,
     Attribution,
@@ -18,7 +18,7 @@ from audiointerp.interpreters.attribution.base import (
     what_remains,
 )
 from audiointerp.interpreters.base import Scene
-from audiointerp.sound.masking import AttributionMask
+from audiointerp.sound.masking import AttributionMask, Domain
 
 __all__ = ["Occlusion", "patch_bins"]
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from audiointerp.contracts import Classifier, Domain
+from audiointerp.contracts import Classifier
 from audiointerp.interpreters.attribution.base import Attribution, Details, Removed, Score, check_filler, what_remains
 from audiointerp.interpreters.attribution.occlusion import patch_bins
 from audiointerp.interpreters.base import Scene
-from audiointerp.sound.masking import AttributionMask
+from audiointerp.sound.masking import AttributionMask, Domain
 
 __all__ = ["RISE"]
 

@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiointerp.contracts import Batch, Classifier, Domain, Prediction, resolve_target
+from audiointerp.contracts import Batch, Classifier, Prediction, resolve_target
 from audiointerp.interpreters.base import MaskInterpreter, Scene, frozen
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 from audiointerp.interpreters.l2i.networks import DictionaryNetwork, read_dictionary
 from audiointerp.interpreters.l2i.relevance import class_relevance, component_mask, select
 from audiointerp.sound.files import normalize_peak
+from audiointerp.sound.masking import Domain
 from audiointerp.sound.spectrogram import log_magnitude
 
 LAYERS = 3  # feature maps read unless named

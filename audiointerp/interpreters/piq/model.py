@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiointerp.classifiers.vggsound import ResidualBlock
-from audiointerp.contracts import Batch, Classifier, Domain, Prediction, resolve_target
+from audiointerp.contracts import Batch, Classifier, Prediction, resolve_target
 from audiointerp.interpreters.base import MaskInterpreter, Scene, frozen
 from audiointerp.interpreters.piq.codebook import ClassCodebook, Quantized
 from audiointerp.interpreters.piq.decoders import Decoder, LightDecoder
-from audiointerp.sound.masking import TargetMask, ThresholdMask, apply_mask
+from audiointerp.sound.masking import Domain, TargetMask, ThresholdMask, apply_mask
 from audiointerp.sound.spectrogram import log_magnitude
 
 COARSEST = 32  # bins and frames a code at most; the grid is padded to a multiple

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from audiointerp.contracts import Classifier, Prediction
 from audiointerp.interpreters.rde.fillers import Filler, Zeros, compose
-from audiointerp.rate_distortion import Problem
+from audiointerp.interpreters.rde.problem import Problem
 
 Drawn = tuple[Tensor, Tensor, Tensor]
 

@@ -20,7 +20,8 @@ from audiointerp.interpreters.rde.band_problem import (
     draws_nothing,
 )
 from audiointerp.interpreters.rde.fillers import Filler, Zeros
-from audiointerp.rate_distortion import Concrete, Game, MatchingPursuit, Relaxed, Solution
+from audiointerp.interpreters.rde.problem import Game, Solution
+from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Relaxed
 from audiointerp.sound.files import normalize_peak
 from audiointerp.sound.logfrequency import LogFrequency
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from audiointerp.contracts import Classifier, Domain
+from audiointerp.contracts import Classifier
 from audiointerp.interpreters.attribution.base import (
     Attribution,
     Details,
@@ -20,10 +20,11 @@ from audiointerp.interpreters.attribution.base import (
     what_remains,
 )
 from audiointerp.interpreters.base import Scene
-from audiointerp.interpreters.parts import Parts, Splitter
-from audiointerp.rate_distortion import Concrete, MatchingPursuit, Problem, Solution, Solver
-from audiointerp.sound.components import Components
+from audiointerp.interpreters.rde.problem import Problem, Solution
+from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Solver
+from audiointerp.sound.components import Components, Parts, Splitter
 from audiointerp.sound.files import normalize_peak
+from audiointerp.sound.masking import Domain
 from audiointerp.sound.nmf import NMF
 
 ClipFiller = Literal["silence", "noise_floor", "noise", "donor"]
@@ -36,9 +37,9 @@ __all__ = ["RDE", "ClipFiller", "ClipProblem"]
 class RDE(Attribution):
     """Rate-distortion explanation of a clip over parts of its STFT: tiles of a grid, or NMF components.
 
-    Heiss et al. (2020), https://arxiv.org/abs/2007.00758; see `audiointerp.rate_distortion`. A part that is not kept is
-    filled with what a classifier may have heard before: how it reacts to holes says little. Ours, not theirs: parts of
-    an STFT, where they have bins of one whole-clip spectrum.
+    Heiss et al. (2020), https://arxiv.org/abs/2007.00758; see `audiointerp.interpreters.rde`. A part that is not
+    kept is filled with sound that a classifier may have heard before: how it reacts to holes says little. Ours, not
+    theirs: parts of an STFT, where they have bins of one whole-clip spectrum.
 
     The mask is the share of each bin that the solution keeps (in the deletion game: takes away), as it is, with no
     quantile. Where no part is chosen with more than 0.5 the mask is 0 and `details["all_zero"]` says so.

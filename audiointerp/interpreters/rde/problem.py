@@ -1,7 +1,4 @@
-"""What a rate-distortion explanation asks (`Problem`), what it answers (`Solution`), and how both are measured.
-
-Import them from `audiointerp.rate_distortion`.
-"""
+"""What a rate-distortion explanation asks (`Problem`), what it answers (`Solution`), and how both are measured."""
 
 from __future__ import annotations
 

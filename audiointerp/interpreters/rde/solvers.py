@@ -1,6 +1,6 @@
 """Three ways to find the parts that matter: by the concrete relaxation, by a relaxed mask, and by matching pursuit.
 
-Import them from `audiointerp.rate_distortion`, which says what they solve.
+What they minimise stands in `audiointerp.interpreters.rde`.
 """
 
 from __future__ import annotations
@@ -8,15 +8,36 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import get_args
 
 import torch
 from torch import Tensor
 
-from audiointerp.interpreters.rde.problem import Game, Problem, Query, Solution, Update
+from audiointerp.interpreters.rde.problem import (
+    Draw,
+    Game,
+    Problem,
+    Query,
+    Solution,
+    Update,
+    distortion,
+    take,
+)
 
-__all__ = ["Concrete", "MatchingPursuit", "Relaxed", "Solver"]
+Corner = tuple[int, int]
+
+__all__ = [
+    "Concrete",
+    "Corner",
+    "MatchingPursuit",
+    "Relaxed",
+    "Solver",
+    "best_corner",
+    "corners",
+    "rate_distortion_curve",
+]
 
 
 class Solver(ABC):
@@ -267,3 +288,61 @@ def _check(solver: Solver, whole: Sequence[str], positive: Sequence[str]) -> Non
     for each, value in (("weight", solver.weight), ("penalty", solver.penalty)):
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(f"{name} has {each} {value}; what a part costs is 0 or more")
+
+
+def rate_distortion_curve(
+    problem: Problem,
+    solver: Concrete | Relaxed | MatchingPursuit,
+    weights: Sequence[float] = (0.1, 0.25, 0.5, 1.0),
+    update: Update | None = None,
+) -> list[Solution]:
+    """A solution at each price, lambda = weight * D(nothing kept): what distortion each rate buys.
+
+    Raises:
+        ValueError: as `Solver.solve`; for a negative weight.
+    """
+    return [replace(solver, weight=weight, penalty=None).solve(problem, update) for weight in weights]
+
+
+@torch.no_grad()
+def corners(
+    problem: Problem, samples: int = 16, seed: int = 0, drawn: Draw | None = None, max_batch: int | None = None
+) -> dict[Corner, float]:
+    """D of all four ways to keep two parts, {(0, 0): D(nothing), (1, 0): ..., (0, 1): ..., (1, 1): D(everything)}.
+
+    With two parts enumeration is exact: the expected loss is linear in each probability, so its minimum is a corner
+    (see `best_corner`). All four share their draws.
+
+    Args:
+        problem: of two parts.
+        samples, seed: of the draws.
+        drawn: draws to use instead.
+        max_batch: versions heard at once.
+    Raises:
+        ValueError: if there are not two parts, or no sample.
+    """
+    if problem.count != 2 or samples < 1:
+        raise ValueError(f"corners of {problem.count} parts over {samples} samples; there must be 2 parts, 1 sample")
+    if drawn is None:
+        drawn = problem.draw(1 if problem.deterministic else samples, torch.Generator().manual_seed(seed))
+    rows = torch.arange(len(drawn[0] if isinstance(drawn, tuple) else drawn))
+    pieces = [take(drawn, some) for some in rows.split(max_batch or len(rows))]
+    first = [take(drawn, rows[:1])]  # where everything is kept, no filler shows
+    made = {}
+    for corner in product((0, 1), repeat=2):
+        keep = torch.tensor([corner], dtype=torch.float32, device=problem.device)
+        costs = [
+            distortion(problem.change(keep.expand(len(some[0] if isinstance(some, tuple) else some), 2), some))
+            for some in (first if all(corner) else pieces)
+        ]
+        made[corner] = float(torch.cat(costs).double().mean())
+    return made
+
+
+def best_corner(values: dict[Corner, float], penalty: float) -> Corner:
+    """The corner of least D + penalty * share kept.
+
+    >>> best_corner({(0, 0): 10.0, (1, 0): 9.0, (0, 1): 1.0, (1, 1): 0.0}, penalty=5.0)
+    (0, 1)
+    """
+    return min(values, key=lambda corner: values[corner] + penalty * sum(corner) / 2)

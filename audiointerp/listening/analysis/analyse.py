@@ -5,53 +5,27 @@ Which tests are made depends on the task and the design alone, never on what the
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
 
-from audiointerp.listening import choice_plots, summary
 from audiointerp.listening.analysis import figures as plots
-from audiointerp.listening.analysis import screening
-from audiointerp.listening.analysis.answers import load
+from audiointerp.listening.analysis import report, screening
+from audiointerp.listening.analysis.answers import SCALES, Answers, Repeat, load, with_conditions
 from audiointerp.listening.analysis.choices import abx_tables, preference_tables, simulation_tables
-from audiointerp.listening.analysis.opinion import IntervalKind, opinion_tables, with_conditions
-from audiointerp.listening.analysis.screening import RuleResult, is_mushra
-from audiointerp.listening.cleaning import SCALES, Answers, Repeat
-from audiointerp.results.page import write_text
+from audiointerp.listening.analysis.opinion import IntervalKind, opinion_tables
+from audiointerp.listening.analysis.report import Outcome
+from audiointerp.listening.analysis.screening import is_mushra
+from audiointerp.results.writing import write_json, write_table
 
 PACKAGES = ("audiointerp", "numpy", "scipy", "pandas", "matplotlib")
 
-__all__ = ["Outcome", "analyse"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an analysis found.
-
-    Attributes:
-        answers: what is left after cleaning and screening, with exclusions.
-        before: listeners and answers per task before screening.
-        rules: what every screening rule found.
-        tables: task -> name -> table.
-        unscreened: the same without screening; empty if screening left nothing out.
-        ci: kind of interval.
-        mushra: whether ratings may be called MUSHRA.
-    """
-
-    answers: Answers
-    before: dict[str, dict[str, int]]
-    rules: list[RuleResult]
-    tables: dict[str, dict[str, pd.DataFrame]]
-    unscreened: dict[str, dict[str, pd.DataFrame]]
-    ci: IntervalKind
-    mushra: bool
+__all__ = ["analyse"]
 
 
 def analyse(
@@ -92,9 +66,9 @@ def analyse(
     outcome = _outcome(found, ci, screen)
     out.mkdir(parents=True, exist_ok=True)
     _write_tables(outcome, out)
-    _draw(outcome, out / summary.FIGURES)
-    write_text(out / "report.json", json.dumps(_facts(outcome), indent=1, ensure_ascii=False) + "\n")
-    return summary.write(outcome, out, _versions())
+    _draw(outcome, out / report.FIGURES)
+    write_json(out / "report.json", _facts(outcome), indent=1)
+    return report.write(outcome, out, _versions())
 
 
 def _outcome(found: Answers, ci: IntervalKind, rules: Sequence[str] | None) -> Outcome:
@@ -153,16 +127,12 @@ def _counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 def _write_tables(outcome: Outcome, out: Path) -> None:
     """Every table as CSV."""
-    _csv(out / "ratings.csv", with_conditions(outcome.answers.table))
-    _csv(out / "exclusions.csv", outcome.answers.exclusions)
+    write_table(out / "ratings.csv", with_conditions(outcome.answers.table))
+    write_table(out / "exclusions.csv", outcome.answers.exclusions)
     for suffix, tables in (("", outcome.tables), ("_unscreened", outcome.unscreened)):
         for task, of_task in tables.items():
             for name, table in of_task.items():
-                _csv(out / f"{task}_{name}{suffix}.csv", table)
-
-
-def _csv(path: Path, table: pd.DataFrame) -> None:
-    write_text(path, str(table.to_csv(index=False, lineterminator="\n")))
+                write_table(out / f"{task}_{name}{suffix}.csv", table)
 
 
 def _draw(outcome: Outcome, folder: Path) -> None:
@@ -175,7 +145,7 @@ def _draw(outcome: Outcome, folder: Path) -> None:
             )
             plots.plot_items(stem.with_name(f"{task}_items"), rows, SCALES[task], label)
         elif task == "ab":
-            choice_plots.plot_preferences(stem.with_name("ab_preferences"), tables["preferences"])
+            plots.plot_preferences(stem.with_name("ab_preferences"), tables["preferences"])
         else:
             table = tables["abx" if task == "abx" else "simulation"]
             table = pd.DataFrame(table[table["group"] == table["group"].iloc[-1]])
@@ -187,8 +157,8 @@ def _draw(outcome: Outcome, folder: Path) -> None:
                     list(table["condition"]),
                     {"chance": table["chance"], "majority class": table["majority_share"]},
                 )
-                choice_plots.plot_confusions(folder / "simulate_confusion", tables["confusion"])
-            choice_plots.plot_shares(
+                plots.plot_confusions(folder / "simulate_confusion", tables["confusion"])
+            plots.plot_shares(
                 stem.with_name(f"{task}_shares"), table, names, {name: list(each) for name, each in lines.items()}
             )
 

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from audiointerp.listening.analysis.agreement import krippendorff_alpha
-from audiointerp.listening.analysis.opinion import AGREEMENT_COLUMNS, groups
+from audiointerp.listening.analysis.answers import groups
+from audiointerp.listening.analysis.opinion import AGREEMENT_COLUMNS
 from audiointerp.listening.study import CANNOT_TELL, Study
 from audiointerp.metrics.statistics import binomial_p, holm, mcnemar_p, mean_interval, wilcoxon, wilson_interval
 

@@ -18,11 +18,10 @@ import numpy as np
 import pandas as pd
 
 from audiointerp.listening.analysis.agreement import intraclass, krippendorff_alpha
-from audiointerp.listening.cleaning import SCALES
+from audiointerp.listening.analysis.answers import SCALES, groups
 from audiointerp.metrics.statistics import Interval, bootstrap_interval, friedman, holm, mean_interval, wilcoxon
 
 IntervalKind = Literal["t", "bootstrap"]
-ALL_ITEMS = "all items"
 METHOD_COLUMNS = (
     *("group", "condition", "system", "n_listeners", "n_items", "n_scores", "mean", "low", "high", "sd"),
     *("median", "q1", "q3", "beyond_scale", "note"),
@@ -38,22 +37,7 @@ PAIR_COLUMNS = (
 FRIEDMAN_COLUMNS = ("group", "k", "n", "statistic", "p", "note")
 AGREEMENT_COLUMNS = ("group", "measure", "value", "listeners", "units", "note")
 
-__all__ = ["ALL_ITEMS", "IntervalKind", "groups", "interval_of", "listener_means", "opinion_tables", "with_conditions"]
-
-
-def with_conditions(table: pd.DataFrame) -> pd.DataFrame:
-    """Adds `condition`, the method or what else a sound is, and `system`, whether it is a method under test."""
-    system = table["role"].isin(["interpretation", ""])
-    other = (table["role"] + " " + table["method"]).str.strip()
-    return table.assign(system=system, condition=table["method"].where(system & (table["method"] != ""), other))
-
-
-def groups(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each group of items; with several groups, all items after them."""
-    names = list(dict.fromkeys(table["group"]))
-    if len(names) > 1:
-        yield from ((name or "no group", table[table["group"] == name]) for name in names)
-    yield (names[0] or ALL_ITEMS) if len(names) == 1 else ALL_ITEMS, table
+__all__ = ["IntervalKind", "interval_of", "listener_means", "opinion_tables"]
 
 
 def interval_of(values: pd.Series, ci: IntervalKind, level: float = 0.95) -> Interval:

@@ -1,21 +1,23 @@
-"""Tables of an analysis -> sections of its report, with captions that say test, interval and unit of analysis."""
+"""Tables of an analysis -> report.html and report.md, with captions that name test, interval and unit of analysis."""
 
 # pandas types an indexed table as table, column or array at once; pyright cannot know which it is.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
-# pyright: reportOperatorIssue=false, reportIndexIssue=false
+# pyright: reportOperatorIssue=false, reportIndexIssue=false, reportGeneralTypeIssues=false
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from audiointerp.listening.cells import Section, number, p_equals, p_value, percent, quartiles, share, with_interval
-from audiointerp.listening.cleaning import SCALES
-
-if TYPE_CHECKING:
-    from audiointerp.listening.analysis.analyse import Outcome
+from audiointerp.listening.analysis.answers import SCALES, Answers
+from audiointerp.listening.analysis.opinion import IntervalKind
+from audiointerp.listening.analysis.screening import RuleResult
+from audiointerp.results.templating import picture, render
 
 TITLES = {
     "mos": "Mean opinion scores, 1 (bad) to 5 (excellent)",
@@ -30,8 +32,38 @@ INTERVALS = {
     "bootstrap": "percentile bootstrap over listeners, 10,000 resamples, fixed seed",
 }
 DECIMALS = {"rating": 1}
+REPORT, FIGURES = "report.html", "figures"
 
-__all__ = ["sections"]
+__all__ = [
+    "FIGURES",
+    "Outcome",
+    "Section",
+    "sections",
+    "write",
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an analysis found.
+
+    Attributes:
+        answers: what is left after cleaning and screening, with exclusions.
+        before: listeners and answers per task before screening.
+        rules: what every screening rule found.
+        tables: task -> name -> table.
+        unscreened: the same without screening; empty if screening left nothing out.
+        ci: kind of interval.
+        mushra: whether ratings may be called MUSHRA.
+    """
+
+    answers: Answers
+    before: dict[str, dict[str, int]]
+    rules: list[RuleResult]
+    tables: dict[str, dict[str, pd.DataFrame]]
+    unscreened: dict[str, dict[str, pd.DataFrame]]
+    ci: IntervalKind
+    mushra: bool
 
 
 def sections(outcome: Outcome) -> list[Section]:
@@ -261,3 +293,159 @@ def _simulation(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[
     )
     agreement = _agreement(task, tables["agreement"], "Units are the sounds; Krippendorff's alpha, nominal.")
     return [main, confusion, *([differences] if pairs else []), agreement]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table with its figure and a caption that says how to read them; `level` 2 opens a task, 3 stands in one."""
+
+    title: str
+    caption: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    figure: str = ""
+    alternative: str = ""
+    csv: str = ""
+    level: int = 3
+
+    def __post_init__(self) -> None:
+        """Leaves out a last column of notes if there are none."""
+        if self.columns and self.columns[-1] == "Note" and not any(row[-1] for row in self.rows):
+            object.__setattr__(self, "columns", self.columns[:-1])
+            object.__setattr__(self, "rows", tuple(row[:-1] for row in self.rows))
+
+
+def number(value: float, digits: int = 2, signed: bool = False) -> str:
+    """With a real minus sign; a dash where there is no number."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """A share in percent."""
+    return f"{number(100 * share, 1)} %" if math.isfinite(share) else "–"
+
+
+def share(row: Mapping[str, Any], name: str) -> str:
+    """A share in percent with its interval, if it has one."""
+    if not math.isfinite(row["low"]):
+        return percent(row[name])
+    return f"{percent(row[name])} [{number(100 * row['low'], 1)}, {number(100 * row['high'], 1)}]"
+
+
+def with_interval(row: Mapping[str, Any], digits: int) -> str:
+    """A mean with its interval, if it has one."""
+    ends = f" [{number(row['low'], digits)}, {number(row['high'], digits)}]" if math.isfinite(row["low"]) else ""
+    return number(row["mean"], digits) + ends
+
+
+def quartiles(row: Mapping[str, Any]) -> str:
+    """Median and quartiles."""
+    return f"{row['median']:g} ({row['q1']:g}–{row['q3']:g})"
+
+
+def p_value(p: float) -> str:
+    """Three decimals, or that it is below them."""
+    return "–" if not math.isfinite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_equals(p: float) -> str:
+    """As it stands in a sentence."""
+    return p_value(p) if p < 0.001 else f"= {p_value(p)}"
+
+
+def write(outcome: Outcome, out: Path, versions: Mapping[str, str]) -> Path:
+    """Writes report.md and report.html; returns the latter's path."""
+    found = outcome.answers
+    page = {
+        "test_id": next(iter(found.table["test_id"]), ""),
+        "title": found.study.title if found.study else "Listening test",
+        "outcome": outcome,
+        "design": _design(outcome),
+        "sections": sections(outcome),
+        "screening": _screening(outcome),
+        "exclusions": _exclusions(outcome),
+        "preparation": _preparation(outcome),
+        "versions": versions,
+        "files": ["ratings.csv", "exclusions.csv", "report.json", "report.md"],
+        "picture": lambda name: _picture(out, name),
+    }
+    for template in ("report.md", REPORT):
+        render(f"listening/analysis/{template}", out, page, template)
+    return out / REPORT
+
+
+def _picture(out: Path, name: str) -> dict[str, Any]:
+    """A figure as `picture` describes it, and the link of its SVG."""
+    found = picture(out / FIGURES / f"{name}.png", out)
+    return {**found, "png": found["link"], "svg": f"{FIGURES}/{name}.svg"}
+
+
+def _design(outcome: Outcome) -> list[tuple[str, str]]:
+    found = outcome.answers
+    left = found.table[found.table["kind"] == "trial"]
+    files = ", ".join(path.name for path in found.files[:6]) + (" …" if len(found.files) > 6 else "")
+    methods = ", ".join(dict.fromkeys(left.loc[left["role"] == "interpretation", "method"]))
+    lines = [("Test", next(iter(left["test_id"]), "")), ("Files", f"{len(found.files)}: {files}")]
+    for task, before in outcome.before.items():
+        rows = left[left["task"] == task]
+        lines.append(
+            (
+                "Listeners" if len(outcome.before) == 1 else f"Listeners, {task}",
+                f"{found.received} sessions received; {before['listeners']} listeners with answers before screening, "
+                f"{rows['participant'].nunique()} after; {before['answers']} answers before, {len(rows)} after",
+            )
+        )
+    return [*lines, ("Items", f"{left['item_id'].nunique()}"), ("Methods", methods or "–")]
+
+
+def _screening(outcome: Outcome) -> list[tuple[str, str, str, str]]:
+    """Rule, meaning, state, whom it concerns."""
+    rows = []
+    for rule in outcome.rules:
+        state = f"not checked: {rule.skipped}" if rule.skipped else "applied" if rule.applied else "reported only"
+        who = ", ".join(rule.listeners[:8]) + (
+            f" and {len(rule.listeners) - 8} more" if len(rule.listeners) > 8 else ""
+        )
+        flagged = f"{int(rule.flagged.sum())} answers of {who}" if len(rule.listeners) else "nobody"
+        rows.append((rule.name, rule.meaning, state, "–" if rule.skipped else flagged))
+    return rows
+
+
+def _exclusions(outcome: Outcome) -> list[tuple[str, str, str]]:
+    table = outcome.answers.exclusions
+    counts = table.groupby(["stage", "reason"], sort=False).size() if len(table) else {}
+    return [(stage, reason, str(count)) for (stage, reason), count in counts.items()]
+
+
+def _preparation(outcome: Outcome) -> list[tuple[str, str]]:
+    found, settings = outcome.answers, outcome.answers.settings
+    options = settings.get("options", {})
+    lines = []
+    if found.study:
+        lines.append(("Sample rate", f"{found.study.sample_rate} Hz"))
+    if options.get("loudness"):
+        lines.append(("Loudness", _loudness(options["loudness"], settings)))
+    if options.get("bandwidth"):
+        low_passed = "low-passed to the item's lowest rate" if options["bandwidth"] == "min" else "as it was"
+        lines.append(("Bandwidth", low_passed))
+    gains = pd.to_numeric(found.key["gain_db"], errors="coerce").dropna()
+    if len(gains):
+        lines.append(("Gains", f"{number(gains.min(), 1, True)} to {number(gains.max(), 1, True)} dB, each in the key"))
+    silent = found.key[found.key["silent"].str.lower() == "true"]
+    names = sorted(set((silent["item_id"] + " " + silent["method"]).str.strip()))
+    lines.append(("Silent sounds", ", ".join(names) + " (kept)" if names else "none"))
+    if not settings:
+        lines.append(("Settings", "settings.json was not found beside the key"))
+    return [*lines, *(("Warning of the export", str(each)) for each in settings.get("warnings", []))]
+
+
+def _loudness(how: str, settings: Mapping[str, Any]) -> str:
+    target = settings.get("target_lufs")
+    what = {"match": "every sound matched to", "item": "one gain an item, its mixture to"}.get(how)
+    if what is None or target is None:
+        return "levels as they were"
+    lowered = settings.get("lowered_db") or 0
+    reason = f", {number(lowered, 1)} dB below the usual so that no peak clips" if lowered > 0 else ""
+    return f"{what} {number(target, 1)} LUFS{reason}"

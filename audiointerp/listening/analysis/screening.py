@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from audiointerp.listening.cleaning import SCALES, Answers, exclude
+from audiointerp.listening.analysis.answers import SCALES, Answers, exclude
 
 MAX_SHARE = 0.15  # of the items, strictly more than which an assessor may not miss
 MAX_ASSESSORS = 0.25  # of the assessors: an item whose anchor more of them overrate does not count

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import jinja2
 import numpy as np
 
 from audiointerp.listening.study import ANSWER_COLUMNS, NO_PREFERENCE, SCHEMA, Presentation, Study, Trial
+from audiointerp.results.templating import fill
+from audiointerp.results.writing import write_text
 
 LEVEL = "level"  # the sound by which the volume is set, where the study has no practice
 _TEMPLATES = Path(__file__).parent
@@ -61,11 +62,7 @@ def write_page(study: Study, public: Path, out_file: Path, embed_limit_mb: float
     if level is None:
         audio[LEVEL] = _base64(_tone(study.sample_rate))
     page = _render(study, data, audio, folders=sorted({Path(study.files[name]).parts[0] for name in data["sources"]}))
-    out_file.parent.mkdir(parents=True, exist_ok=True)
-    aside = out_file.with_name(f".{out_file.name}.part")
-    aside.write_text(page, "utf-8", newline="\n")
-    os.replace(aside, out_file)
-    return out_file
+    return write_text(out_file, page)
 
 
 def _check(study: Study) -> None:
@@ -149,28 +146,26 @@ def _for_listeners(study: Study) -> dict[str, Any]:
 
 
 def _render(study: Study, data: dict[str, Any], audio: dict[str, str], folders: list[str]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
     script = "\n".join((_TEMPLATES / name).read_text("utf-8") for name in _SCRIPTS)
     script = f'"use strict";\n(() => {{\n{script}}})();\n'
     style = (_TEMPLATES / "page.css").read_text("utf-8")
     session = study.sessions[0]
     practice = sum(study.trial(shown.trial_id).kind == "practice" for shown in session)
-    return environment.get_template("page.html").render(
-        study=study,
-        paragraphs=[part.strip() for part in study.introduction.split("\n\n") if part.strip()],
-        pages=len(session) - practice,
-        practice=practice,
-        minutes=_minutes(study),
-        folders=folders,
-        script=script,
-        style=style,
-        script_hash=_csp_hash(script),
-        style_hash=_csp_hash(style),
-        data=json.dumps(data, ensure_ascii=False, sort_keys=True).replace("<", "\\u003c"),
-        audio=audio,
-    )
+    values = {
+        "study": study,
+        "paragraphs": [part.strip() for part in study.introduction.split("\n\n") if part.strip()],
+        "pages": len(session) - practice,
+        "practice": practice,
+        "minutes": _minutes(study),
+        "folders": folders,
+        "script": script,
+        "style": style,
+        "script_hash": _csp_hash(script),
+        "style_hash": _csp_hash(style),
+        "data": json.dumps(data, ensure_ascii=False, sort_keys=True).replace("<", "\\u003c"),
+        "audio": audio,
+    }
+    return fill("listening/targets/page.html", values)
 
 
 def _minutes(study: Study) -> int:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from audiointerp.results import page as report
 from audiointerp.results.reading import Run, describe, read_table
+from audiointerp.results.templating import render
+from audiointerp.results.writing import write_table, write_text
 from audiointerp.runs.comparison.figures import plot_differences, plot_trade
 from audiointerp.runs.comparison.tables import Table, differences, make_tables
 from audiointerp.runs.comparison.text import latex, markdown
@@ -25,11 +26,10 @@ def write(folder: Path) -> Path:
     facts: dict[str, Any] = run.about["comparison"]
     tables = make_tables(run.scores, facts, read_table(folder / "embeddings.csv"))
     tested = differences(run.scores, facts)
-    (folder / "tables").mkdir(exist_ok=True)
-    report.write_text(folder / "tables" / "tables.md", "\n".join(markdown(each) for each in tables))
-    report.write_text(folder / "tables" / "tables.tex", "\n".join(latex(each) for each in tables))
-    report.write_text(folder / "tables" / "tables.csv", _long(tables).to_csv(index=False, lineterminator="\n"))
-    report.write_text(folder / "tables" / "differences.csv", tested.to_csv(index=False, lineterminator="\n"))
+    write_text(folder / "tables" / "tables.md", "\n".join(markdown(each) for each in tables))
+    write_text(folder / "tables" / "tables.tex", "\n".join(latex(each) for each in tables))
+    write_table(folder / "tables" / "tables.csv", _long(tables))
+    write_table(folder / "tables" / "differences.csv", tested)
     figures = _draw(folder, tables, tested, facts)
     page = {
         "run": run,
@@ -43,7 +43,7 @@ def write(folder: Path) -> Path:
         "files": [name for name in FILES if (folder / name).is_file()],
         "describe": describe,
     }
-    return report.render("runs/comparison/page.html", folder, page)
+    return render("runs/comparison/page.html", folder, page)
 
 
 def _long(tables: list[Table]) -> pd.DataFrame:

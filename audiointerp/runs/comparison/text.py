@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from audiointerp.results import text
 from audiointerp.results.reading import LEFT_OUT_WHEN_SILENT, describe, format_score
 from audiointerp.runs.comparison.tables import Cell, Table
 
@@ -14,11 +15,11 @@ def _text(cell: Cell, metric: str, plain: bool = False) -> str:
     if not cell.n:
         counted = f" ({cell.silent} silent)" if cell.silent and metric in LEFT_OUT_WHEN_SILENT else ""
         return ("-" if plain else "–") + counted
-    text = format_score(cell.mean, describe(metric).unit, show_unit=False)
+    shown = format_score(cell.mean, describe(metric).unit, show_unit=False)
     if math.isfinite(cell.low):
-        text += f" [{', '.join(format_score(each, describe(metric).unit, False) for each in (cell.low, cell.high))}]"
-    text += f" ({cell.silent} silent)" if cell.silent else ""
-    return text.replace("−", "-") if plain else text
+        shown += f" [{', '.join(format_score(each, describe(metric).unit, False) for each in (cell.low, cell.high))}]"
+    shown += f" ({cell.silent} silent)" if cell.silent else ""
+    return shown.replace("−", "-") if plain else shown
 
 
 def markdown(table: Table) -> str:
@@ -29,15 +30,14 @@ def markdown(table: Table) -> str:
         checked = block == "Decision" and bool(table.verdicts)
         head = [f"{describe(name).label} {describe(name).arrow}{_unit(name)}".strip() for name in metrics]
         head += [f"mean rank ({table.ranked_n} items)"] * ranked + ["sanity checks"] * checked
-        lines.append(f"| {block} | items | {' | '.join(head)} |")
-        lines.append("|---" * (len(head) + 2) + "|")
+        rows = []
         for name, row in table.rows.items():
             cells = [_text(row[metric], metric) for metric in metrics]
             if any(row[metric].n for metric in metrics):
                 cells += [f"{table.mean_rank[name]:.2f}" if name in table.mean_rank else "–"] * ranked
                 cells += [table.verdicts.get(name, "–")] * checked
-                lines.append(f"| {name} | {table.rows_n[name]} | {' | '.join(cells)} |")
-        lines.append("")
+                rows.append([name, str(table.rows_n[name]), *cells])
+        lines.append(text.markdown([block, "items", *head], rows))
     if not table.mean_rank:
         lines += ["No mean rank: on no item does every method sound.", ""]
     if reasons := _blank(table):
@@ -54,27 +54,16 @@ def latex(table: Table) -> str:
     """One LaTeX table (booktabs) a block."""
     parts = []
     for block, metrics in table.blocks().items():
-        head = " & ".join(["Method", "$n$", *(_escape(f"{describe(name).label}{_unit(name)}") for name in metrics)])
-        body = []
-        for name, row in table.rows.items():
-            cells = [_escape(_text(row[metric], metric, plain=True)) for metric in metrics]
-            body.append(" & ".join([_escape(name), str(table.rows_n[name]), *cells]) + r" \\")
+        head = ["Method", "n", *(f"{describe(name).label}{_unit(name)}" for name in metrics)]
+        rows = [
+            [name, str(table.rows_n[name]), *(_text(row[metric], metric, plain=True) for metric in metrics)]
+            for name, row in table.rows.items()
+        ]
         caption = f"{block}; {table.title}. Mean [bootstrap 95 % interval over items]."
-        caption = _escape(f"{caption} {_blank(table)}".rstrip() if "frechet_distance" in metrics else caption)
-        parts.append(
-            "\\begin{table}\n\\centering\n"
-            f"\\caption{{{caption}}}\n\\begin{{tabular}}{{l{'r' * (len(metrics) + 1)}}}\n"
-            f"\\toprule\n{head} \\\\\n\\midrule\n" + "\n".join(body) + "\n\\bottomrule\n\\end{tabular}\n\\end{table}\n"
-        )
+        parts.append(text.latex(head, rows, f"{caption} {_blank(table)}" if "frechet_distance" in metrics else caption))
     return "\n".join(parts)
 
 
 def _unit(metric: str) -> str:
     unit = describe(metric).unit
     return f" ({unit})" if unit else ""
-
-
-def _escape(text: str) -> str:
-    for plain in "&%$#_{}":
-        text = text.replace(plain, f"\\{plain}")
-    return text

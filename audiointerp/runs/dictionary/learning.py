@@ -12,8 +12,9 @@ from torch import Tensor
 
 from audiointerp.bundles import bundle
 from audiointerp.datasets import ClipDataset
-from audiointerp.results import page as report
 from audiointerp.results.reading import Run
+from audiointerp.results.templating import render
+from audiointerp.results.writing import write_table
 from audiointerp.runs.dictionary import figures as component_figures
 from audiointerp.runs.dictionary.sounds import write_components
 from audiointerp.sound.nmf import NMF, spectral_centroids
@@ -48,7 +49,7 @@ def learn(model: NMF, train: ClipDataset, folder: Path, epochs: int, minibatch: 
         return _results(folder, train, stft, model)
     losses = model.fit_batches(batches, epochs) if minibatch else model.fit(torch.cat(list(batches()), 1), epochs)
     log = pandas.DataFrame({"epoch": range(1, len(losses) + 1), "loss": losses})
-    log.to_csv(folder / "log.csv", index=False)
+    write_table(folder / "log.csv", log)
     bundle.save(model, folder / "best", metrics={"loss": losses[-1]})
     dictionary = model.dictionary.cpu().numpy()
     component_figures.plot_dictionary(folder / "figures" / "dictionary.png", dictionary, train.sample_rate)
@@ -79,4 +80,4 @@ def write_page(folder: Path) -> Path:
         for k, path in paths.items()
         if path.is_file()
     ]
-    return report.render("runs/dictionary/page.html", folder, {"run": Run.read(folder), "components": components})
+    return render("runs/dictionary/page.html", folder, {"run": Run.read(folder), "components": components})

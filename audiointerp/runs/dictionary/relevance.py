@@ -11,8 +11,9 @@ from torch import Tensor
 
 from audiointerp.datasets import ClipDataset
 from audiointerp.interpreters.l2i.model import L2I, global_relevance
-from audiointerp.results import page as report
 from audiointerp.results.reading import Run
+from audiointerp.results.templating import render
+from audiointerp.results.writing import write_table
 from audiointerp.runs.dictionary import figures as component_figures
 from audiointerp.runs.dictionary.sounds import write_components
 from audiointerp.sound import files as audio
@@ -36,7 +37,7 @@ def write(interpreter: L2I, clips: ClipDataset, folder: Path) -> None:
         for label, values in zip(labels, relevance)
         for k, value in enumerate(values)
     ]
-    report.write_text(folder / "relevance.csv", pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+    write_table(folder / "relevance.csv", pd.DataFrame(rows))
     centroids = spectral_centroids(interpreter.dictionary.cpu(), spectrogram.sample_rate)
     component_figures.plot_relevance(folder / "figures" / "relevance.png", relevance.numpy(), labels, centroids.numpy())
 
@@ -62,6 +63,6 @@ def write_page(folder: Path) -> Path:
             if path.is_file()
         ]
         classes.append({"name": label, "components": parts})
-    return report.render(
+    return render(
         "runs/dictionary/relevance.html", folder, {"run": Run.read(folder), "classes": classes}, "components.html"
     )

@@ -21,18 +21,17 @@ from audiointerp.contracts import Classifier, Interpretation
 from audiointerp.datasets import ClipDataset
 from audiointerp.evaluation.accuracy import accuracy_by_channel
 from audiointerp.evaluation.explaining import Wanted, evaluate
-from audiointerp.evaluation.items import Item
+from audiointerp.evaluation.items import Item, chosen_items
 from audiointerp.interpreters import BandRDE, frozen
 from audiointerp.interpreters.rde.bands import Outputs, listening_set
 from audiointerp.interpreters.rde.fillers import Filler, fit_fillers
 from audiointerp.interpreters.rde.inpainter import Inpainter
-from audiointerp.rate_distortion import Concrete, MatchingPursuit, Relaxed, rate_distortion_curve
-from audiointerp.results import page as report
+from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Relaxed, rate_distortion_curve
+from audiointerp.results.writing import write_table
 from audiointerp.runs.notes import figures as note_figures
 from audiointerp.runs.notes.magnitude_phase import MagnitudePhase
 from audiointerp.sound import files as audio
 from audiointerp.sound.recordings import Window
-from audiointerp.sources import chosen_items
 
 FILLERS = ("zeros", "noise", "donor", "generator")
 SOUNDS = ("kept_random_phase", "inpainted")  # written beside interpretation and residual
@@ -134,9 +133,9 @@ def explain_notes(
     evaluate(chosen_items(test, chosen), methods, folder, Wanted(figures=False, more=picture))
     if wanted.curve_notes and not (folder / "curves.csv").is_file():
         notes = _in_turn(test, chosen)[: wanted.curve_notes]
-        _write(folder / "curves.csv", _curves(wanted, methods, test, notes))
+        write_table(folder / "curves.csv", _curves(wanted, methods, test, notes), "%.6g")
     if wanted.class_notes and not (folder / "class_maps.csv").is_file():
-        _write(folder / "class_maps.csv", _class_maps(wanted, methods, test, seed))
+        write_table(folder / "class_maps.csv", _class_maps(wanted, methods, test, seed), "%.6g")
     return accuracy_by_channel(classifier, test)
 
 
@@ -151,7 +150,9 @@ def ask_notes(
     if not (folder / "magnitude_vs_phase.csv").is_file():
         chosen = pick_notes(test, query.max_notes, query.seed)
         features, labels = features_of(classifier, test, chosen), test.labels_of()[chosen]
-        _write(folder / "magnitude_vs_phase.csv", query(classifier, features, labels.to(features.device), fillers))
+        write_table(
+            folder / "magnitude_vs_phase.csv", query(classifier, features, labels.to(features.device), fillers), "%.6g"
+        )
     return accuracy_by_channel(classifier, test)
 
 
@@ -199,7 +200,7 @@ class _Picture:
         arrays = features[0].cpu().numpy(), theta[0].cpu().numpy()
         note_figures.plot_importance(path, self.frequencies, *arrays, title)
         columns = {"band_hz": self.frequencies, "magnitude": arrays[1][0], "phase": arrays[1][1]}
-        _write(path.with_suffix(".csv"), pd.DataFrame(columns))
+        write_table(path.with_suffix(".csv"), pd.DataFrame(columns), "%.6g")
         method = self.methods[name]
         sounds = listening_set(self.classifier, waveform, theta, method.filler, method.seed, method.solver.game)
         for kind in SOUNDS:
@@ -265,8 +266,3 @@ def _numbers(solution: Any) -> dict[str, float]:
 
 def _frequencies(classifier: Classifier) -> Any:
     return getattr(classifier, "log_frequency").frequencies.numpy()  # noqa: B009
-
-
-def _write(path: Path, table: pd.DataFrame) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    report.write_text(path, table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))

@@ -14,12 +14,13 @@ from audiointerp.datasets import ClipDataset
 from audiointerp.interpreters.rde.band_problem import check_bands
 from audiointerp.interpreters.rde.fillers import Filler, compose
 from audiointerp.interpreters.rde.inpainter import BLOCKS, Inpainter
-from audiointerp.results import page as report
 from audiointerp.results.reading import Run, read_table
+from audiointerp.results.text import markdown
+from audiointerp.results.writing import write_table, write_text
 from audiointerp.runs.notes import figures as note_figures
 from audiointerp.runs.notes.explaining import features_of
 from audiointerp.runs.notes.filler_judging import accepted, judge_fillers
-from audiointerp.runs.notes.page import markdown, render_page
+from audiointerp.runs.notes.page import render_page
 from audiointerp.sound import files as audio
 from audiointerp.sound.logfrequency import LogFrequency
 
@@ -62,7 +63,7 @@ def judge(
         _show(inpainter, classifier, fillers, test, folder, seed)
         with torch.enable_grad():
             table = judge_fillers(fillers, classifier, train, held_out)
-        report.write_text(folder / "fillers.csv", table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
+        write_table(folder / "fillers.csv", table, "%.6g")
     rows = {row["filler"]: row for row in read_table(folder / "fillers.csv", ("filler",)).to_dict("records")}
     fine, reasons = accepted(rows["generator"], donor_auc=rows["donor"]["auc"])
     numbers = {name: float(rows["generator"][name]) for name in ("entropy", "auc", "auc_replaced")}
@@ -76,8 +77,7 @@ def write(folder: Path) -> Path:
     tables, figures = [], []
     if len(fillers):
         tables.append(_table(run, fillers))
-        (folder / "tables").mkdir(exist_ok=True)
-        report.write_text(folder / "tables" / "fillers.md", markdown(tables[0]))
+        write_text(folder / "tables" / "fillers.md", markdown(tables[0]["columns"], tables[0]["rows"]))
     if (folder / "figures" / "training.png").is_file():
         figures.append(("figures/training.png", "Losses and validation scores"))
     notes = []

@@ -21,7 +21,7 @@ from audiointerp.contracts import Classifier
 from audiointerp.interpreters.base import frozen
 from audiointerp.interpreters.rde.band_problem import NoteProblem
 from audiointerp.interpreters.rde.fillers import Filler
-from audiointerp.rate_distortion import Concrete, Corner, best_corner, corners
+from audiointerp.interpreters.rde.solvers import Concrete, Corner, best_corner, corners
 
 Outputs = Literal["predicted", "label", "all"]
 

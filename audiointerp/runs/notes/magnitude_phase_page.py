@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from audiointerp.results import page as report
 from audiointerp.results.reading import Run, read_table
+from audiointerp.results.text import markdown
+from audiointerp.results.writing import write_text
 from audiointerp.runs.notes.magnitude_phase import PAPER_TABLE_1, as_text
-from audiointerp.runs.notes.page import accuracy_table, markdown, render_page
+from audiointerp.runs.notes.page import accuracy_table, render_page
 
 __all__ = ["by_filler", "write"]
 
@@ -25,13 +26,12 @@ MEANING = (
 def write(folder: Path) -> Path:
     """Writes tables/magnitude_vs_phase.md and report.html; returns the page's path."""
     run, table = Run.read(folder), read_table(folder / "magnitude_vs_phase.csv", ("filler", "class"))
-    (folder / "tables").mkdir(exist_ok=True)
     head, rows = as_text(table)
     accuracies = accuracy_table(run)
     short = by_filler(table)
     full = {"title": "In numbers", "text": MEANING, "columns": head, "rows": rows}
-    text = "\n".join(markdown(each) for each in (full, short, accuracies))
-    report.write_text(folder / "tables" / "magnitude_vs_phase.md", text)
+    text = "\n".join(markdown(each["columns"], each["rows"]) for each in (full, short, accuracies))
+    write_text(folder / "tables" / "magnitude_vs_phase.md", text)
     files = ["magnitude_vs_phase.csv", "tables/magnitude_vs_phase.md"]
     return render_page(run, "Magnitude or phase", files, [short, accuracies, full])
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from audiointerp.results import page as report
 from audiointerp.results.reading import Run, describe, format_score, read_table, summary
+from audiointerp.results.templating import render
+from audiointerp.results.text import markdown
+from audiointerp.results.writing import write_text
 from audiointerp.runs.notes import figures as note_figures
 
 SHOWN = ("distortion_empty", "distortion", "rate", "saturated", "wav_fidelity", "wav_faithfulness", "seconds")
@@ -22,15 +24,14 @@ SOUNDS = {
     "inpainted": "What was dropped is the filler's: near what the classifier judged, not the same",
 }
 
-__all__ = ["accuracy_table", "markdown", "render_page", "write"]
+__all__ = ["accuracy_table", "render_page", "write"]
 
 
 def write(folder: Path) -> Path:
     """Writes figures/, tables/fillers.md and report.html of a run of rde.yaml; returns the page's path."""
     run = Run.read(folder)
     table = _by_filler(run.scores)
-    (folder / "tables").mkdir(exist_ok=True)
-    report.write_text(folder / "tables" / "fillers.md", markdown(table))
+    write_text(folder / "tables" / "fillers.md", markdown(table["columns"], table["rows"]))
     files = ["scores.csv", "manifest.csv", "tables/fillers.md"]
     figures = _curves(folder, files) + _class_maps(folder, files)
     return render_page(
@@ -57,7 +58,7 @@ def render_page(
         notes: each with "title" and "parts" of "title", "sounds" [(name, file)] and "figure".
     """
     page = {"run": run, "kind": kind, "files": files, "tables": tables, "figures": figures, "notes": notes}
-    return report.render("runs/notes/page.html", run.folder, page)
+    return render("runs/notes/page.html", run.folder, page)
 
 
 def accuracy_table(run: Run) -> dict[str, Any]:
@@ -76,13 +77,6 @@ def accuracy_table(run: Run) -> dict[str, Any]:
         "columns": ["the classifier hears", "accuracy"],
         "rows": rows,
     }
-
-
-def markdown(table: Mapping[str, Any]) -> str:
-    """A table of a page as Markdown."""
-    columns = table["columns"]
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in table["rows"])]) + "\n"
 
 
 def _by_filler(scores: pd.DataFrame) -> dict[str, Any]:

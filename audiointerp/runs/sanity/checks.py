@@ -24,13 +24,12 @@ from tqdm import tqdm
 from audiointerp.contracts import Classifier, Interpreter
 from audiointerp.datasets import ClipDataset
 from audiointerp.evaluation.conditions import Mixtures
-from audiointerp.evaluation.items import Item
+from audiointerp.evaluation.items import Item, clip_items
 from audiointerp.interpreters import Beside, frozen
 from audiointerp.metrics import separation
 from audiointerp.metrics.faithfulness import target_probability
-from audiointerp.results.page import write_text
+from audiointerp.results.writing import write_table
 from audiointerp.sound.masking import apply_mask
-from audiointerp.sources import clip_items
 
 __all__ = ["Sanity", "check_methods", "mask_correlation", "randomised"]
 
@@ -145,9 +144,9 @@ def check_methods(
         rows += _add_noise(name, methods[name], mine, sanity.noise_db, seed)
         rows += _ask_both(name, methods[name], mixtures[: sanity.costly_mixtures] if few else mixtures)
         rows += _ask_all(name, methods[name], [] if few else _a_few_of_each(test, sanity.table_clips, seed))
-        write_text(done, pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"))
+        write_table(done, pd.DataFrame(rows))
     table = verdicts(pd.DataFrame(rows), sanity)
-    write_text(folder / "verdicts.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_table(folder / "verdicts.csv", table)
     return table
 
 

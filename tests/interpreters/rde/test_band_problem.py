@@ -7,7 +7,7 @@ from torch import nn
 
 from audiointerp.interpreters.rde.band_problem import NoteProblem, check_bands, composites
 from audiointerp.interpreters.rde.fillers import Donors, Noise, Zeros
-from audiointerp.rate_distortion import Concrete
+from audiointerp.interpreters.rde.solvers import Concrete
 
 
 def seeded(seed: int = 0) -> torch.Generator:

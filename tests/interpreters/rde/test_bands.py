@@ -10,7 +10,7 @@ from cases import vggsound
 from audiointerp.interpreters import BandRDE
 from audiointerp.interpreters.rde.bands import listening_set
 from audiointerp.interpreters.rde.fillers import Donors, Noise
-from audiointerp.rate_distortion import Concrete, MatchingPursuit, Relaxed
+from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Relaxed
 from audiointerp.sound.logfrequency import level_to_magnitude
 
 FEW = Concrete(steps=60)

@@ -10,8 +10,8 @@ from torch import nn
 from audiointerp.classifiers import External
 from audiointerp.contracts import Classifier, Prediction
 from audiointerp.interpreters import RDE
+from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Relaxed
 from audiointerp.metrics.separation import si_sdr
-from audiointerp.rate_distortion import Concrete, MatchingPursuit, Relaxed
 from audiointerp.sound.components import Components
 from audiointerp.sound.files import normalize_peak
 from audiointerp.sound.masking import noise_floor

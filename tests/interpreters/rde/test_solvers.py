@@ -6,10 +6,10 @@ from itertools import pairwise, product
 import pytest
 import torch
 
-from audiointerp.rate_distortion import (
+from audiointerp.interpreters.rde.problem import Problem
+from audiointerp.interpreters.rde.solvers import (
     Concrete,
     MatchingPursuit,
-    Problem,
     Relaxed,
     best_corner,
     corners,

@@ -9,8 +9,8 @@ import pytest
 from scipy import stats
 
 from audiointerp.listening.analysis.analyse import analyse
-from audiointerp.listening.analysis.answers import load
-from audiointerp.listening.analysis.opinion import opinion_tables, with_conditions
+from audiointerp.listening.analysis.answers import load, with_conditions
+from audiointerp.listening.analysis.opinion import opinion_tables
 from audiointerp.metrics.statistics import bootstrap_interval, mean_interval, wilcoxon
 
 FIRST, SECOND = range(4), range(4, 8)

@@ -8,9 +8,8 @@ import pytest
 from scipy import stats
 
 from audiointerp.listening.analysis.analyse import analyse
-from audiointerp.listening.analysis.answers import load
+from audiointerp.listening.analysis.answers import load, with_conditions
 from audiointerp.listening.analysis.choices import abx_tables, preference_tables, simulation_tables
-from audiointerp.listening.analysis.opinion import with_conditions
 
 NAMES = {f"s_{item}{short}": name for item in range(8) for short, name in (("piq", "piq"), ("l2i2", "l2i_2"))}
 

@@ -422,7 +422,7 @@ notes: !new:audiointerp.runs.notes.explaining.NoteExplanations
     fillers: [zeros]
     group: 8
     curve_notes: 0
-    solver: !new:audiointerp.rate_distortion.MatchingPursuit
+    solver: !new:audiointerp.interpreters.rde.solvers.MatchingPursuit
         game: deletion
         picks: 3
 """)
