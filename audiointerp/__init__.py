@@ -26,69 +26,9 @@ listening       a run folder -> listening tests; answers -> opinion scores, inte
 bundle          what people share
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from audiointerp.bundles.bundle import load, save
-    from audiointerp.classifiers import AST, External, InstrumentClassifier, VGGSound
-    from audiointerp.contracts import Classifier, Interpretation, Interpreter, Prediction
-    from audiointerp.interpreters import L2I, PIQ, RDE
-    from audiointerp.sound.files import read, write
-    from audiointerp.sound.nmf import NMF
-    from audiointerp.sound.spectrogram import STFT
-
-# Imported at first use, so that `audiointerp --help` needs no torch.
-_HOME = {
-    "AST": "classifiers",
-    "read": "sound.files",
-    "write": "sound.files",
-    "load": "bundles.bundle",
-    "save": "bundles.bundle",
-    "External": "classifiers",
-    "InstrumentClassifier": "classifiers",
-    "VGGSound": "classifiers",
-    "Classifier": "contracts",
-    "Interpretation": "contracts",
-    "Interpreter": "contracts",
-    "Prediction": "contracts",
-    "L2I": "interpreters",
-    "NMF": "sound.nmf",
-    "PIQ": "interpreters",
-    "RDE": "interpreters",
-    "STFT": "sound.spectrogram",
-}
-
-__all__ = [
-    "AST",
-    "L2I",
-    "NMF",
-    "PIQ",
-    "RDE",
-    "STFT",
-    "Classifier",
-    "External",
-    "InstrumentClassifier",
-    "Interpretation",
-    "Interpreter",
-    "Prediction",
-    "VGGSound",
-    "load",
-    "read",
-    "save",
-    "write",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'audiointerp' has no attribute {name!r}")
-    return getattr(import_module(f"audiointerp.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+# Imported at first use, from what __init__.pyi names, so that `audiointerp --help` needs no torch.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("audiointerp").setLevel(logging.INFO)
     try:
         commands = import_module("audiointerp.commands")
-        return getattr(commands, options.function)(options, rest) or 0
+        return getattr(commands, options.command)(options, rest) or 0
     except KeyboardInterrupt:
         how = "start it again with --force" if options.command == "mix" else "the same command goes on from here"
         print(f"audiointerp: stopped; {how}", file=sys.stderr)
@@ -81,9 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, help: str, takes_overrides: bool = False) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        # The command `report` must not share its name with the module that it calls.
-        function = "report_runs" if name == "report" else name
-        sub.set_defaults(takes_overrides=takes_overrides, needs_output=False, function=function)
+        sub.set_defaults(takes_overrides=takes_overrides, needs_output=False)
         return sub
 
     run = command("run", "train and evaluate as a recipe says; goes on where it was stopped", takes_overrides=True)

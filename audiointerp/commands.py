@@ -1,58 +1,50 @@
-"""What each command of the command line does; `__main__` parses and reports errors."""
+"""What each command of the command line does; `__main__` parses and reports errors.
+
+A command imports what it uses when it is called: explaining one file must not wait for what only training needs.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import sysconfig
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from tqdm import tqdm
+from audiointerp.results import folder as run_folder
 
-from audiointerp import datasets, recipe
-from audiointerp.contracts import Classifier, Interpreter, Target
-from audiointerp.datasets import ClipDataset
-from audiointerp.evaluation import items as sources
-from audiointerp.evaluation.accuracy import evaluate_classifier
-from audiointerp.evaluation.explaining import Wanted
-from audiointerp.evaluation.explaining import evaluate as evaluate_items
-from audiointerp.interpreters import MaskInterpreter
-from audiointerp.interpreters.catalogue import choose, describe_cost
-from audiointerp.results import folder as runfolder
-from audiointerp.results import page as report
-from audiointerp.results import reading as runs
-from audiointerp.runs.comparison import page as comparison_report
-from audiointerp.runs.dictionary import learning as dictionary_learning
-from audiointerp.runs.experiment import Experiment, load_any
-from audiointerp.runs.notes import inpainter as inpainting_report
-from audiointerp.runs.notes import magnitude_phase_page as magnitude_phase_report
-from audiointerp.runs.notes import page as note_report
-from audiointerp.runs.sanity import page as sanity_report
-from audiointerp.sound.files import AudioError
-from audiointerp.training.devices import make_fabric
+if TYPE_CHECKING:
+    from audiointerp.contracts import Classifier, Interpreter, Target
+    from audiointerp.datasets import ClipDataset
+    from audiointerp.runs.experiment import Experiment
 
-__all__ = ["check", "demo", "evaluate", "interpret", "listen", "mix", "report_runs", "run"]
+__all__ = ["check", "demo", "evaluate", "interpret", "listen", "mix", "report", "run"]
 
 
 def run(options: argparse.Namespace, rest: list[str]) -> int:
     """Trains and evaluates; prints where the results are."""
+    from audiointerp import recipe
+    from audiointerp.results.page import write_report
+    from audiointerp.runs.experiment import Experiment
+
     overrides = recipe.parse_overrides(rest)
     experiments = (
         _rotated(options.recipe, overrides) if options.rotate_folds else [Experiment(options.recipe, overrides)]
     )
     for experiment in experiments:
         folder = experiment.run()
-        print(f"{folder}: {runfolder.describe_results(folder) or 'done'}; see {folder / 'report.html'}")
+        print(f"{folder}: {run_folder.describe_results(folder) or 'done'}; see {folder / 'report.html'}")
     if len(experiments) > 1:
-        page = report.write_report([each.folder for each in experiments], experiments[0].folder.parent / "folds")
+        page = write_report([each.folder for each in experiments], experiments[0].folder.parent / "folds")
         print(f"all folds: {page}")
     return 0
 
 
 def _rotated(path: str, overrides: dict[str, str]) -> list[Experiment]:
     """One experiment per fold that the recipe names: each is tested once, the others train."""
+    from audiointerp.runs.experiment import Experiment
+
     values = Experiment(path, overrides).values
     folds = sorted({*values["train_folds"], *values["valid_folds"], *values["test_folds"]})
     held = len(values["valid_folds"])
@@ -67,6 +59,9 @@ def _rotated(path: str, overrides: dict[str, str]) -> list[Experiment]:
 
 def check(options: argparse.Namespace, rest: list[str]) -> int:
     """Names every problem of a recipe; status 2 if there is one."""
+    from audiointerp import recipe
+    from audiointerp.runs.experiment import Experiment
+
     Experiment(options.recipe, recipe.parse_overrides(rest))
     print(f"{options.recipe}: no problems")
     return 0
@@ -74,17 +69,22 @@ def check(options: argparse.Namespace, rest: list[str]) -> int:
 
 def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     """Explains files and folders; what cannot be read is named and the rest goes on."""
+    from audiointerp.evaluation.explaining import Wanted
+    from audiointerp.evaluation.explaining import evaluate as evaluate_items
+    from audiointerp.evaluation.items import audio_files, recording_item
+    from audiointerp.sound.files import AudioError
+
     methods = _methods(options)
     interpreter = next(iter(methods.values()))
     target = _target(options.target, interpreter.classifier)
-    files = sources.audio_files(options.files)
-    folder = runfolder.prepare_output(options.output, options.force)
+    files = audio_files(options.files)
+    folder = run_folder.prepare_output(options.output, options.force)
     _tell_cost(methods, len(files))
     info = _start(options, folder, "interpret", interpreter.classifier)
     failed: list[str] = []
-    for path in tqdm(files, unit="file", disable=None):
+    for path in _progress(files, "file"):
         try:
-            item = sources.recording_item(path, interpreter.classifier.sample_rate, options.output_rate)
+            item = recording_item(path, interpreter.classifier.sample_rate, options.output_rate)
             evaluate_items([item], methods, folder, Wanted(target, figures=not options.no_figures))
         except AudioError as error:
             failed.append(str(error))
@@ -97,74 +97,79 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _print_decisions(folder: Path, most: int = 10) -> None:
-    """A line for each of the first recordings: what was heard, and whether the interpretation alone says so too."""
-    scores = runs.Run.read(folder).scores
+    """A line for each of the first recordings: the decision, and whether the interpretation alone leads to it too."""
+    from audiointerp.results.reading import Run
+
+    scores = Run.read(folder).scores
     several = scores["method"].nunique() > 1
     for row in scores.head(most).to_dict("records"):
         where = f" from {row['start_s']:g} s" if row["start_s"] else ""
-        heard = "is heard" if row["fidelity"] else "is not heard"
+        verdict = "is classified" if row["fidelity"] else "is not classified"
         decision = f"{row['predicted']} ({row['probability']:.2f})"
         by = f" by {row['method']}" if several else ""
-        print(f"{row['source']}{where}: {decision}; the interpretation{by} alone {heard} as {row['target']}")
+        print(f"{row['source']}{where}: {decision}; the interpretation{by} alone {verdict} as {row['target']}")
 
 
 def mix(options: argparse.Namespace, rest: list[str]) -> int:
     """Writes mixtures with known stems and mixtures.csv."""
+    from audiointerp.datasets import write_mixtures
+
     dataset = _dataset(options, None)
-    folder = runfolder.prepare_output(options.output, options.force)
+    folder = run_folder.prepare_output(options.output, options.force)
     gains = tuple(options.gains) if options.gains else None
-    table = datasets.write_mixtures(
-        dataset, folder, items=options.items, seed=options.seed, snr_db=options.snr, gains=gains
-    )
+    table = write_mixtures(dataset, folder, items=options.items, seed=options.seed, snr_db=options.snr, gains=gains)
     print(f"{options.items} mixtures: {table}")
     return 0
 
 
 def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     """Scores a model on labelled clips or on mixtures."""
-    model = load_any(options.model)
+    from audiointerp.contracts import Classifier
+    from audiointerp.evaluation.explaining import Wanted
+    from audiointerp.evaluation.explaining import evaluate as evaluate_items
+    from audiointerp.evaluation.items import clip_items, is_mixtures, mixture_items
+
+    model = _load(options.model)
     if isinstance(model, Classifier) and not options.method:
-        classifier = model.to(make_fabric(options.device).device)
-        dataset = _dataset(options, classifier)
-        folder = runfolder.prepare_output(options.output, options.force)
-        info = _start(options, folder, "classifier", classifier)
-        results = evaluate_classifier(classifier, dataset, folder, 16)
-        runfolder.finish(folder, info, results=results)
-        print(f"{folder}: {runfolder.describe_results(folder)}; see {report.write_report([folder])}")
-        return 0
-    methods = _methods(options)
+        return _evaluate_classifier(options, model)
+    methods = _methods(options, model)
     classifier = next(iter(methods.values())).classifier
-    mixtures = sources.is_mixtures(options.data)
-    items: Any = (
-        sources.mixture_items(options.data, classifier.sample_rate)
-        if mixtures
-        else sources.clip_items(_dataset(options, classifier))
+    mixtures = is_mixtures(options.data)
+    items = (
+        mixture_items(options.data, classifier.sample_rate) if mixtures else clip_items(_dataset(options, classifier))
     )
-    folder = runfolder.prepare_output(options.output, options.force)
+    folder = run_folder.prepare_output(options.output, options.force)
     _tell_cost(methods)
     info = _start(options, folder, "evaluate", classifier)
     wanted = Wanted(other_class=tuple(methods) if mixtures else (), figures=not options.no_figures)
-    made = evaluate_items(_progress(items), methods, folder, wanted)
+    made = evaluate_items(_progress(items, "item"), methods, folder, wanted)
     return _finish(folder, info, f"{made} interpretations", [])
 
 
-def report_runs(options: argparse.Namespace, rest: list[str]) -> int:
+def _evaluate_classifier(options: argparse.Namespace, classifier: Classifier) -> int:
+    from audiointerp.evaluation.accuracy import evaluate_classifier
+    from audiointerp.results.page import write_report
+    from audiointerp.training.devices import pick_device
+
+    classifier = classifier.to(pick_device(options.device))
+    dataset = _dataset(options, classifier)
+    folder = run_folder.prepare_output(options.output, options.force)
+    info = _start(options, folder, "classifier", classifier, scored=False)
+    results = evaluate_classifier(classifier, dataset, folder, 16)
+    run_folder.finish(folder, info, results=results)
+    print(f"{folder}: {run_folder.describe_results(folder)}; see {write_report([folder])}")
+    return 0
+
+
+def report(options: argparse.Namespace, rest: list[str]) -> int:
     """Writes the page of one run, or the comparison of several."""
+    from audiointerp.results.page import write_report
+    from audiointerp.runs.registry import page_of
+
     if len(options.runs) > 1 and options.output is None:
         raise ValueError("several runs need a folder for their comparison; give -o OUT")
-    pages = {
-        "comparison": comparison_report.write,
-        "sanity": sanity_report.write,
-        "dictionary": dictionary_learning.write_page,
-        "inpainter": inpainting_report.write,
-        "notes": note_report.write,
-        "query": magnitude_phase_report.write,
-    }
-    kind = runs.Run.read(options.runs[0]).about.get("kind") if len(options.runs) == 1 else None
-    if kind in pages and options.output is None:
-        print(pages[str(kind)](options.runs[0]))
-    else:
-        print(report.write_report(options.runs, options.output))
+    one = len(options.runs) == 1 and options.output is None
+    print(page_of(options.runs[0]) if one else write_report(options.runs, options.output))
     return 0
 
 
@@ -180,11 +185,15 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:
 
     A folder that an interrupted demo left is gone on with; any other that is not empty is refused.
     """
+    from audiointerp.datasets import make_synthetic
+    from audiointerp.results.page import write_report
+    from audiointerp.runs.experiment import Experiment
+
     data = options.output / "data"
     going_on = (data / "meta" / "synthetic.json").is_file()
-    runfolder.prepare_output(options.output, options.force or going_on)
+    run_folder.prepare_output(options.output, options.force or going_on)
     print(f"1/3  synthesising ten classes of sound events into {data}")
-    datasets.make_synthetic(data, clips_per_class=40)
+    make_synthetic(data, clips_per_class=40)
     common = {"data_folder": str(data), "output_folder": str(options.output / "results")}
     print("2/3  training the classifier")
     classifier = Experiment(_recipe_folder() / "demo_classifier.yaml", common)
@@ -192,7 +201,7 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:
     print("3/3  training PIQ to explain it, then explaining test clips and mixtures")
     explainer = Experiment(_recipe_folder() / "demo_piq.yaml", {**common, "classifier": str(classifier.folder)})
     explainer.run()
-    print(f"open {report.write_report([explainer.folder])}")
+    print(f"open {write_report([explainer.folder])}")
     return 0
 
 
@@ -205,15 +214,25 @@ def _recipe_folder() -> Path:
     raise ValueError("the recipes are not installed; run from a checkout of the project")
 
 
-def _tell_cost(methods: dict[str, Interpreter], clips: int | None = None) -> None:
-    for line in describe_cost(methods, clips):
-        print(line, file=sys.stderr)
+def _load(model: str) -> Any:
+    """The model of a bundle, a run, or the finished run of a recipe."""
+    if model.endswith((".yaml", ".yml")):
+        from audiointerp.runs.experiment import load_any
+
+        return load_any(model)
+    from audiointerp.bundles import bundle
+
+    return bundle.load(model)
 
 
-def _methods(options: argparse.Namespace) -> dict[str, Interpreter]:
+def _methods(options: argparse.Namespace, model: Any = None) -> dict[str, Interpreter]:
     """The methods to explain with, their masks used as --binary, --fill and --domain say."""
-    device = make_fabric(options.device).device
-    model = load_any(options.model)
+    from audiointerp.interpreters import MaskInterpreter
+    from audiointerp.interpreters.catalogue import choose
+    from audiointerp.training.devices import pick_device
+
+    device = pick_device(options.device)
+    model = _load(options.model) if model is None else model
     names = [name.strip() for name in options.method.split(",")] if options.method else []
     methods = choose(model.to(device), names, str(options.model))
     for method in methods.values():
@@ -223,7 +242,16 @@ def _methods(options: argparse.Namespace) -> dict[str, Interpreter]:
     return methods
 
 
+def _tell_cost(methods: Mapping[str, Interpreter], clips: int | None = None) -> None:
+    from audiointerp.interpreters.catalogue import describe_cost
+
+    for line in describe_cost(methods, clips):
+        print(line, file=sys.stderr)
+
+
 def _target(text: str | None, classifier: Classifier) -> Target:
+    import torch
+
     if text is None:
         return None
     wanted = [name.strip() for name in text.split(",")]
@@ -236,36 +264,47 @@ def _target(text: str | None, classifier: Classifier) -> Target:
 
 
 def _dataset(options: argparse.Namespace, classifier: Classifier | None) -> ClipDataset:
-    clips = datasets.read_clips(options.data)
+    from audiointerp.datasets import ClipDataset, class_names, read_clips
+
+    clips = read_clips(options.data)
     if options.folds:
         clips = [clip for clip in clips if clip.fold in options.folds]
         if not clips:
             raise ValueError(f"{options.data}: has no clips in folds {options.folds}")
-    labels = datasets.class_names(clips) if classifier is None else classifier.labels
-    several = any(len(clip.labels) > 1 for clip in clips)
-    return ClipDataset(
-        clips, labels, 16000 if classifier is None else classifier.sample_rate, options.seconds,
-        several if classifier is None else classifier.multilabel,
-    )  # fmt: skip
+    if classifier is None:
+        several = any(len(clip.labels) > 1 for clip in clips)
+        return ClipDataset(clips, class_names(clips), seconds=options.seconds, multilabel=several)
+    return ClipDataset(clips, classifier.labels, classifier.sample_rate, options.seconds, classifier.multilabel)
 
 
-def _start(options: argparse.Namespace, folder: Path, kind: str, classifier: Classifier) -> dict[str, Any]:
+def _start(
+    options: argparse.Namespace, folder: Path, kind: str, classifier: Classifier, scored: bool = True
+) -> dict[str, Any]:
     # What would change a row that is there already; more files, folds or methods only add rows.
     decisive = {name: getattr(options, name, None) for name in ("target", "output_rate", "seconds", "domain")}
     given = "".join(f" --{name} {value}" for name, value in decisive.items() if value is not None)
     given += "".join(f" --{name}" for name in ("binary", "fill") if getattr(options, name, False))
-    return runfolder.start(
-        folder, f"# audiointerp {options.command} {options.model}{given}\n", name=folder.name, kind=kind,
-        model=str(options.model), labels=list(classifier.labels), device=options.device,
-    )  # fmt: skip
+    return run_folder.start(
+        folder,
+        f"# audiointerp {options.command} {options.model}{given}\n",
+        scored,
+        name=folder.name,
+        kind=kind,
+        model=str(options.model),
+        labels=list(classifier.labels),
+        device=options.device,
+    )
 
 
-def _finish(folder: Path, info: dict[str, Any], what: str, failed: list[str]) -> int:
-    runfolder.finish(folder, info, results={}, failed=failed)
-    print(f"{what}; see {report.write_report([folder])}")
+def _finish(folder: Path, info: dict[str, Any], summary: str, failed: list[str]) -> int:
+    from audiointerp.results.page import write_report
+
+    run_folder.finish(folder, info, results={}, failed=failed)
+    print(f"{summary}; see {write_report([folder])}")
     return 0
 
 
-def _progress(items: Any) -> Any:
-    bar: Any = tqdm(items, unit="item", disable=None)
-    return bar
+def _progress(items: Iterable[Any], unit: str) -> Iterator[Any]:
+    from tqdm import tqdm
+
+    return iter(tqdm(items, unit=unit, disable=None))

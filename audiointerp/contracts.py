@@ -7,23 +7,25 @@ time); scores (batch, classes). Waveforms are mono float32, nominally in [-1, 1]
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from audiointerp.sound import files as audio
+from audiointerp.sound.logfrequency import LogFrequency
 from audiointerp.sound.masking import Domain
-
-if TYPE_CHECKING:
-    from audiointerp.sound.spectrogram import STFT
+from audiointerp.sound.spectrogram import STFT
 
 Target = int | Tensor | None
+Network = TypeVar("Network", bound=nn.Module)
 
 __all__ = [
+    "BandClassifier",
     "Batch",
     "Classifier",
     "Interpretation",
@@ -31,6 +33,8 @@ __all__ = [
     "Prediction",
     "Target",
     "Trainable",
+    "check_waveform",
+    "frozen",
     "resolve_target",
 ]
 
@@ -172,6 +176,11 @@ class Classifier(nn.Module, ABC):
     def classify(self, features: Tensor) -> Prediction:
         """Prediction of a batch of features."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where the classifier computes: the device of its STFT's window, which moves along with its weights."""
+        return self.spectrogram.window.device
+
     def features_of(self, batch: Batch) -> Tensor:
         """Features of a batch: those computed before, else of its waveform."""
         return self.features(batch.waveform) if batch.features is None else batch.features
@@ -184,6 +193,33 @@ class Classifier(nn.Module, ABC):
         """Prediction of a (masked) complex STFT; through the inverse STFT unless the classifier reads magnitudes."""
         return self(self.spectrogram.inverse(stft, samples))
 
+    def classify_maps(self, feature_maps: tuple[Tensor, ...]) -> Prediction:
+        """Prediction from feature maps computed before, so that cached maps need no second pass.
+
+        Raises:
+            ValueError: unless the classifier can go on from its feature maps.
+        """
+        raise ValueError(f"{type(self).__name__} cannot go on from its feature maps; give batches without them")
+
+
+class BandClassifier(Classifier):
+    """A classifier whose features are the level, cosine and sine of log-frequency bands, (batch, 3, band).
+
+    Attributes:
+        log_frequency: the front end, which knows the bands' frequencies and turns features into sound again.
+    """
+
+    log_frequency: LogFrequency
+
+    @property
+    def bands(self) -> int:
+        """Number of bands."""
+        return len(self.log_frequency.frequencies)
+
+    def features(self, waveform: Tensor) -> Tensor:
+        """Level, cosine and sine of the bands, (batch, 3, band)."""
+        return self.log_frequency(waveform)
+
 
 class Interpreter(ABC):
     """Explains a classifier's decision with a sound: `Interpreter(classifier).interpret(waveform, target)`.
@@ -192,35 +228,89 @@ class Interpreter(ABC):
 
     Attributes:
         needs_stem: an oracle control, which explains only where the stem is given.
+        passes: of the classifier for a clip of 5 s (a backward pass counts as two more).
+        from_features: `passes` counts those of `classify` alone, as the clip's features are computed once.
+        config: constructor arguments as plain values, from which a bundle builds a trained interpreter again.
     """
 
     needs_stem: bool = False
+    from_features: bool = False
+    config: dict[str, Any] | None = None
 
     def __init__(self, classifier: Classifier):
         self.classifier = classifier
+
+    @property
+    def passes(self) -> int:
+        """Passes of the classifier for a clip of 5 s (a backward pass counts as two more)."""
+        return 1
 
     @abstractmethod
     def interpret(self, waveform: Tensor, target: Target = None, *, stem: Tensor | None = None) -> Interpretation:
         """Interpretation of (batch, samples); `stem`, the known true part, is for oracle controls only."""
 
 
-@runtime_checkable
-class Trainable(Protocol):
-    """What the one training loop can train (a `torch.nn.Module` with these two methods).
+class Trainable(nn.Module, ABC):
+    """A module that the training loop can train: it says its losses and which parameters they train.
 
-    Optional: `on_start(batches)` once before the first step, `on_epoch(epoch)` at the start of each epoch,
-    `scores(batch) -> {name: (batch,) values}` for the validation columns of the log, and
-    `epoch_scores() -> {name: number}` for columns that are known once an epoch; `lr_scales`, group -> factor of the
-    learning rate; `repeats`, group -> its steps on each batch.
+    Attributes:
+        lr_scales: group -> factor of the learning rate; 1 for groups that are not named.
+        repeats: group -> its steps on each batch; 1 for groups that are not named.
     """
 
+    lr_scales: Mapping[str, float] = {}
+    repeats: Mapping[str, int] = {}
+
+    @abstractmethod
     def losses(self, batch: Batch, group: str) -> Mapping[str, Tensor]:
         """Named scalar losses of a batch; their weights stand in the recipe."""
-        ...
 
+    @abstractmethod
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
         """Group name -> parameters; each group has its optimiser and is stepped in turn."""
-        ...
+
+    def on_start(self, batches: Iterable[Batch]) -> None:
+        """Called once before the first step, with the batches of the first epoch."""
+
+    def on_epoch(self, epoch: int) -> None:
+        """Called at the start of each epoch, from 0."""
+
+    def scores(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Name -> value of each clip, (batch,), for the validation columns of the log."""
+        return {}
+
+    def epoch_scores(self) -> Mapping[str, float]:
+        """Columns of the log that are known once an epoch."""
+        return {}
+
+
+@contextmanager
+def frozen(network: Network) -> Iterator[Network]:
+    """A network in evaluation mode, its weights without gradient; mode and flags are put back, come what may."""
+    modes = [(module, module.training) for module in network.modules()]
+    flags = [(each, each.requires_grad) for each in network.parameters()]
+    try:
+        network.eval()
+        for each, _ in flags:
+            each.requires_grad_(False)
+        yield network
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for each, flag in flags:
+            each.requires_grad_(flag)
+
+
+def check_waveform(waveform: Tensor) -> None:
+    """Makes sure that there is something to explain.
+
+    Raises:
+        ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples.
+    """
+    if waveform.ndim != 2 or waveform.shape[1] == 0:
+        raise ValueError(f"waveform has shape {tuple(waveform.shape)}; expected (batch, samples), at least 1 sample")
+    if not torch.isfinite(waveform).all():
+        raise ValueError("waveform has NaN or infinite samples; repair or leave out this recording")
 
 
 def resolve_target(target: Target, prediction: Prediction, multilabel: bool, threshold: float = 0.5) -> Tensor:

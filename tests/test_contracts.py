@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiointerp.contracts import (
     Batch,
@@ -182,13 +182,20 @@ def test_a_classifier_must_say_how_it_classifies():
         Half()  # pyright: ignore[reportAbstractUsage]
 
 
-def test_trainable_is_a_matter_of_two_methods():
-    class Yes(nn.Module):
+def test_trainable_is_a_matter_of_two_methods_and_its_hooks_do_nothing():
+    class Half(Trainable):
         def losses(self, batch, group):
             return {}
 
+    class Whole(Half):
         def parameter_groups(self):
             return {}
 
-    assert isinstance(Yes(), Trainable)
-    assert not isinstance(nn.Linear(1, 1), Trainable)
+    with pytest.raises(TypeError, match="parameter_groups"):
+        Half()  # pyright: ignore[reportAbstractUsage]
+    made = Whole()
+    batches = iter([1, 2])
+    made.on_start(batches)
+    made.on_epoch(0)
+    assert list(batches) == [1, 2]  # nothing is read that no hook asks for
+    assert made.scores(None) == made.epoch_scores() == {} and not made.repeats and not made.lr_scales

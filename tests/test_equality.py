@@ -20,7 +20,6 @@ from audiointerp.classifiers import VGGSound
 from audiointerp.classifiers.vggsound import Encoder
 from audiointerp.datasets.mixtures import gains_from_snr, mix
 from audiointerp.interpreters import PIQ
-from audiointerp.interpreters.piq.codebook import official_offsets
 from audiointerp.metrics import compactness, faithfulness
 from audiointerp.sound import files as audio
 from audiointerp.sound.masking import ThresholdMask
@@ -139,7 +138,7 @@ def test_mask_logits_and_codes(piq, codes, classes):
 def test_partition(piq, codes, classes):
     barred = piq.get_irrelevant_regions(torch.arange(classes), codes, classes, N_shared=0)
     assert (~barred).sum(0).eq(1).all()
-    offsets = official_offsets(codes, classes)
+    offsets = official_piq.official_offsets(codes, classes)
     assert (~barred).sum(1).tolist() == offsets.diff().tolist()
     assert barred.int().argmin(1).tolist() == offsets[:-1].tolist()
 

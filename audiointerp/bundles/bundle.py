@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_weights
 
 from audiointerp import classifiers, interpreters
-from audiointerp.contracts import Classifier, Interpreter
+from audiointerp.contracts import Classifier, Interpreter, frozen
 from audiointerp.interpreters.rde.inpainter import Inpainter
 from audiointerp.sound import files as audio
 from audiointerp.sound import nmf
@@ -148,9 +148,8 @@ def _describe(model: Any) -> dict[str, Any]:
 
 def _expectations(classifier: Classifier) -> dict[str, Any]:
     """What an interpreter relies on in its classifier."""
-    device = classifier.spectrogram.window.device
-    with interpreters.frozen(classifier), torch.no_grad():
-        maps = classifier(torch.zeros(1, classifier.sample_rate, device=device)).feature_maps
+    with frozen(classifier), torch.no_grad():
+        maps = classifier(torch.zeros(1, classifier.sample_rate, device=classifier.device)).feature_maps
     return {
         "labels": list(classifier.labels),
         "sample_rate": classifier.sample_rate,

@@ -13,16 +13,16 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from audiointerp.contracts import Classifier, Prediction
+from audiointerp.contracts import BandClassifier, Classifier, Prediction
 from audiointerp.sound.logfrequency import LogFrequency
 from audiointerp.sound.spectrogram import STFT
 
 Reads = Literal["both", "magnitude", "phase"]
 
-__all__ = ["InstrumentClassifier"]
+__all__ = ["InstrumentClassifier", "check_bands"]
 
 
-class InstrumentClassifier(Classifier):
+class InstrumentClassifier(BandClassifier):
     """1-D CNN on the level, cosine and sine of a note's log-frequency bands.
 
     Five convolutions of width 9 and stride 2, each with batch norm and ReLU; mean over the bands; dropout; a linear
@@ -86,10 +86,6 @@ class InstrumentClassifier(Classifier):
         read = [reads != "phase", reads != "magnitude", reads != "magnitude"]
         self.register_buffer("_read", torch.tensor(read)[:, None], persistent=False)
 
-    def features(self, waveform: Tensor) -> Tensor:
-        """Level, cosine and sine of the bands, (batch, 3, band)."""
-        return self.log_frequency(waveform)
-
     def classify(self, features: Tensor) -> Prediction:
         """Prediction of features (batch, 3, band), those of a sound or any other numbers; differentiable.
 
@@ -122,3 +118,17 @@ class _Encoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.stages(features).mean(2)
+
+
+def check_bands(classifier: Classifier) -> BandClassifier:
+    """The classifier itself, if it reads log-frequency bands.
+
+    Raises:
+        ValueError: if its features are no log-frequency bands.
+    """
+    if not isinstance(classifier, BandClassifier):
+        raise ValueError(
+            f"{type(classifier).__name__} does not read log-frequency bands; give a BandClassifier, such as "
+            "InstrumentClassifier, or explain this one with RDE, on its STFT"
+        )
+    return classifier

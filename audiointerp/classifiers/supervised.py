@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiointerp.contracts import Batch, Classifier
+from audiointerp.contracts import Batch, Classifier, Trainable
 
 __all__ = ["Supervised"]
 
 
-class Supervised(nn.Module):
-    """Cross-entropy (one label) or binary cross-entropy (several) on a classifier; a `Trainable`.
+class Supervised(Trainable):
+    """Cross-entropy (one label) or binary cross-entropy (several) on a classifier.
 
     Args:
         classifier: trained in place.

@@ -1,7 +1,7 @@
 """Data sets as lists of clips, clips as batches, batches augmented, and mixtures with known stems."""
 
 from audiointerp.datasets.augment.notes import BlankChannel, Equalize, Polarity, Transpose
-from audiointerp.datasets.augment.spectrograms import EnergyMask, FrequencyMask, TimeMask
+from audiointerp.datasets.augment.spectrograms import FrequencyMask, TimeMask, WeakBinMask
 from audiointerp.datasets.augment.waveforms import (
     Chain,
     Gain,
@@ -31,7 +31,6 @@ __all__ = [
     "Clip",
     "ClipDataset",
     "DonorClips",
-    "EnergyMask",
     "Equalize",
     "FeatureDataset",
     "FrequencyMask",
@@ -45,6 +44,7 @@ __all__ = [
     "TimeMask",
     "TimeRoll",
     "Transpose",
+    "WeakBinMask",
     "class_names",
     "draw_pairs",
     "gains_from_snr",

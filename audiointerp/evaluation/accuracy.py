@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiointerp.contracts import Classifier, Prediction
+from audiointerp.contracts import BandClassifier, Classifier, Prediction, frozen
 from audiointerp.datasets import ClipDataset
-from audiointerp.interpreters import frozen
 from audiointerp.results import figures
 
 # What a classifier of log-frequency bands is left with: (batch, 3, band) times these.
@@ -28,7 +27,7 @@ def accuracy_by_channel(classifier: Classifier, test: ClipDataset, batch_size: i
     right: dict[str, list[Tensor]] = {}
     with frozen(classifier):
         for batch in test.batches(batch_size):
-            batch = batch.to(classifier.spectrogram.window.device)
+            batch = batch.to(classifier.device)
             features = classifier.features_of(batch)
             for name, left in CHANNELS.items():
                 heard = classifier.classify(features * features.new_tensor(left)[:, None])
@@ -54,7 +53,7 @@ def evaluate_classifier(classifier: Classifier, test: ClipDataset, folder: Path,
     predicted = probabilities.argmax(1)
     counts = _confusion(labels, predicted, len(classifier.labels))
     figures.plot_confusion(folder / "figures" / "confusion.png", counts.numpy(), classifier.labels)
-    if hasattr(classifier, "log_frequency"):
+    if isinstance(classifier, BandClassifier):
         return accuracy_by_channel(classifier, test, batch_size)
     return {"test_clips": len(test), "test_accuracy": float((predicted == labels).float().mean())}
 

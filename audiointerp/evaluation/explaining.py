@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiointerp.contracts import Interpretation, Interpreter, Target, resolve_target
+from audiointerp.contracts import Interpretation, Interpreter, Target, frozen, resolve_target
 from audiointerp.evaluation import judging
 from audiointerp.evaluation.items import Item
-from audiointerp.interpreters.base import frozen
 from audiointerp.results import figures
 from audiointerp.results.tables import Embeddings, Manifest, Scores
 from audiointerp.sound import files as audio
@@ -103,7 +102,7 @@ class _Explanation:
             "interpretation": self.audio_folder / f"{name}.wav",
             "residual": self.audio_folder / f"{name}_residual.wav",
         }
-        self.device = interpreter.classifier.spectrogram.window.device
+        self.device = interpreter.classifier.device
 
     def make(self, manifest: Manifest, target: Target) -> list[dict[str, Any]]:
         """Writes what is wanted; returns the rows, none where an oracle lacks its stem."""

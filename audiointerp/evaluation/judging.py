@@ -11,8 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from audiointerp.contracts import Classifier, Interpretation, Prediction
-from audiointerp.interpreters.base import frozen
+from audiointerp.contracts import Classifier, Interpretation, Prediction, frozen
 from audiointerp.metrics import compactness, curves, separation
 from audiointerp.metrics import faithfulness as faith
 from audiointerp.sound.masking import apply_mask

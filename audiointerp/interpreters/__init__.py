@@ -1,19 +1,21 @@
-"""Methods that explain a decision with a sound; one file a method."""
+"""Methods that explain a decision with a sound; one file or one folder a method."""
 
-from audiointerp.interpreters.attribution.gradcam import GradCAM, GuidedGradCAM
-from audiointerp.interpreters.attribution.gradients import GradientSHAP, IntegratedGradients, Saliency, SmoothGrad
-from audiointerp.interpreters.attribution.lime import LIME
-from audiointerp.interpreters.attribution.occlusion import Occlusion
-from audiointerp.interpreters.attribution.rise import RISE
-from audiointerp.interpreters.base import MaskInterpreter, frozen
+from audiointerp.interpreters.attribution import (
+    LIME,
+    RISE,
+    GradCAM,
+    GradientSHAP,
+    GuidedGradCAM,
+    IntegratedGradients,
+    Occlusion,
+    Saliency,
+    SmoothGrad,
+)
+from audiointerp.interpreters.base import MaskInterpreter
 from audiointerp.interpreters.controls import AllPass, Beside, Empty, Loudest, RandomMask, TargetMasking, Threshold
-from audiointerp.interpreters.l2i.by_design import DictionaryClassifier, DictionaryTraining
-from audiointerp.interpreters.l2i.model import L2I
-from audiointerp.interpreters.l2i.random_components import RandomComponents
-from audiointerp.interpreters.piq.model import PIQ
-from audiointerp.interpreters.rde.bands import BandRDE
-from audiointerp.interpreters.rde.clips import RDE
-from audiointerp.interpreters.rde.inpainter import Inpainter
+from audiointerp.interpreters.l2i import L2I, DictionaryClassifier, DictionaryTraining, RandomComponents
+from audiointerp.interpreters.piq import PIQ
+from audiointerp.interpreters.rde import RDE, BandRDE, Inpainter
 
 __all__ = [
     "L2I",
@@ -41,5 +43,4 @@ __all__ = [
     "SmoothGrad",
     "TargetMasking",
     "Threshold",
-    "frozen",
 ]

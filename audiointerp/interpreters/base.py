@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from audiointerp.contracts import Interpretation, Interpreter, Prediction, Target, resolve_target
+from audiointerp.contracts import (
+    Batch,
+    Interpretation,
+    Interpreter,
+    Prediction,
+    Target,
+    Trainable,
+    check_waveform,
+    frozen,
+    resolve_target,
+)
 from audiointerp.sound.files import normalize_peak
 from audiointerp.sound.masking import Domain, apply_mask, binary_mask, fill_with_noise_floor
 
-Network = TypeVar("Network", bound=nn.Module)
-
-__all__ = ["MaskInterpreter", "Scene", "check_waveform", "frozen"]
+__all__ = ["MaskInterpreter", "Scene", "TrainedInterpreter", "check_layers"]
 
 
 @dataclass(frozen=True)
@@ -37,23 +44,6 @@ class Scene:
     prediction: Prediction
     target: Tensor
     stem: Tensor | None = None
-
-
-@contextmanager
-def frozen(network: Network) -> Iterator[Network]:
-    """A network in evaluation mode, its weights without gradient; mode and flags are put back, come what may."""
-    modes = [(module, module.training) for module in network.modules()]
-    flags = [(each, each.requires_grad) for each in network.parameters()]
-    try:
-        network.eval()
-        for each, _ in flags:
-            each.requires_grad_(False)
-        yield network
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for each, flag in flags:
-            each.requires_grad_(flag)
 
 
 class MaskInterpreter(Interpreter):
@@ -118,6 +108,41 @@ class MaskInterpreter(Interpreter):
         )
         return replace(interpretation, residual=waveform - interpretation.waveform) if self.additive else interpretation
 
+    @property
+    def additive(self) -> bool:
+        """Whether waveform + residual = input: so in the magnitude domain, by the linearity of the inverse STFT."""
+        return self.domain == "magnitude"
+
+
+class TrainedInterpreter(MaskInterpreter, Trainable):
+    """An interpreter with weights of its own, trained on a frozen classifier's feature maps.
+
+    The classifier is no submodule: its weights are not the interpreter's to train, to save with each step, or to switch
+    to training mode. Moving the interpreter to a device or a type moves the classifier along.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "classifier":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TrainedInterpreter:
+        self.classifier._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    @torch.no_grad()
+    def look(self, batch: Batch) -> tuple[Tensor, Prediction]:
+        """STFT and prediction; the classifier runs once a clip, or only its head when its feature maps are cached."""
+        stft = self.classifier.spectrogram(batch.waveform)
+        if batch.feature_maps is not None:
+            return stft, self.classifier.classify_maps(batch.feature_maps)
+        return stft, self.classifier.classify_stft(stft, batch.waveform.shape[-1])
+
+    def scores(self, batch: Batch) -> dict[str, Tensor]:
+        """Per clip, see `scores_of`."""
+        return self.scores_of(self.interpret(batch.waveform), batch.waveform)
+
     @torch.no_grad()
     def scores_of(self, made: Interpretation, waveform: Tensor) -> dict[str, Tensor]:
         """What a trained method logs of a validation batch, each (batch,).
@@ -135,19 +160,21 @@ class MaskInterpreter(Interpreter):
         fidelity = target.gather(1, kept.predicted[:, None])[:, 0].float()
         return {"fidelity": fidelity, "faithfulness": fall, "mean_mask": mask.mean((1, 2))}
 
-    @property
-    def additive(self) -> bool:
-        """Whether waveform + residual = input: so in the magnitude domain, by the linearity of the inverse STFT."""
-        return self.domain == "magnitude"
 
+def check_layers(method: str, layers: Sequence[int], maps: Sequence[Tensor]) -> None:
+    """Makes sure that a classifier gives the feature maps that a method reads.
 
-def check_waveform(waveform: Tensor) -> None:
-    """Makes sure that there is something to explain.
+    Args:
+        method: its name, for the message.
+        layers: indices of feature maps, negative ones from the last.
+        maps: the classifier's.
 
     Raises:
-        ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples.
+        ValueError: if one is missing, or none is read.
     """
-    if waveform.ndim != 2 or waveform.shape[1] == 0:
-        raise ValueError(f"waveform has shape {tuple(waveform.shape)}; expected (batch, samples), at least 1 sample")
-    if not torch.isfinite(waveform).all():
-        raise ValueError("waveform has NaN or infinite samples; repair or leave out this recording")
+    wrong = [layer for layer in layers if not -len(maps) <= layer < len(maps)]
+    if wrong or not layers:
+        asked = f"feature map {wrong[0]}" if wrong else "feature maps"
+        raise ValueError(
+            f"{method} reads {asked} of the classifier, which gives {len(maps)}; name its layers (layers=...)"
+        )

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from audiointerp import interpreters
-from audiointerp.contracts import Classifier, Interpreter
-from audiointerp.interpreters import L2I, PIQ, Beside, MaskInterpreter, frozen
+from audiointerp.contracts import Classifier, Interpreter, frozen
+from audiointerp.interpreters import L2I, PIQ, Beside, MaskInterpreter
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 
 TRAINED = (PIQ, L2I)
@@ -76,11 +76,11 @@ def describe_cost(methods: Mapping[str, Interpreter], clips: int | None) -> list
         methods: name -> interpreter of one classifier.
         clips: how many will be explained; None where nobody knows.
     """
-    long = {name: int(getattr(method, "passes", 1)) for name, method in methods.items()}
+    long = {name: method.passes for name, method in methods.items()}
     if max(long.values()) == 1:
         return []
     classifier = next(iter(methods.values())).classifier
-    from_features = {name: getattr(method, "from_features", False) for name, method in methods.items()}
+    from_features = {name: method.from_features for name, method in methods.items()}
     pass_seconds = {each: _time_a_pass(classifier, each) for each in set(from_features.values())}
     lines = []
     for name, passes in long.items():
@@ -96,7 +96,7 @@ def describe_cost(methods: Mapping[str, Interpreter], clips: int | None) -> list
 @torch.no_grad()
 def _time_a_pass(classifier: Classifier, from_features: bool) -> float:
     """Seconds of one pass over 5 s of silence, or over its features; the first is not counted."""
-    silence = torch.zeros(1, round(CLIP_SECONDS * classifier.sample_rate), device=classifier.spectrogram.window.device)
+    silence = torch.zeros(1, round(CLIP_SECONDS * classifier.sample_rate), device=classifier.device)
     with frozen(classifier):
         hear, heard = (classifier.classify, classifier.features(silence)) if from_features else (classifier, silence)
         hear(heard)

@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+from audiointerp.metrics.shapes import check_alike
+
 __all__ = ["complexity", "kept_energy", "mean_mask", "sparseness"]
 
 
@@ -49,6 +51,7 @@ def mean_mask(mask: Tensor) -> Tensor:
 
 def kept_energy(waveform: Tensor, interpretation: Tensor) -> Tensor:
     """Energy of the interpretation over the input's, both (batch, samples); NaN for a silent input."""
+    check_alike(2, waveform=waveform, interpretation=interpretation)
     whole = waveform.double().square().sum(1)
     kept = interpretation.double().square().sum(1)
     return torch.where(whole > 0, kept / whole.clamp(min=1e-300), torch.full_like(whole, torch.nan))

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from audiointerp.metrics.shapes import check_alike
+
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)  # midpoints of five equal parts of the energy
 
 __all__ = ["SHARES", "energy_ranked_masks", "insertion_and_deletion"]
@@ -33,6 +35,7 @@ def energy_ranked_masks(mask: Tensor, magnitude: Tensor, shares: Sequence[float]
     tensor([[[[1.0000, 0.0000]],
              [[1.0000, 0.5000]]]])
     """
+    check_alike(3, mask=mask, magnitude=magnitude)
     power = magnitude.double().square().flatten(1)
     ranks, order = mask.flatten(1).sort(1, descending=True)
     cumulated = power.gather(1, order).cumsum(1)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audiointerp.metrics.shapes import check_alike
+
 __all__ = [
     "average_drop",
     "average_gain",
@@ -46,6 +48,8 @@ def in_top(probabilities: Tensor, predicted: Tensor, k: int) -> Tensor:
     >>> in_top(scores, torch.tensor([[1]]), 1), in_top(scores, torch.tensor([[1]]), 2)
     (tensor([0.]), tensor([1.]))
     """
+    if predicted.shape != (len(probabilities), 1):
+        raise ValueError(f"predicted is {tuple(predicted.shape)}; {len(probabilities)} clips have (clips, 1) classes")
     likeliest = probabilities.topk(min(k, probabilities.shape[1]), 1).indices
     return (likeliest == predicted).any(1).float()
 
@@ -65,11 +69,13 @@ def fidelity(probabilities: Tensor, target: Tensor) -> Tensor:
 
 def faithfulness(p: Tensor, q: Tensor) -> Tensor:
     """p - q: how far the probability (or logit) falls when the interpretation is taken away (equation 4)."""
+    check_alike(1, p=p, q=q)
     return p - q
 
 
 def average_increase(p: Tensor, o: Tensor, tolerance: float = 0.0) -> Tensor:
     """100 where the interpretation alone is surer than the input by more than the tolerance, else 0 (per cent)."""
+    check_alike(1, p=p, o=o)
     return 100.0 * (o > p + tolerance)
 
 
@@ -79,11 +85,13 @@ def average_drop(p: Tensor, o: Tensor) -> Tensor:
     >>> round(float(average_drop(torch.tensor([0.9]), torch.tensor([0.1]))), 1)
     88.9
     """
+    check_alike(1, p=p, o=o)
     return 100 * (p - o).clamp(min=0) / p.clamp(min=torch.finfo(p.dtype).tiny)
 
 
 def average_gain(p: Tensor, o: Tensor) -> Tensor:
     """100 max(0, o - p) / (1 - p): the share of the missing probability that it gains (per cent); 0 where p is 1."""
+    check_alike(1, p=p, o=o)
     missing = 1 - p
     return torch.where(missing > 0, 100 * (o - p).clamp(min=0) / missing.clamp(min=1e-12), torch.zeros_like(p))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from audiointerp.metrics.shapes import check_alike
+
 SILENCE_DB = -80.0
 
 __all__ = ["is_silent", "si_sdr", "si_sdr_improvement"]
@@ -17,9 +19,13 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     has no score: NaN, never the 0 dB that would beat any real estimate below it. Scores end at -156.5 and 156.5 dB,
     where double precision does, so that a mean over clips stays finite.
 
+    Raises:
+        ValueError: if the shapes differ.
+
     >>> si_sdr(torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 0.0]]))
     tensor([0.], dtype=torch.float64)
     """
+    check_alike(2, estimate=estimate, reference=reference)
     estimate, reference = estimate.double(), reference.double()
     energy = reference.square().sum(1)
     scale = (estimate * reference).sum(1) / energy.clamp(min=1e-300)
@@ -39,5 +45,6 @@ def si_sdr_improvement(estimate: Tensor, reference: Tensor, mixture: Tensor) -> 
 
 def is_silent(interpretation: Tensor, waveform: Tensor) -> Tensor:
     """Whether an interpretation's peak lies over 80 dB below its input's, (batch,) bool."""
+    check_alike(2, interpretation=interpretation, waveform=waveform)
     bound = waveform.abs().amax(1) * 10 ** (SILENCE_DB / 20)
     return interpretation.abs().amax(1) <= bound

@@ -9,6 +9,7 @@ references in the base see the child's values.
     merging       files, bases, includes and the command line -> one document that knows its lines
     references    what `<a[b]>` names, and its value as far as it can be known without building anything
     checking      the problems of a document
+    moved         names that recipes of earlier versions use
     loading       check, load, resolve: what programs call
 
 A recipe is code: it imports and calls what it names. Do not run a stranger's.

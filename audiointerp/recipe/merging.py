@@ -16,6 +16,7 @@ import ruamel.yaml
 from ruamel.yaml.error import FileMark, MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from audiointerp.recipe.moved import names_of_today
 from audiointerp.recipe.signatures import Signature, is_list, is_text, locate, nearest
 
 __all__ = ["RecipeError", "parse_overrides", "read"]
@@ -150,7 +151,7 @@ def _document(path: Path, chain: tuple[Path, ...], at: str, problems: list[str])
         raise RecipeError([f"{at}: cyclic !include: {' -> '.join(loop)}"])
     at = f"{at}: " if at else ""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = names_of_today(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         siblings = [each.stem for each in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise RecipeError([f"{at}there is no file '{path}'" + nearest(path.stem, siblings, "{}.yaml")]) from error

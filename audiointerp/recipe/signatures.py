@@ -113,8 +113,11 @@ class Signature:
         except (TypeError, ValueError):
             return None
         function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
-        module = sys.modules.get(getattr(target, "__module__", None) or "")
-        names = {**vars(module or builtins), **getattr(function, "__globals__", {})}
+        # A dataclass inherits fields whose annotations name what only the parent's module imports.
+        owners = reversed(target.__mro__) if inspect.isclass(target) else [target]
+        modules = [sys.modules.get(getattr(owner, "__module__", None) or "", builtins) for owner in owners]
+        names = {name: value for module in modules for name, value in vars(module).items()}
+        names |= getattr(function, "__globals__", {})
         return cls([each.replace(annotation=_evaluate(each.annotation, names)) for each in found])
 
     def annotation(self, argument: int | str) -> Any:

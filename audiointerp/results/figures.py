@@ -23,7 +23,7 @@ from scipy.fft import rfft
 from audiointerp.metrics.names import INFO
 from audiointerp.results.writing import write_figure
 
-__all__ = ["COLOURS", "STYLE", "plot_confusion", "plot_interpretation", "plot_training", "save_figure"]
+__all__ = ["COLOURS", "MARKERS", "STYLE", "plot_confusion", "plot_interpretation", "plot_training", "save_figure"]
 
 DYNAMIC_RANGE = 80.0  # dB shown below the input's loudest bin
 MAX_COLUMNS = 1200  # more frames than this cannot be told apart in the picture
@@ -31,6 +31,7 @@ MAX_NUMBERED, MAX_NAMED = 60, 120  # classes up to which cells carry numbers and
 DPI = 130
 # Okabe & Ito's colours, told apart with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#555555")
+MARKERS = "osD^vPX*<>hp"  # one a method, beside its colour
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,

@@ -14,8 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from audiointerp.recipe.moved import names_of_today
 from audiointerp.results.writing import write_json, write_text
 
 PACKAGES = ("audiointerp", "torch", "soundfile", "soxr", "numpy", "scipy", "hyperpyyaml")
@@ -23,15 +22,23 @@ PACKAGES = ("audiointerp", "torch", "soundfile", "soxr", "numpy", "scipy", "hype
 __all__ = ["describe_results", "finish", "prepare_output", "start", "write_info"]
 
 
-def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
+def start(folder: Path, recipe_text: str, scored: bool = True, **facts: Any) -> dict[str, Any]:
     """Opens a run folder, or goes on in one that the same recipe began.
+
+    Args:
+        folder: the run folder.
+        recipe_text: the recipe, resolved.
+        scored: whether the run explains clips, so that it is incomplete without scores.csv.
+        facts: for run.json.
 
     Raises:
         ValueError: if the folder holds results of another recipe or of other data.
     """
+    import torch
+
     path = folder / "recipe.yaml"
-    # A run that failed before it made anything is in nobody's way: its recipe may be mended.
-    if path.is_file() and path.read_text("utf-8") != recipe_text and _has_results(folder):
+    # A run without results may be restarted with a changed recipe.
+    if path.is_file() and names_of_today(path.read_text("utf-8")) != recipe_text and _has_results(folder):
         raise ValueError(
             f"{folder}: holds a run of another recipe (its recipe.yaml differs); choose another output folder or seed"
         )
@@ -42,6 +49,7 @@ def start(folder: Path, recipe_text: str, **facts: Any) -> dict[str, Any]:
     write_text(path, recipe_text)
     info = {
         **facts,
+        "scored": scored,
         "command": _command(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "git": _git_state(),
@@ -77,8 +85,7 @@ def write_info(folder: Path, info: dict[str, Any]) -> None:
 def prepare_output(folder: Path, force: bool) -> Path:
     """Makes an output folder; one that holds something is refused without force.
 
-    What the same command began and did not finish is gone on with, and a run that failed before it made anything is in
-    nobody's way.
+    A folder that the same command began and did not finish is gone on with; so is one whose run has no results yet.
 
     Raises:
         ValueError: if it is a file, or not empty without force.

@@ -22,7 +22,7 @@ __all__ = ["write_report"]
 
 SOUNDS = ("mixture", "reference", "interpretation", "listening", "residual")
 FILES = ("recipe.yaml", "run.json", "log.csv", "scores.csv", "manifest.csv", "components.html")
-SHOWN_APART = ("name", "labels", "finished", "kind", "start", "end", "command", "seed", "device")
+SHOWN_APART = ("name", "labels", "finished", "kind", "scored", "start", "end", "command", "seed", "device")
 
 
 def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:

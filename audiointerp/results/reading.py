@@ -20,7 +20,6 @@ __all__ = ["Run", "describe", "format_score", "is_true", "pivot", "read_table", 
 TEXT = ("item_id", "method", "source", "target", "predicted", "label", "role", "path", "pred_class", "true_class")
 TEXT += ("distractor_class", "group", "sha256", "silent", "condition")
 
-UNSCORED = ("classifier", "dictionary", "inpainter", "query", "sanity")  # kinds of runs that explain no clip by itself
 LEFT_OUT_WHEN_SILENT = ("si_sdr", "si_sdr_improvement", "other_si_sdr", "other_si_sdr_improvement")
 SUMMARY_COLUMNS = ("method", "metric", "mean", "sd", "n_scored", "n", "n_silent")
 NOT_SCORES = (
@@ -77,8 +76,8 @@ class Run:
             raise ValueError(f"{path}: not valid JSON ({error})") from None
         if not isinstance(about, dict):
             raise ValueError(f"{path}: must hold a JSON object, not a {type(about).__name__}")
-        # A classifier's run explains nothing: its training curves and confusion matrix are worth a page by themselves.
-        if not (folder / "scores.csv").is_file() and about.get("kind") not in UNSCORED:
+        # A run that trains a classifier explains no clip. Older folders do not say so: of these, finished ones count.
+        if not (folder / "scores.csv").is_file() and about.get("scored", not about.get("finished")):
             raise ValueError(f"{folder}: no scores.csv in it; let the run finish, or evaluate it, and report again")
         scores = read_table(folder / "scores.csv", ("item_id", "method"))
         return cls(folder, about, scores, read_table(folder / "manifest.csv", ("item_id", "role", "path")))

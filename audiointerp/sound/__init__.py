@@ -1,1 +1,8 @@
-"""Sound itself: files, recordings, spectrograms, log-frequency bands, masks, NMF and components."""
+"""Sound itself: files, recordings of any length, spectrograms, log-frequency bands, masks, NMF and audible components.
+
+Nothing here knows classifiers or interpreters. Names are imported at first use: reading a file's length needs no torch.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -20,13 +20,13 @@ from audiointerp.sound.masking import Domain, apply_mask, noise_floor
 from audiointerp.sound.nmf import NMF
 from audiointerp.sound.spectrogram import STFT, log_magnitude
 
-Filler: TypeAlias = Literal["silence", "noise_floor"] | Tensor
-Parts = Literal["tiles", "nmf"]
+Background: TypeAlias = Literal["silence", "noise_floor"] | Tensor
+Parts = Literal["tiles", "bands", "nmf"]
 
 EPSILON = 1e-10  # added to a model, for bins of which no component knows anything
 ITERATIONS = 100  # of the factorisation
 
-__all__ = ["Components", "Filler", "Parts", "Splitter", "component_waveforms"]
+__all__ = ["Background", "Components", "Parts", "Splitter", "component_waveforms"]
 
 
 class Components:
@@ -130,7 +130,7 @@ class Components:
         # Rounding must not change the clip where everything is kept.
         return mask.masked_fill((selection == 1).all(1)[:, None, None], 1.0)
 
-    def render(self, selection: Tensor, filler: Filler = "silence") -> Tensor:
+    def render(self, selection: Tensor, filler: Background = "silence") -> Tensor:
         """The clip with the selected shares of its parts, and the filler in place of the rest: m X + (1 - m) filler.
 
         Args:
@@ -152,7 +152,7 @@ class Components:
         """Energy of each part alone, the sum of |m_k X|^2 over its bins, (count,); 0 tells a silent part."""
         return self._parts.energy(self.stft.abs().square())
 
-    def _fill(self, filler: Filler, batch: int) -> Tensor:
+    def _fill(self, filler: Background, batch: int) -> Tensor:
         if isinstance(filler, Tensor):
             if filler.shape not in (self.stft.shape, (batch, *self.stft.shape), (1, *self.stft.shape)):
                 raise ValueError(
@@ -293,16 +293,18 @@ class Splitter:
     """Clip -> `Components`.
 
     Attributes:
-        parts: "tiles" or "nmf".
+        parts: "tiles" of a grid, "bands" of equal width in mel, or "nmf", components.
         tiles: along frequency and along time; fewer where the clip has fewer bins.
-        n_components: of the NMF that is fitted to each clip's log-magnitude.
-        dictionary: learnt before, instead.
+        n_components: number of bands, or of components of the NMF that is fitted to each clip's log-magnitude.
+        dictionary: of an NMF learnt before, instead.
+        sample_rate: of the clips, in Hz.
     """
 
     parts: Parts
     tiles: tuple[int, int]
     n_components: int
     dictionary: NMF | None
+    sample_rate: int
 
     @classmethod
     def checked(
@@ -319,11 +321,12 @@ class Splitter:
             ValueError: for unknown parts, no part, or a dictionary of other bins.
         """
         if parts not in get_args(Parts):
-            raise ValueError(f"parts are {parts!r}; choose 'tiles' or 'nmf'")
+            raise ValueError(f"parts are {parts!r}; choose 'tiles', 'bands' or 'nmf'")
         if min(*tiles, n_components) < 1:
             raise ValueError(f"tiles are {tuple(tiles)}, n_components {n_components}; at least 1 each")
         learnt = None if dictionary is None else _nmf(dictionary, spectrogram.n_fft // 2 + 1)
-        return cls(parts, tiles, n_components if learnt is None else learnt.dictionary.shape[1], learnt)
+        count = n_components if learnt is None else learnt.dictionary.shape[1]
+        return cls(parts, tiles, count, learnt, spectrogram.sample_rate)
 
     @property
     def count(self) -> int:
@@ -335,6 +338,8 @@ class Splitter:
         freq, time = stft.shape[1:]
         if self.parts == "tiles":
             return Components.tiles(stft, min(self.tiles[0], freq), min(self.tiles[1], time))
+        if self.parts == "bands":
+            return Components.bands(stft, self.n_components, self.sample_rate)
         learnt = self.dictionary
         if learnt is None:
             learnt = NMF(self.n_components, bins=freq, seed=seed).to(stft.device)

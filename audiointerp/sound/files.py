@@ -1,6 +1,7 @@
 """Audio files and levels: read, write, mono, resample, fit length, peak.
 
-Waveforms here are float32 tensors (..., samples). Files that would lead to silent nonsense (empty, truncated, NaN) are
+Waveforms here are float32 tensors (..., samples); torch is imported by the functions that return some, so that what
+only looks at files does without it. Files that would lead to silent nonsense (empty, truncated, NaN) are
 refused by name.
 """
 
@@ -11,13 +12,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 import soxr
-import torch
-from torch import Tensor
-from torch.nn import functional
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".caf")
 RESAMPLER = "soxr_hq"
@@ -42,6 +44,7 @@ __all__ = [
     "quiet_decoder",
     "read",
     "resample",
+    "resample_array",
     "write",
 ]
 
@@ -86,6 +89,8 @@ def read(path: str | Path, sample_rate: int | None = None) -> Tensor:
     Raises:
         AudioError: missing, not audio, empty, truncated, or with NaN or infinite samples.
     """
+    import torch
+
     info = probe(path)
     try:
         with quiet_decoder():
@@ -126,32 +131,48 @@ def write(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """(..., samples) at another rate in Hz, by soxr's high-quality filter; ceil(samples * to / from) samples.
 
+    >>> import torch
     >>> resample(torch.zeros(1, 441), 44100, 16000).shape
     torch.Size([1, 160])
     """
+    import torch
+
     if from_rate == to_rate:
         return waveform
-    length = -(-waveform.shape[-1] * to_rate // from_rate)
     flat = waveform.reshape(-1, waveform.shape[-1]).numpy()
-    rows = [soxr.resample(row, from_rate, to_rate, quality="HQ") for row in flat]
-    return fit_length(torch.from_numpy(np.stack(rows)), length).reshape(*waveform.shape[:-1], length)
+    return torch.from_numpy(resample_array(flat, from_rate, to_rate)).reshape(*waveform.shape[:-1], -1)
+
+
+def resample_array(channels: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """`resample` of an array (channels, samples)."""
+    if from_rate == to_rate:
+        return channels
+    length = -(-channels.shape[1] * to_rate // from_rate)
+    rows = np.stack([soxr.resample(row, from_rate, to_rate, quality="HQ") for row in channels])[:, :length]
+    return np.pad(rows, ((0, 0), (0, length - rows.shape[1])))
 
 
 def fit_length(waveform: Tensor, samples: int) -> Tensor:
     """Crops the end or pads it with silence, to exactly `samples`.
 
+    >>> import torch
     >>> fit_length(torch.tensor([1., 2., 3.]), 2), fit_length(torch.tensor([1.]), 2)
     (tensor([1., 2.]), tensor([1., 0.]))
     """
+    from torch.nn import functional
+
     return functional.pad(waveform, (0, samples - waveform.shape[-1]))
 
 
 def normalize_peak(waveform: Tensor) -> tuple[Tensor, Tensor]:
     """Scales each row to peak 1 and returns the gains, shape (...,); silence (a peak of at most 1e-8) keeps gain 1.
 
+    >>> import torch
     >>> normalize_peak(torch.tensor([[0.5, -0.25], [0., 0.]]))
     (tensor([[ 1.0000, -0.5000], [ 0.0000,  0.0000]]), tensor([2., 1.]))
     """
+    import torch
+
     peak = waveform.abs().amax(-1)
     gain = torch.where(peak > SILENCE, 1 / peak.clamp(min=SILENCE), torch.ones_like(peak))
     return waveform * gain[..., None], gain

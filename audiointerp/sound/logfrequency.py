@@ -8,7 +8,8 @@ f_k = low (high / low)^(k / (bands - 1)) and B_k the bins nearer to f_k than to 
 - m_k = sqrt(sum of |X|^2 over B_k), then m / sqrt(sum m^2). Reading |X| at f_k alone would miss most partials: those
   of a 4 s note are about 0.25 Hz wide, and from 50 Hz on the centres lie further apart;
 - phi_k = phase of the strongest bin of B_k, as cosine and sine, with time 0 at the note's onset, because a delay turns
-  the phase of each band by another angle;
+  the phase of each band by another angle; both are 0 for a band so far below the clip's level that its phase would be
+  the transform's rounding error;
 - the clip is padded with zeros, so that the lowest bands have bins of their own; a band without any takes the nearest.
 
 The bands cannot say what the bins of a band do apart, so both ways back start from the clip's own spectrum and change
@@ -27,7 +28,10 @@ from torch import Tensor, nn
 LEVEL_SCALE = 1000.0  # level = log(1 + 1000 m): partials down to 60 dB below the whole note count
 SILENCE = 1e-8  # peak at or below which a clip is silent
 MAGNITUDE_FLOOR = 1e-6  # of the normalised magnitude, below which a band is not raised or lowered (-120 dB)
-PHASE_FLOOR = 1e-24  # power of a bin, in a clip of peak 1, at or below which it has no phase; exact zeros in practice
+# A float32 transform is off by about EPSILON times the root mean square of its spectrum in every bin, differently on
+# each processor. A bin of that size has no phase but that error's: phasors fade out from 300 to 30 times it (for notes
+# of 4 s about -140 to -160 dB below the whole), where the error turns a phase by 1 / 200 to 1 / 20 of a radian.
+EPSILON, CERTAIN, UNKNOWN = torch.finfo(torch.float32).eps, 300.0, 30.0
 
 __all__ = ["LogFrequency", "level_to_magnitude", "magnitude_to_level"]
 
@@ -154,7 +158,10 @@ class LogFrequency(nn.Module):
         return torch.fft.irfft(torch.fft.rfft(waveform) * change, waveform.shape[1])
 
     def _analyse(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised magnitudes and unit phasors (0 where there is none) of the bands, both (batch, band)."""
+        """Normalised magnitudes and phasors of the bands, both (batch, band).
+
+        Phasors have length 1, down to 0 where a band has no phase but rounding error.
+        """
         self._check(waveform)
         # The result does not depend on the level, so neither does its gradient: the peak may be a constant.
         peak = waveform.detach().abs().amax(1, keepdim=True)
@@ -168,7 +175,9 @@ class LogFrequency(nn.Module):
         cycles = (strongest * self.onset(waveform)[:, None] % n_fft).to(waveform) / n_fft
         aligned = spectrum.gather(1, strongest) * torch.polar(torch.ones_like(cycles), 2 * math.pi * cycles)
         total = energy.sum(1, keepdim=True)
-        return _root(energy / total.where(total > 0, torch.inf)), _unit(aligned)
+        error = EPSILON * spectrum.detach().abs().square().mean(1, keepdim=True).sqrt()
+        phasor = _unit(aligned) * _certainty(aligned.detach().abs(), error)
+        return _root(energy / total.where(total > 0, torch.inf)), phasor
 
     def _band_of_bins(self, waveform: Tensor) -> Tensor:
         """The band of each bin of the unpadded clip's spectrum."""
@@ -271,7 +280,15 @@ def _root(x: Tensor) -> Tensor:
 def _unit(z: Tensor) -> Tensor:
     """z / |z|, or 0 (and no gradient) where there is nothing."""
     power = z.real.square() + z.imag.square()
-    return z * power.where(power > PHASE_FLOOR, torch.inf).rsqrt()
+    return z * power.where(power > torch.finfo(power.dtype).tiny, torch.inf).rsqrt()
+
+
+def _certainty(magnitude: Tensor, error: Tensor) -> Tensor:
+    """0 up to UNKNOWN times the error, 1 from CERTAIN times it on, and a smooth step over the logarithm in between."""
+    decades = math.log10(CERTAIN / UNKNOWN)
+    above = (magnitude / (UNKNOWN * error).where(error > 0, torch.inf)).clamp(min=1).log10() / decades
+    step = above.clamp(max=1)
+    return step.square() * (3 - 2 * step)
 
 
 def _direction(z: Tensor) -> Tensor:

@@ -35,7 +35,6 @@ __all__ = [
     "UPDATES",
     "Frobenius",
     "KullbackLeibler",
-    "component_spectra_order",
     "spectral_centroids",
 ]
 
@@ -364,8 +363,3 @@ def spectral_centroids(dictionary: Tensor, sample_rate: int) -> Tensor:
     """
     hertz = torch.linspace(0, sample_rate / 2, len(dictionary)).to(dictionary)
     return (hertz @ dictionary) / dictionary.sum(0).clamp(min=FLOOR)
-
-
-def component_spectra_order(dictionary: Tensor, sample_rate: int) -> Tensor:
-    """Indices of the columns from the lowest spectral centroid to the highest, (components,)."""
-    return spectral_centroids(dictionary, sample_rate).argsort(stable=True)

@@ -1,1 +1,1 @@
-"""The training loop."""
+"""One training loop for whatever is Trainable, its schedules, and the device it computes on."""

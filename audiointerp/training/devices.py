@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 
-__all__ = ["make_fabric"]
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["make_fabric", "pick_device"]
 
 
-def make_fabric(device: str, precision: str = "32-true") -> Fabric:
-    """One device by name: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1", "mps"; ValueError if absent."""
-    kind, _, which = device.partition(":")
+def pick_device(name: str) -> torch.device:
+    """The device that a name stands for: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
+
+    >>> pick_device("cpu")
+    device(type='cpu')
+
+    Raises:
+        ValueError: for another name, or a device that torch does not see.
+    """
+    kind, _, which = name.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps"):
-        raise ValueError(f"device {device!r} is unknown; give auto, cpu, cuda, cuda:N or mps")
+        raise ValueError(f"device {name!r} is unknown; give auto, cpu, cuda, cuda:N or mps")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if which and not which.isdecimal():
-        raise ValueError(f"device {device!r} is unknown; one device is used, give its number as in cuda:0")
+        raise ValueError(f"device {name!r} is unknown; one device is used, give its number as in cuda:0")
     available = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, 1)
     if int(which or 0) >= available:
-        raise ValueError(f"device {device} was asked for, but torch sees {available} of {kind}; give --device cpu")
-    devices: Any = [int(which)] if which and kind == "cuda" else 1
+        raise ValueError(f"device {name} was asked for, but torch sees {available} of {kind}; give --device cpu")
+    return torch.device(kind) if kind == "cpu" else torch.device(kind, int(which or 0))
+
+
+def make_fabric(name: str, precision: str = "32-true") -> Fabric:
+    """Lightning's Fabric on one device, see `pick_device`, at a precision such as "32-true" or "bf16-mixed"."""
+    from lightning_fabric import Fabric
+
+    device = pick_device(name)
+    devices: Any = [device.index] if device.type == "cuda" else 1
+    kind: Any = device.type
     fabric = Fabric(accelerator=kind, devices=devices, precision=precision)  # pyright: ignore[reportArgumentType]
     fabric.launch()
     return fabric

@@ -10,6 +10,7 @@ import io
 import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from audiointerp.training.schedules import Schedule, Weight, weight_at
 
 Augment = Callable[[Batch, torch.Generator], Batch]
 
-__all__ = ["Schedule", "Trainer", "epoch_seed"]
+__all__ = ["Trainer", "TrainingSettings", "epoch_seed"]
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -34,14 +35,12 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return seed * 100_003 + epoch
 
 
-class Trainer:
-    """Trains a module in place, keeping checkpoints/last.ckpt and log.csv in the run folder.
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a module is trained.
 
     Args:
-        trainable: a module that is `Trainable`.
-        folder: the run folder.
         epochs: how often every clip is seen.
-        steps_per_epoch: batches in an epoch.
         lr: peak learning rate of AdamW.
         weight_decay, betas: of AdamW.
         clip_norm: largest gradient norm of a group.
@@ -49,54 +48,68 @@ class Trainer:
         schedule: of the learning rate.
         seed: start of every random number drawn while training.
         select: column of the log whose highest value marks the weights to keep; None keeps the last epoch's.
-        fabric: device, precision and processes; None: the CPU.
         checkpoint_minutes: longest time between checkpoints; one is always kept at the end of an epoch.
     Raises:
-        ValueError: for settings or a module that cannot be trained.
+        ValueError: without an epoch, or for a learning rate that is not above 0.
+    """
+
+    epochs: int
+    lr: float
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_norm: float = 5.0
+    loss_weights: Mapping[str, Weight] = field(default_factory=dict)
+    schedule: Schedule = field(default_factory=Schedule)
+    seed: int = 0
+    select: str | None = None
+    checkpoint_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs is {self.epochs}; train for at least 1")
+        if not self.lr > 0:
+            raise ValueError(f"lr is {self.lr}; a learning rate is above 0")
+
+
+class Trainer:
+    """Trains a module in place, keeping checkpoints/last.ckpt and log.csv in the run folder.
+
+    Args:
+        trainable: the module.
+        folder: the run folder.
+        settings: how it is trained.
+        steps_per_epoch: batches in an epoch.
+        fabric: device, precision and processes; None: the CPU.
+    Raises:
+        ValueError: for a module that is no `Trainable`.
     """
 
     def __init__(
         self,
-        trainable: nn.Module,
+        trainable: Trainable,
         folder: Path,
-        *,
-        epochs: int,
+        settings: TrainingSettings,
         steps_per_epoch: int,
-        lr: float,
-        weight_decay: float = 0.01,
-        betas: tuple[float, float] = (0.9, 0.999),
-        clip_norm: float = 5.0,
-        loss_weights: Mapping[str, Weight] | None = None,
-        schedule: Schedule | None = None,
-        seed: int = 0,
-        select: str | None = None,
         fabric: Fabric | None = None,
-        checkpoint_minutes: float = 10.0,
     ):
         if not isinstance(trainable, Trainable):
-            raise ValueError(f"{type(trainable).__name__} has no losses() and parameter_groups(): it cannot be trained")
-        if epochs < 1:
-            raise ValueError(f"epochs is {epochs}; train for at least 1")
-        if not lr > 0:
-            raise ValueError(f"lr is {lr}; a learning rate is above 0")
-        self.trainable, self.folder, self.epochs, self.steps_per_epoch = trainable, folder, epochs, steps_per_epoch
-        self.lr, self.clip_norm, self.seed, self.select = lr, clip_norm, seed, select
-        self.loss_weights = dict(loss_weights or {})
-        self.checkpoint_seconds, self.saved_at = 60 * checkpoint_minutes, time.monotonic()
+            raise ValueError(f"{type(trainable).__name__} is no Trainable: it cannot be trained")
+        self.trainable, self.folder, self.settings = trainable, folder, settings
+        self.steps_per_epoch, self.saved_at = steps_per_epoch, time.monotonic()
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
         self.groups = {name: list(parameters) for name, parameters in trainable.parameter_groups().items()}
-        self.repeats: dict[str, int] = getattr(trainable, "repeats", {})
-        rates = [lr * getattr(trainable, "lr_scales", {}).get(name, 1.0) for name in self.groups]
+        self.repeats, lr = trainable.repeats, settings.lr
+        rates = [lr * trainable.lr_scales.get(name, 1.0) for name in self.groups]
         optimizers = [
-            torch.optim.AdamW(each, rate, betas, weight_decay=weight_decay)
+            torch.optim.AdamW(each, rate, settings.betas, weight_decay=settings.weight_decay)
             for each, rate in zip(self.groups.values(), rates)
         ]
         self.module, *wrapped = self.fabric.setup(trainable, *optimizers)
         self.module.mark_forward_method("losses")
         self.optimizers = dict(zip(self.groups, wrapped))
-        schedule = schedule or Schedule()
+        steps = settings.epochs * steps_per_epoch
         self.schedulers = {
-            name: schedule.build(each, rate, epochs * steps_per_epoch * self.repeats.get(name, 1))
+            name: settings.schedule.build(each, rate, steps * self.repeats.get(name, 1))
             for name, each, rate in zip(self.groups, optimizers, rates)
         }
         self.generator = torch.Generator()
@@ -129,10 +142,10 @@ class Trainer:
             ValueError: a damaged or unfit checkpoint, a loss that is not finite, a weight without a loss, or a `select`
                 that no epoch logs.
         """
-        if not self._resume() and (on_start := getattr(self.trainable, "on_start", None)):
-            torch.manual_seed(self.seed)
-            on_start(each.to(self.fabric.device) for each in batches(0))
-        while self.epoch < self.epochs:
+        if not self._resume():
+            torch.manual_seed(self.settings.seed)
+            self.trainable.on_start(each.to(self.fabric.device) for each in batches(0))
+        while self.epoch < self.settings.epochs:
             if self.step == 0:
                 self._start_epoch()
             self._train_epoch(batches, augment)
@@ -146,16 +159,15 @@ class Trainer:
         return self.best
 
     def _start_epoch(self) -> None:
-        start = epoch_seed(self.seed, self.epoch)
+        start = epoch_seed(self.settings.seed, self.epoch)
         torch.manual_seed(start)
         self.generator.manual_seed(start)
         self.sums = {}
-        if on_epoch := getattr(self.trainable, "on_epoch", None):
-            on_epoch(self.epoch)
+        self.trainable.on_epoch(self.epoch)
 
     def _train_epoch(self, batches: Callable[[int], Iterable[Batch]], augment: Augment | None) -> None:
         self.trainable.train()
-        label = f"epoch {self.epoch + 1}/{self.epochs}"
+        label = f"epoch {self.epoch + 1}/{self.settings.epochs}"
         with tqdm(total=self.steps_per_epoch, initial=self.step, desc=label, leave=False, disable=None) as bar:
             for number, batch in enumerate(batches(self.epoch)):
                 if number < self.step:
@@ -163,7 +175,7 @@ class Trainer:
                 self._train_step(augment(batch, self.generator) if augment else batch)
                 self.step = number + 1
                 bar.update()
-                if time.monotonic() - self.saved_at > self.checkpoint_seconds:
+                if time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes:
                     self._save()
 
     def _train_step(self, batch: Batch) -> None:
@@ -176,13 +188,13 @@ class Trainer:
             total = self._weighted_sum(losses)
             optimizer.zero_grad(set_to_none=True)
             self.fabric.backward(total)
-            nn.utils.clip_grad_norm_(self.groups[group], self.clip_norm)
+            nn.utils.clip_grad_norm_(self.groups[group], self.settings.clip_norm)
             optimizer.step()
             self.schedulers[group].step()
             for name, value in {**losses, "loss": total}.items():
                 key = name if len(self.groups) == 1 else f"{group}_{name}"
                 self.sums[key] = self.sums.get(key, 0.0) + float(value.detach()) / self.repeats.get(group, 1)
-        if unknown := set(self.loss_weights) - known:
+        if unknown := set(self.settings.loss_weights) - known:
             raise ValueError(f"loss_weights names {sorted(unknown)}; the losses are {sorted(known)}")
 
     def _steps(self) -> Iterator[tuple[str, Any]]:
@@ -191,37 +203,37 @@ class Trainer:
             yield from [(group, optimizer)] * self.repeats.get(group, 1)
 
     def _weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
-        weights = {name: weight_at(self.loss_weights.get(name, 1.0), self.epoch) for name in losses}
+        weights = {name: weight_at(self.settings.loss_weights.get(name, 1.0), self.epoch) for name in losses}
         total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
         if not torch.isfinite(total.detach()):
-            raise ValueError(f"the loss became {float(total.detach())} in epoch {self.epoch + 1}; lower lr ({self.lr})")
+            raise ValueError(
+                f"the loss became {float(total.detach())} in epoch {self.epoch + 1}; lower lr ({self.settings.lr})"
+            )
         return total
 
     def _log_row(self) -> dict[str, float]:
         row = {"epoch": float(self.epoch + 1), "lr": float(next(iter(self.optimizers.values())).param_groups[0]["lr"])}
         row |= {name: value / self.steps_per_epoch for name, value in self.sums.items()}
-        if epoch_scores := getattr(self.trainable, "epoch_scores", None):
-            row |= epoch_scores()
-        return row
+        return row | dict(self.trainable.epoch_scores())
 
     def _validate(self, valid_batches: Callable[[], Iterable[Batch]] | None) -> dict[str, float]:
-        scores = getattr(self.trainable, "scores", None)
-        if valid_batches is None or scores is None:
+        if valid_batches is None:
             return {}
         self.trainable.eval()
         values: dict[str, list[Tensor]] = {}
         for batch in valid_batches():
-            for name, each in scores(batch.to(self.fabric.device)).items():
+            for name, each in self.trainable.scores(batch.to(self.fabric.device)).items():
                 values.setdefault(f"valid_{name}", []).append(each.detach().double().cpu())
         return {name: float(torch.cat(each).mean()) for name, each in values.items()}
 
     def _is_best(self, row: dict[str, float]) -> bool:
-        if self.select is None:
-            return self.epoch + 1 == self.epochs
-        if self.select not in row:
-            raise ValueError(f"select names {self.select!r}, which no epoch logs; the columns are {sorted(row)}")
+        select = self.settings.select
+        if select is None:
+            return self.epoch + 1 == self.settings.epochs
+        if select not in row:
+            raise ValueError(f"select names {select!r}, which no epoch logs; the columns are {sorted(row)}")
         # A score that is not a number is beaten by any that is.
-        return self.best is None or (not row[self.select] <= self.best[self.select] and not isnan(row[self.select]))
+        return self.best is None or (not row[select] <= self.best[select] and not isnan(row[select]))
 
     def _finish_epoch(self, row: dict[str, float]) -> None:
         self.history.append(row)

@@ -226,7 +226,7 @@ def test_a_broken_file_is_named_and_leaves_nothing_behind(ramps, tmp_path):
 
 def test_a_killed_build_is_never_taken_for_a_cache(ramps, tmp_path):
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom audiointerp import audio\n"
+        "import os, sys\nfrom pathlib import Path\nfrom audiointerp.sound import files as audio\n"
         "from audiointerp.datasets.cache import ClipCache\nfrom audiointerp.datasets.clips import Clip\n"
         "read = audio.read\n"
         "audio.read = lambda path, rate: os._exit(9) if path.endswith('5000.wav') else read(path, rate)\n"

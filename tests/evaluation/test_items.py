@@ -7,8 +7,8 @@ import pytest
 import soundfile
 import torch
 
-from audiointerp.datasets import Clip, ClipDataset, write_mixtures
-from audiointerp.evaluation.items import audio_files, clip_items, item_id_of, mixture_items, read_clips, recording_item
+from audiointerp.datasets import Clip, ClipDataset, read_clips, write_mixtures
+from audiointerp.evaluation.items import audio_files, clip_items, item_id_of, mixture_items, recording_item
 from audiointerp.sound import files as audio
 
 

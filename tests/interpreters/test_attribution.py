@@ -356,6 +356,14 @@ def test_lime_finds_the_tile(hears_one_tone):
     assert si_sdr(made.waveform, WANTED) > 10
 
 
+def test_lime_finds_the_band(hears_one_tone):
+    made = LIME(hears_one_tone, parts="bands", n_components=6).interpret(WANTED + OTHER, 0)
+    coefficients = made.details["coefficients"][0]
+    wanted, rest = coefficients.max(), coefficients.sort().values[:-1]
+    assert len(coefficients) == 6 and wanted > 5 * rest.abs().max()
+    assert si_sdr(made.waveform, WANTED) > 10 > 0 > si_sdr(made.waveform, OTHER)
+
+
 def test_lime_finds_the_component(hears_one_tone):
     made = LIME(hears_one_tone, parts="nmf", n_components=4).interpret(WANTED + OTHER, 0)
     assert si_sdr(made.waveform, WANTED) > 10 > 0 > si_sdr(made.waveform, OTHER)

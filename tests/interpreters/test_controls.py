@@ -18,7 +18,7 @@ from audiointerp.interpreters import (
 )
 from audiointerp.interpreters.l2i.relevance import component_mask
 from audiointerp.runs.comparison import compare as comparison
-from audiointerp.runs.comparison.compare import build_controls
+from audiointerp.runs.methods import build_controls
 from audiointerp.sound.masking import EnergyMask, StemMask
 from audiointerp.sound.spectrogram import STFT
 

@@ -8,7 +8,7 @@ import torch
 from references import score_formulas
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
-from audiointerp.metrics import compactness, faithfulness, names, separation
+from audiointerp.metrics import compactness, curves, faithfulness, names, separation
 from audiointerp.results.tables import SCORE_COLUMNS
 from audiointerp.sound.masking import apply_mask
 from audiointerp.sound.spectrogram import STFT, log_magnitude
@@ -229,3 +229,38 @@ def test_every_described_score_is_a_column():
         assert name == info.name
         assert info.help.endswith(".")
         assert info.unit in ("", "%", "dB", "s")
+
+
+# Shapes
+
+
+@pytest.mark.parametrize("other", [(1, 16), (3, 15), (3, 1), (16,), (3, 16, 1)])
+def test_waveforms_of_another_shape_are_refused_instead_of_repeated(other):
+    mine, theirs = random(3, 16), random(*other)
+    for measure in (
+        separation.si_sdr,
+        lambda a, b: separation.si_sdr_improvement(a, a, b),
+        separation.is_silent,
+        compactness.kept_energy,
+    ):
+        for pair in ((mine, theirs), (theirs, mine)):
+            with pytest.raises(ValueError, match=r"shapes (differ|have not)"):
+                measure(*pair)
+
+
+def test_scores_of_another_shape_are_refused_instead_of_repeated():
+    measures = (
+        faithfulness.faithfulness,
+        faithfulness.average_increase,
+        faithfulness.average_drop,
+        faithfulness.average_gain,
+    )
+    for measure in measures:
+        with pytest.raises(ValueError, match=r"shapes differ: p \(3,\), . \(1,\)"):
+            measure(random(3), random(1))
+        with pytest.raises(ValueError, match="have not 1 axes"):
+            measure(random(3, 2), random(3, 2))
+    with pytest.raises(ValueError, match=r"3 clips have \(clips, 1\) classes"):
+        faithfulness.in_top(random(3, 4), torch.zeros(1, 1), 1)
+    with pytest.raises(ValueError, match="shapes differ"):
+        curves.energy_ranked_masks(random(1, 4, 5), random(3, 4, 5))

@@ -123,8 +123,8 @@ def load(path, **overrides):
             "r.yaml:1: !new:torch.nn.Linaer: module 'torch.nn' has no 'Linaer' (did you mean 'Linear'?)",
         ),
         (
-            "interpreter: !new:audiointerp.spectogram.STFT",
-            "r.yaml:1: !new:audiointerp.spectogram.STFT: module 'audiointerp' has no 'spectogram' "
+            "interpreter: !new:audiointerp.sound.spectogram.STFT",
+            "r.yaml:1: !new:audiointerp.sound.spectogram.STFT: module 'audiointerp.sound' has no 'spectogram' "
             "(did you mean 'spectrogram'?)",
         ),
         (

@@ -12,11 +12,16 @@ from torch import Tensor, nn
 
 from audiointerp.classifiers import VGGSound
 from audiointerp.interpreters import PIQ
-from audiointerp.interpreters.piq.codebook import official_offsets
 
 # recipes/ESC50/interpret/hparams/piq.yaml: milliseconds at 16 kHz, 372 and 186 samples once rounded
 WINDOW = {"sample_rate": 16000, "win_length": 23.2199, "hop_length": 11.6099}
 N_FFT = 1024
+
+
+def official_offsets(codes: int, classes: int) -> Tensor:
+    """The released partition: code i belongs to class round(-0.5 + i (C - 0.01) / (K - 1)), half to even."""
+    owner = torch.linspace(-0.5, classes - 0.51, codes, dtype=torch.float64).round().long().clamp(0, classes - 1)
+    return torch.searchsorted(owner, torch.arange(classes + 1))
 
 
 @torch.no_grad()

@@ -265,7 +265,7 @@ def test_broken_files_are_named(tmp_path, name, content, message):
 
 def test_a_report_needs_no_model_code(run):
     code = (
-        "import sys; from audiointerp import report; report.write_report(sys.argv[1:]); print('torch' in sys.modules)"
+        "import sys; from audiointerp.results.page import write_report; write_report(sys.argv[1:]); print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

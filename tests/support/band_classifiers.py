@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from audiointerp.contracts import Classifier, Prediction
+from audiointerp.contracts import BandClassifier, Prediction
 from audiointerp.sound.logfrequency import LogFrequency
 from audiointerp.sound.spectrogram import STFT
 
 BANDS = 16
 
 
-class LinearBands(Classifier):
+class LinearBands(BandClassifier):
     """Logits = sum over channels and bands of weight (classes, 3, band) times features, plus a bias (classes,)."""
 
     multilabel = False
@@ -22,9 +22,6 @@ class LinearBands(Classifier):
         self.spectrogram, self.log_frequency = STFT(), LogFrequency(bands=weight.shape[2], n_fft=8192)
         self.weight = torch.nn.Parameter(weight)
         self.bias = torch.nn.Parameter(torch.zeros(len(weight)) if bias is None else bias)
-
-    def features(self, waveform: Tensor) -> Tensor:
-        return self.log_frequency(waveform)
 
     def classify(self, features: Tensor) -> Prediction:
         logits = torch.einsum("bcf,kcf->bk", features, self.weight) + self.bias

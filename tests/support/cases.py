@@ -36,7 +36,7 @@ from audiointerp.interpreters import (
     Threshold,
 )
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
-from audiointerp.interpreters.rde.fillers import Noise
+from audiointerp.interpreters.rde.fillers import GaussianNoise
 from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit
 from audiointerp.sound.masking import AttributionMask, EnergyMask, StemMask
 
@@ -254,7 +254,7 @@ INTERPRETERS = [
     ),
     Case(
         "rde_bands",
-        lambda it: BandRDE(it, Noise(torch.ones(32), torch.ones(32)), Concrete(steps=4, samples=4)),
+        lambda it: BandRDE(it, GaussianNoise(torch.ones(32), torch.ones(32)), Concrete(steps=4, samples=4)),
         mask=False,
         additive=True,
         by_class=True,

@@ -9,8 +9,8 @@ from cases import piq, vggsound
 from torch import nn
 
 from audiointerp.classifiers import Supervised, VGGSound
-from audiointerp.contracts import Batch
-from audiointerp.training.loop import Trainer
+from audiointerp.contracts import Batch, Trainable
+from audiointerp.training.loop import Trainer, TrainingSettings
 from audiointerp.training.schedules import Schedule, weight_at
 
 STEPS, EPOCHS = 4, 3
@@ -44,7 +44,7 @@ def make_piq():
     return piq(vggsound(), codes=256)  # so many that some die
 
 
-class Toy(nn.Module):
+class Toy(Trainable):
     """One weight pulled to 3; counts what the loop calls."""
 
     def __init__(self, scores=()):
@@ -71,7 +71,7 @@ class Toy(nn.Module):
         return {"score": torch.full((len(batch),), self.given.pop(0))}
 
 
-class Two(nn.Module):
+class Two(Trainable):
     """Two weights with a loss each; the right one's loss depends on the left one as well."""
 
     def __init__(self):
@@ -90,8 +90,9 @@ class Two(nn.Module):
 
 
 def train(trainable, folder, batches=clips, *, valid=None, on_best=None, augment=None, **arguments):
-    settings = {"epochs": EPOCHS, "steps_per_epoch": STEPS, "lr": 0.01, "seed": 7} | arguments
-    trainer = Trainer(trainable, folder, **settings)
+    steps, fabric = arguments.pop("steps_per_epoch", STEPS), arguments.pop("fabric", None)
+    settings = TrainingSettings(**({"epochs": EPOCHS, "lr": 0.01, "seed": 7} | arguments))
+    trainer = Trainer(trainable, folder, settings, steps, fabric)
     return trainer, trainer.fit(batches, valid, augment, on_best)
 
 
@@ -276,7 +277,7 @@ def test_groups_are_stepped_in_turn_each_by_its_own_loss(tmp_path):
 def rates(folder, epochs=5, **schedule):
     """The learning rate of every step."""
     trainable = Toy()
-    trainer = Trainer(trainable, folder, epochs=epochs, steps_per_epoch=STEPS, lr=0.01, schedule=Schedule(**schedule))
+    trainer = Trainer(trainable, folder, TrainingSettings(epochs, lr=0.01, schedule=Schedule(**schedule)), STEPS)
     used = []
     optimizer = trainer.optimizers["toy"]
     trainable.weight.register_hook(lambda _: used.append(optimizer.param_groups[0]["lr"]))
@@ -357,7 +358,7 @@ def test_select_names_no_column(tmp_path):
 
 
 def test_what_cannot_be_trained(tmp_path):
-    with pytest.raises(ValueError, match=r"Linear has no losses\(\) and parameter_groups\(\)"):
+    with pytest.raises(ValueError, match=r"Linear is no Trainable: it cannot be trained"):
         train(nn.Linear(1, 1), tmp_path)
     with pytest.raises(ValueError, match="epochs is 0"):
         train(Toy(), tmp_path, epochs=0)

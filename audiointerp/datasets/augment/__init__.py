@@ -1,1 +1,1 @@
-"""Augmentation."""
+"""Augmentation: of waveforms, of notes, of spectrograms."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-__all__ = ["EnergyMask", "FrequencyMask", "TimeMask"]
+__all__ = ["FrequencyMask", "TimeMask", "WeakBinMask"]
 
 
 class FrequencyMask:
@@ -39,7 +39,7 @@ class TimeMask:
         return features.masked_fill(_stripe(features, features.shape[2], self.max_frames, generator)[:, None, :], 0)
 
 
-class EnergyMask:
+class WeakBinMask:
     """Silences a random part of the weaker bins of each log-magnitude (batch, freq, time).
 
     Per clip: q is uniform in [0, max_quantile] and p in [0, 1]; bins below the clip's q-quantile are silenced with
@@ -53,7 +53,7 @@ class EnergyMask:
 
     def __init__(self, max_quantile: float = 0.9):
         if not 0 <= max_quantile <= 1:
-            raise ValueError(f"EnergyMask's max_quantile is {max_quantile}; it must be in [0, 1]")
+            raise ValueError(f"WeakBinMask's max_quantile is {max_quantile}; it must be in [0, 1]")
         self.max_quantile = max_quantile
 
     def __call__(self, features: Tensor, generator: Generator) -> Tensor:

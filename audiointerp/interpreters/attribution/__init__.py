@@ -1,1 +1,21 @@
-"""Attribution methods."""
+"""Attribution methods: a signed score of each bin for the target class, turned into a mask; one file a method."""
+
+from audiointerp.interpreters.attribution.base import Attribution
+from audiointerp.interpreters.attribution.gradcam import GradCAM, GuidedGradCAM
+from audiointerp.interpreters.attribution.gradients import GradientSHAP, IntegratedGradients, Saliency, SmoothGrad
+from audiointerp.interpreters.attribution.lime import LIME
+from audiointerp.interpreters.attribution.occlusion import Occlusion
+from audiointerp.interpreters.attribution.rise import RISE
+
+__all__ = [
+    "LIME",
+    "RISE",
+    "Attribution",
+    "GradCAM",
+    "GradientSHAP",
+    "GuidedGradCAM",
+    "IntegratedGradients",
+    "Occlusion",
+    "Saliency",
+    "SmoothGrad",
+]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
@@ -38,6 +38,7 @@ __all__ = [
     "Details",
     "Removed",
     "Score",
+    "ToMask",
     "asked_logit",
     "check_filler",
     "hear",
@@ -49,8 +50,9 @@ __all__ = [
 ]
 
 
+@dataclass(eq=False, repr=False)
 class Attribution(MaskInterpreter):
-    """An interpreter that scores bins; subclasses write `attribute` and `passes`.
+    """An interpreter that scores bins; subclasses write `attribute` and `passes` and name their own settings as fields.
 
     Where a clip is silent its scores are 0, and so is its mask. `details` has the scores as "attribution", and as
     "all_zero", (batch,), whether no bin speaks for the class, which leaves nothing to hear.
@@ -64,18 +66,17 @@ class Attribution(MaskInterpreter):
         ValueError: for a batch of none.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        to_mask: ToMask | None = None,
-        domain: Domain = "magnitude",
-        max_batch: int = 8,
-    ):
-        super().__init__(classifier)
-        if max_batch < 1:
-            raise ValueError(f"max_batch is {max_batch}; the classifier hears at least 1 version of a clip at once")
-        self.to_mask: ToMask = to_mask or AttributionMask()
-        self.domain, self.max_batch = domain, max_batch
+    classifier: Classifier
+    to_mask: ToMask = field(default_factory=AttributionMask)
+    domain: Domain = "magnitude"
+    max_batch: int = 8
+
+    def __post_init__(self) -> None:
+        """Checks the settings; subclasses check their own besides."""
+        if self.max_batch < 1:
+            raise ValueError(
+                f"max_batch is {self.max_batch}; the classifier takes at least 1 version of a clip at once"
+            )
 
     @property
     @abstractmethod
@@ -158,15 +159,14 @@ def target_logit(classifier: Classifier, scene: Scene) -> Score:
     return lambda magnitude: asked_logit(heard(magnitude), scene.target)
 
 
-def check_filler(filler: Removed) -> Removed:
-    """The filler itself.
+def check_filler(filler: Removed) -> None:
+    """Makes sure that a filler exists.
 
     Raises:
-        ValueError: if it does not exist.
+        ValueError: if it does not.
     """
     if filler not in get_args(Removed):
         raise ValueError(f"filler is {filler!r}; choose 'silence' or 'noise_floor'")
-    return filler
 
 
 def what_remains(magnitude: Tensor, filler: Removed) -> Tensor:

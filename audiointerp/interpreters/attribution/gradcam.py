@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,11 @@ from audiointerp.classifiers.external import External
 from audiointerp.contracts import Classifier, Prediction
 from audiointerp.interpreters.attribution.base import Attribution, Details, Score, asked_logit, hear, require
 from audiointerp.interpreters.base import Scene
-from audiointerp.sound.masking import AttributionMask, Domain
 
 __all__ = ["GradCAM", "GuidedGradCAM"]
 
 
+@dataclass(eq=False, repr=False)
 class GradCAM(Attribution):
     """relu(sum over channels of a_k A_k), a_k = mean over freq and time of dy/dA_k, for a feature map A.
 
@@ -35,18 +36,13 @@ class GradCAM(Attribution):
         ValueError: if the classifier gives no such feature map.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        to_mask: AttributionMask | None = None,
-        domain: Domain = "magnitude",
-        max_batch: int = 8,
-        layer: int = -1,
-    ):
-        super().__init__(classifier, to_mask, domain, max_batch)
-        self.layer = layer
-        if isinstance(classifier, External):
-            self._check_layer(len(classifier.layers))
+    layer: int = -1
+
+    def __post_init__(self) -> None:
+        """Checks the layer, where the classifier's are known beforehand."""
+        super().__post_init__()
+        if isinstance(self.classifier, External):
+            self._check_layer(len(self.classifier.layers))
 
     @property
     def passes(self) -> int:
@@ -98,19 +94,14 @@ class GuidedGradCAM(GradCAM):
         ValueError: without captum; if the classifier has no `torch.nn.ReLU`, or calls others as functions.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        to_mask: AttributionMask | None = None,
-        domain: Domain = "magnitude",
-        max_batch: int = 8,
-        layer: int = -1,
-    ):
-        super().__init__(classifier, to_mask, domain, max_batch, layer)
+    def __post_init__(self) -> None:
+        """Looks for ReLU modules."""
+        super().__post_init__()
         require("captum", self)
-        if not any(isinstance(each, nn.ReLU) for each in classifier.modules()):
+        if not any(isinstance(each, nn.ReLU) for each in self.classifier.modules()):
             raise ValueError(
-                f"GuidedGradCAM needs torch.nn.ReLU modules, and {type(classifier).__name__} has none; take GradCAM"
+                f"GuidedGradCAM needs torch.nn.ReLU modules, and {type(self.classifier).__name__} has none; "
+                "take GradCAM"
             )
         self._guidable = False  # until a clip has been through
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from audiointerp.contracts import Classifier
 from audiointerp.interpreters.attribution.base import (
     Attribution,
     Details,
@@ -25,9 +25,8 @@ from audiointerp.interpreters.attribution.base import (
 )
 from audiointerp.interpreters.base import Scene
 from audiointerp.sound.files import normalize_peak
-from audiointerp.sound.masking import AttributionMask, Domain
 
-Path = Literal["log_spaced", "linear"]
+PathKind = Literal["log_spaced", "linear"]
 
 # Steps of the log-spaced path turn from equal to equal in ratio where this share of the logit's change has come about,
 # looked for at these shares of the magnitude (-140 to -20 dB).
@@ -36,6 +35,7 @@ HEARD, KNEES = 0.03, (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 __all__ = ["GradientSHAP", "IntegratedGradients", "Saliency", "SmoothGrad"]
 
 
+@dataclass(eq=False, repr=False)
 class Saliency(Attribution):
     """|dy/d|X||: how much the asked logit y changes with a bin's magnitude.
 
@@ -50,17 +50,12 @@ class Saliency(Attribution):
         ValueError: without captum.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        to_mask: AttributionMask | None = None,
-        domain: Domain = "magnitude",
-        max_batch: int = 8,
-        absolute: bool = True,
-    ):
-        super().__init__(classifier, to_mask, domain, max_batch)
+    absolute: bool = True
+
+    def __post_init__(self) -> None:
+        """Looks for captum."""
+        super().__post_init__()
         require("captum", self)
-        self.absolute = absolute
 
     @property
     def passes(self) -> int:
@@ -75,6 +70,7 @@ class Saliency(Attribution):
         return gradient.abs() if self.absolute else gradient
 
 
+@dataclass(eq=False, repr=False)
 class SmoothGrad(Saliency):
     """Saliency averaged over noisy versions of the clip: E[dy/d|X| at max(|X| + noise, 0)].
 
@@ -90,24 +86,18 @@ class SmoothGrad(Saliency):
         ValueError: without captum; for no sample or negative noise.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        to_mask: AttributionMask | None = None,
-        domain: Domain = "magnitude",
-        max_batch: int = 8,
-        absolute: bool = True,
-        n_samples: int = 25,
-        noise: float = 0.01,
-        seed: int = 0,
-    ):
-        super().__init__(classifier, to_mask, domain, max_batch, absolute)
-        if n_samples < 1 or not 0 <= noise < math.inf:
+    n_samples: int = 25
+    noise: float = 0.01
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks samples and noise."""
+        super().__post_init__()
+        if self.n_samples < 1 or not 0 <= self.noise < math.inf:
+            given = f"n_samples is {self.n_samples}, noise {self.noise}"
             raise ValueError(
-                f"n_samples is {n_samples}, noise {noise}; give at least 1 sample, and noise as a share of the "
-                "magnitude's range, 0 or more"
+                f"{given}; give at least 1 sample, and noise as a share of the magnitude's range, 0 or more"
             )
-        self.n_samples, self.noise, self.seed = n_samples, noise, seed
 
     @property
     def passes(self) -> int:
@@ -132,6 +122,7 @@ class SmoothGrad(Saliency):
         return self._signed(torch.as_tensor(average)), {}
 
 
+@dataclass(eq=False, repr=False)
 class IntegratedGradients(Attribution):
     """|X| integral of dy/d|X| at a |X| over a from 0 to 1: each bin's share of y(clip) - y(silence).
 
@@ -150,20 +141,17 @@ class IntegratedGradients(Attribution):
         ValueError: without captum, without a step, or for an unknown path.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        to_mask: AttributionMask | None = None,
-        domain: Domain = "magnitude",
-        max_batch: int = 8,
-        steps: int = 50,
-        path: Path = "log_spaced",
-    ):
-        super().__init__(classifier, to_mask, domain, max_batch)
+    steps: int = 50
+    path: PathKind = "log_spaced"
+
+    def __post_init__(self) -> None:
+        """Checks steps and path."""
+        super().__post_init__()
         require("captum", self)
-        if steps < 1 or path not in get_args(Path):
-            raise ValueError(f"steps is {steps}, path {path!r}; give 1 step or more, 'log_spaced' or 'linear'")
-        self.steps, self.path = steps, path
+        if self.steps < 1 or self.path not in get_args(PathKind):
+            raise ValueError(
+                f"steps is {self.steps}, path {self.path!r}; give 1 step or more, 'log_spaced' or 'linear'"
+            )
 
     @property
     def passes(self) -> int:
@@ -204,6 +192,7 @@ class IntegratedGradients(Attribution):
         return method.attribute(magnitude.requires_grad_(), n_steps=self.steps, internal_batch_size=self.max_batch)
 
 
+@dataclass(eq=False, repr=False)
 class GradientSHAP(Attribution):
     """E[(|X| - b) dy/d|X| at b + a (|X| - b)] over baselines b and a in [0, 1]: integrated gradients from several ends.
 
@@ -220,26 +209,22 @@ class GradientSHAP(Attribution):
         ValueError: without captum, a sample or a baseline; for unknown baselines, or donors of another shape.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        to_mask: AttributionMask | None = None,
-        domain: Domain = "magnitude",
-        max_batch: int = 8,
-        n_samples: int = 20,
-        baselines: Sequence[Removed] = ("silence", "noise_floor"),
-        donors: Tensor | None = None,
-        seed: int = 0,
-    ):
-        super().__init__(classifier, to_mask, domain, max_batch)
+    n_samples: int = 20
+    baselines: Sequence[Removed] = ("silence", "noise_floor")
+    donors: Tensor | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks samples, baselines and donors."""
+        super().__post_init__()
         require("captum", self)
-        if isinstance(baselines, str) or not set(baselines) <= set(get_args(Removed)):
-            raise ValueError(f"baselines are {baselines!r}; give a list of 'silence' and 'noise_floor'")
-        if donors is not None and (donors.ndim != 2 or not donors.numel()):
-            raise ValueError(f"donors have shape {tuple(donors.shape)}; expected (clips, samples)")
-        if n_samples < 1 or not (baselines or donors is not None):
-            raise ValueError(f"n_samples is {n_samples}, baselines {list(baselines)}; give at least one of each")
-        self.n_samples, self.baselines, self.donors, self.seed = n_samples, tuple(baselines), donors, seed
+        if isinstance(self.baselines, str) or not set(self.baselines) <= set(get_args(Removed)):
+            raise ValueError(f"baselines are {self.baselines!r}; give a list of 'silence' and 'noise_floor'")
+        if self.donors is not None and (self.donors.ndim != 2 or not self.donors.numel()):
+            raise ValueError(f"donors have shape {tuple(self.donors.shape)}; expected (clips, samples)")
+        if self.n_samples < 1 or not (self.baselines or self.donors is not None):
+            given = f"n_samples is {self.n_samples}, baselines {list(self.baselines)}"
+            raise ValueError(f"{given}; give at least one of each")
 
     @property
     def passes(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, cast
 
@@ -10,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from audiointerp.contracts import Classifier
 from audiointerp.interpreters.attribution.base import (
     Attribution,
     Details,
     Removed,
     Score,
+    ToMask,
     check_filler,
     require,
     seeded,
@@ -23,7 +24,7 @@ from audiointerp.interpreters.attribution.base import (
 )
 from audiointerp.interpreters.base import Scene
 from audiointerp.sound.components import Parts, Splitter
-from audiointerp.sound.masking import AttributionMask, Domain
+from audiointerp.sound.masking import AttributionMask
 from audiointerp.sound.nmf import NMF
 
 ENUMERATED = 9  # parts of which every selection is heard
@@ -31,6 +32,7 @@ ENUMERATED = 9  # parts of which every selection is heard
 __all__ = ["LIME", "Ridge"]
 
 
+@dataclass(eq=False, repr=False)
 class LIME(Attribution):
     """Coefficients of a linear model of the asked logit in z, z_k = 1 if part k is heard; fitted near the whole clip.
 
@@ -46,9 +48,9 @@ class LIME(Attribution):
     Args:
         classifier, domain, max_batch: see `Attribution`.
         to_mask: by default without smoothing: parts are audible as they are.
-        parts: "tiles" of a grid, or "nmf", components.
+        parts: "tiles" of a grid, "bands" of equal width in mel, or "nmf", components.
         tiles: of the grid, along frequency and along time; fewer where the clip has fewer bins.
-        n_components: of the NMF that is fitted to each clip's log-magnitude.
+        n_components: number of bands, or of components of the NMF that is fitted to each clip's log-magnitude.
         dictionary: of an NMF, learnt before, or (freq, components), instead.
         n_samples: selections heard, the first of them everything, where there are more than 9 parts.
         filler: what is left of a part left out, "silence" or "noise_floor".
@@ -58,27 +60,24 @@ class LIME(Attribution):
             dictionary of other bins.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        to_mask: AttributionMask | None = None,
-        domain: Domain = "magnitude",
-        max_batch: int = 8,
-        parts: Parts = "tiles",
-        tiles: tuple[int, int] = (4, 6),
-        n_components: int = 8,
-        dictionary: NMF | Tensor | None = None,
-        n_samples: int = 400,
-        filler: Removed = "silence",
-        seed: int = 0,
-    ):
-        super().__init__(classifier, to_mask or AttributionMask(smooth=1), domain, max_batch)
+    to_mask: ToMask = field(default_factory=lambda: AttributionMask(smooth=1))
+    parts: Parts = "tiles"
+    tiles: tuple[int, int] = (4, 6)
+    n_components: int = 8
+    dictionary: NMF | Tensor | None = None
+    n_samples: int = 400
+    filler: Removed = "silence"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the settings and prepares how clips are split."""
+        super().__post_init__()
         require("captum", self)
-        self.split = Splitter.checked(parts, tiles, n_components, dictionary, classifier.spectrogram)
-        if n_samples < 1:
-            raise ValueError(f"n_samples is {n_samples}; at least 1 selection is heard")
-        self.n_samples, self.seed = n_samples, seed
-        self.filler: Removed = check_filler(filler)
+        spectrogram = self.classifier.spectrogram
+        self.split = Splitter.checked(self.parts, self.tiles, self.n_components, self.dictionary, spectrogram)
+        if self.n_samples < 1:
+            raise ValueError(f"n_samples is {self.n_samples}; the classifier must judge at least 1 selection of parts")
+        check_filler(self.filler)
 
     @property
     def passes(self) -> int:

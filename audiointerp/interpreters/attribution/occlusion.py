@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -18,11 +19,11 @@ from audiointerp.interpreters.attribution.base import (
     what_remains,
 )
 from audiointerp.interpreters.base import Scene
-from audiointerp.sound.masking import AttributionMask, Domain
 
 __all__ = ["Occlusion", "patch_bins"]
 
 
+@dataclass(eq=False, repr=False)
 class Occlusion(Attribution):
     """How much the asked logit falls when a time-frequency patch is removed, averaged over the patches on a bin.
 
@@ -40,22 +41,18 @@ class Occlusion(Attribution):
             or an unknown filler.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        to_mask: AttributionMask | None = None,
-        domain: Domain = "magnitude",
-        max_batch: int = 8,
-        patch: tuple[float, float] = (1000.0, 0.5),
-        stride: float = 0.5,
-        filler: Removed = "silence",
-    ):
-        super().__init__(classifier, to_mask, domain, max_batch)
+    patch: tuple[float, float] = (1000.0, 0.5)
+    stride: float = 0.5
+    filler: Removed = "silence"
+
+    def __post_init__(self) -> None:
+        """Checks patch, stride and filler."""
+        super().__post_init__()
         require("captum", self)
-        if not 0 < stride <= 1:
-            raise ValueError(f"stride is {stride}; it is a share of the patch, above 0 and at most 1")
-        self.patch, self.stride = patch_bins(classifier, patch), stride
-        self.filler: Removed = check_filler(filler)
+        if not 0 < self.stride <= 1:
+            raise ValueError(f"stride is {self.stride}; it is a share of the patch, above 0 and at most 1")
+        self._patch_bins = patch_bins(self.classifier, self.patch)
+        check_filler(self.filler)
 
     @property
     def passes(self) -> int:
@@ -86,7 +83,7 @@ class Occlusion(Attribution):
 
     def _sizes(self, grid: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Patch and stride in bins and frames."""
-        sizes = tuple(min(size, whole) for size, whole in zip(self.patch, grid))
+        sizes = tuple(min(size, whole) for size, whole in zip(self._patch_bins, grid))
         return sizes, tuple(max(1, round(self.stride * size)) for size in sizes)
 
 

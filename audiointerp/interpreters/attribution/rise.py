@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from audiointerp.contracts import Classifier
 from audiointerp.interpreters.attribution.base import Attribution, Details, Removed, Score, check_filler, what_remains
 from audiointerp.interpreters.attribution.occlusion import patch_bins
 from audiointerp.interpreters.base import Scene
-from audiointerp.sound.masking import AttributionMask, Domain
 
 __all__ = ["RISE"]
 
 
+@dataclass(eq=False, repr=False)
 class RISE(Attribution):
     """sum_i (y(M_i) - mean y) (M_i - 1/2) / (N / 4) over N random masks M_i: a bin's part in the logit y.
 
@@ -36,24 +36,20 @@ class RISE(Attribution):
         ValueError: for an odd number of masks, a grid without cells, a patch smaller than a bin or an unknown filler.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        to_mask: AttributionMask | None = None,
-        domain: Domain = "magnitude",
-        max_batch: int = 8,
-        n_masks: int = 400,
-        cells: tuple[int, int] = (8, 12),
-        patch: tuple[float, float] | None = None,
-        filler: Removed = "silence",
-        seed: int = 0,
-    ):
-        super().__init__(classifier, to_mask, domain, max_batch)
-        if n_masks < 2 or n_masks % 2 or min(cells) < 1:
-            raise ValueError(f"n_masks is {n_masks}, cells {tuple(cells)}; masks come in pairs, and a grid has cells")
-        self.n_masks, self.cells, self.seed = n_masks, cells, seed
-        self.filler: Removed = check_filler(filler)
-        self.patch = None if patch is None else patch_bins(classifier, patch)
+    n_masks: int = 400
+    cells: tuple[int, int] = (8, 12)
+    patch: tuple[float, float] | None = None
+    filler: Removed = "silence"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks masks, grid and filler."""
+        super().__post_init__()
+        if self.n_masks < 2 or self.n_masks % 2 or min(self.cells) < 1:
+            given = f"n_masks is {self.n_masks}, cells {tuple(self.cells)}"
+            raise ValueError(f"{given}; masks come in pairs, and a grid has cells")
+        check_filler(self.filler)
+        self._cell_bins = None if self.patch is None else patch_bins(self.classifier, self.patch)
 
     @property
     def passes(self) -> int:
@@ -76,7 +72,7 @@ class RISE(Attribution):
     def _masks(self, magnitude: Tensor) -> Iterator[Tensor]:
         """The first of each pair, half of `max_batch` at a time."""
         shape = magnitude.shape[1:]
-        size = self.patch or tuple(-(-whole // count) for whole, count in zip(shape, self.cells))
+        size = self._cell_bins or tuple(-(-whole // count) for whole, count in zip(shape, self.cells))
         size = [min(each, whole) for each, whole in zip(size, shape)]
         # One more cell than fits, to have something to shift into view.
         count = [-(-whole // each) + 1 for each, whole in zip(size, shape)]

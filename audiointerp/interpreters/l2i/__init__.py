@@ -1,1 +1,7 @@
-"""L2I."""
+"""L2I: masks of dictionary components that speak for the target class; for any classifier, or by design."""
+
+from audiointerp.interpreters.l2i.by_design import DictionaryClassifier, DictionaryTraining
+from audiointerp.interpreters.l2i.model import L2I
+from audiointerp.interpreters.l2i.random_components import RandomComponents
+
+__all__ = ["L2I", "DictionaryClassifier", "DictionaryTraining", "RandomComponents"]

@@ -67,7 +67,7 @@ class DictionaryClassifier(Classifier):
             "width": width,
             "multilabel": multilabel,
         }
-        self.labels, self.multilabel = tuple(labels), multilabel
+        self.labels, self.multilabel, self.width = tuple(labels), multilabel, width
         self.spectrogram = spectrogram or STFT()
         self.sample_rate = self.spectrogram.sample_rate
         self.encoder = Encoder(channels)
@@ -109,7 +109,7 @@ class DictionaryClassifier(Classifier):
 
 
 class DictionaryTraining(Supervised):
-    """Joint training of L2I by design (Parekh et al., 2023, https://arxiv.org/abs/2305.07132); a `Trainable`.
+    """Joint training of L2I by design (Parekh et al., 2023, https://arxiv.org/abs/2305.07132).
 
     The dictionary W stays as given; encoder, Psi and Theta are trained. The paper's weights and schedule are not known
     to us: losses are L2I's with the labels in the classifier's place, and their weights (staged by epoch, if wished)

@@ -14,15 +14,15 @@ largest absolute contribution, so that it never exceeds 1; Theta starts at zero 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiointerp.contracts import Batch, Classifier, Prediction, resolve_target
-from audiointerp.interpreters.base import MaskInterpreter, Scene, frozen
+from audiointerp.contracts import Batch, Classifier, Prediction, frozen, resolve_target
+from audiointerp.interpreters.base import Scene, TrainedInterpreter, check_layers
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 from audiointerp.interpreters.l2i.networks import DictionaryNetwork, read_dictionary
 from audiointerp.interpreters.l2i.relevance import class_relevance, component_mask, select
@@ -35,8 +35,8 @@ LAYERS = 3  # feature maps read unless named
 __all__ = ["L2I", "global_relevance"]
 
 
-class L2I(MaskInterpreter, nn.Module):
-    """Masks of the dictionary's components that speak for the asked class; a `Trainable` interpreter.
+class L2I(TrainedInterpreter):
+    """Masks of the dictionary's components that speak for the asked class; trained by the training loop.
 
     Of a `DictionaryClassifier` it uses the classifier's own networks and dictionary and has nothing to train.
 
@@ -75,15 +75,14 @@ class L2I(MaskInterpreter, nn.Module):
                 f"L2I would select nothing with threshold {threshold}, top_k {top_k}; relevance is at most 1"
             )
         nn.Module.__init__(self)
-        # Not a submodule: its weights are not ours to train, save with each step, or switch to training mode.
-        object.__setattr__(self, "classifier", classifier)
+        self.classifier = classifier
         self.by_design = isinstance(classifier, DictionaryClassifier)
         if isinstance(classifier, DictionaryClassifier):
             if dictionary is not None:
                 raise ValueError("a DictionaryClassifier is explained by its own dictionary; leave out dictionary")
             object.__setattr__(self, "network", classifier.network)
             n_components, layers = classifier.dictionary.shape[1], classifier.network.layers
-            width = classifier.config["width"]  # pyright: ignore[reportOptionalSubscript]
+            width = classifier.width
         else:
             freq = classifier.spectrogram.n_fft // 2 + 1
             n_components = n_components if dictionary is None else read_dictionary(dictionary, freq).shape[1]
@@ -104,11 +103,6 @@ class L2I(MaskInterpreter, nn.Module):
             "binary": binary,
             "fill": fill,
         }
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> L2I:
-        """Moves the classifier along: to a device, to a type."""
-        self.classifier._apply(fn, recurse)
-        return super()._apply(fn, recurse)
 
     @property
     def dictionary(self) -> Tensor:
@@ -166,7 +160,7 @@ class L2I(MaskInterpreter, nn.Module):
         `fidelity_loss`.
         """
         with frozen(self.classifier):
-            stft, prediction = self._look(batch)
+            stft, prediction = self.look(batch)
             made = self.network(prediction.feature_maps, stft.shape[-1])
         error = log_magnitude(stft) - self.network.reconstruct(made.activations)
         return {
@@ -174,14 +168,6 @@ class L2I(MaskInterpreter, nn.Module):
             "sparsity": made.activations.mean(),
             "fidelity": fidelity_loss(made.logits, prediction.probabilities, self.classifier.multilabel),
         }
-
-    @torch.no_grad()
-    def _look(self, batch: Batch) -> tuple[Tensor, Prediction]:
-        """STFT and prediction; the classifier runs once a clip, or only its head when its maps are cached."""
-        stft = self.classifier.spectrogram(batch.waveform)
-        if batch.feature_maps is not None:
-            return stft, self.classifier.classify_maps(batch.feature_maps)  # pyright: ignore[reportCallIssue]
-        return stft, self.classifier.classify_stft(stft, batch.waveform.shape[-1])
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, Tensor]:
@@ -247,13 +233,11 @@ def _layout(classifier: Classifier, layers: Sequence[int] | None) -> tuple[list[
     spectrogram = classifier.spectrogram
     with frozen(classifier), torch.no_grad():
         for each in frames:
-            silence = torch.zeros(1, (each - 1) * spectrogram.hop_length, device=spectrogram.window.device)
+            silence = torch.zeros(1, (each - 1) * spectrogram.hop_length, device=classifier.device)
             maps = classifier.classify_stft(spectrogram(silence), silence.shape[1]).feature_maps
             columns.append([each.shape[3] for each in maps])
     layers = list(range(-1, -1 - min(LAYERS, len(maps)), -1)) if layers is None else list(layers)
-    if not layers or (wrong := [layer for layer in layers if not -len(maps) <= layer < len(maps)]):
-        asked = f"feature map {wrong[0]}" if layers else "feature maps"
-        raise ValueError(f"L2I reads {asked} of the classifier, which gives {len(maps)}; name its layers (layers=...)")
+    check_layers("L2I", layers, maps)
     grown = [columns[1][layer] - columns[0][layer] for layer in layers]
     strides = [(frames[1] - frames[0]) / each if each > 0 else None for each in grown]
     return layers, [maps[layer].shape[1] for layer in layers], strides

@@ -3,8 +3,8 @@
 van den Oord et al. (2017), "Neural Discrete Representation Learning", https://arxiv.org/abs/1711.00937; partitioned by
 class in Paissan et al. (2023), https://arxiv.org/abs/2303.12659, section 2. Departures, each an option or stated:
 
-1. Blocks of floor((c + 1) K / C) - floor(c K / C) codes, at most one code apart; the released rule is kept as
-   `official_offsets` for copied weights.
+1. Blocks of floor((c + 1) K / C) - floor(c K / C) codes, at most one code apart (the released rule rounds otherwise;
+   `offsets` takes it for copied weights).
 2. Shared codes may be chosen in training and in evaluation (the released code bars them while training).
 3. Distances are computed to a clip's own candidates only, not to all K codes.
 4. The gradient may be that of a soft choice (`temperature`).
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ClassCodebook", "Quantized", "even_offsets", "official_offsets"]
+__all__ = ["ClassCodebook", "Quantized", "even_offsets"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,6 @@ def even_offsets(codes: int, classes: int) -> Tensor:
     tensor([ 0,  3,  6, 10])
     """
     return torch.arange(classes + 1) * codes // classes
-
-
-def official_offsets(codes: int, classes: int) -> Tensor:
-    """The released partition: code i belongs to class round(-0.5 + i (C - 0.01) / (K - 1)), half to even."""
-    owner = torch.linspace(-0.5, classes - 0.51, codes, dtype=torch.float64).round().long().clamp(0, classes - 1)
-    return torch.searchsorted(owner, torch.arange(classes + 1))
 
 
 class ClassCodebook(nn.Module):

@@ -12,7 +12,8 @@ lost; the loss is computed on logits, so that a saturated wrong bin keeps its gr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
@@ -20,8 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiointerp.classifiers.vggsound import ResidualBlock
-from audiointerp.contracts import Batch, Classifier, Prediction, resolve_target
-from audiointerp.interpreters.base import MaskInterpreter, Scene, frozen
+from audiointerp.contracts import Batch, Classifier, Prediction, frozen, resolve_target
+from audiointerp.interpreters.base import Scene, TrainedInterpreter, check_layers
 from audiointerp.interpreters.piq.codebook import ClassCodebook, Quantized
 from audiointerp.interpreters.piq.decoders import Decoder, LightDecoder
 from audiointerp.sound.masking import Domain, TargetMask, ThresholdMask, apply_mask
@@ -29,14 +30,21 @@ from audiointerp.sound.spectrogram import log_magnitude
 
 COARSEST = 32  # bins and frames a code at most; the grid is padded to a multiple
 MaskLoss = Literal["bce", "weighted_bce", "dice"]
-Condition = Literal["predicted", "label"]
+CodesOf = Literal["predicted", "label"]
 DecoderKind = Literal["paper", "light"]
+
+# Settings that decide what a mask is; the others only matter in training.
+SAVED = (
+    *("channels", "codes", "shared", "normalize", "temperature", "layers", "domain", "binary", "fill"),
+    *("decoder", "detail", "stride"),
+)
 
 __all__ = ["PIQ"]
 
 
-class PIQ(MaskInterpreter, nn.Module):
-    """Masks decoded from codes of the asked class; a `Trainable` interpreter.
+@dataclass(eq=False, repr=False)
+class PIQ(TrainedInterpreter):
+    """Masks decoded from codes of the asked class; trained by the training loop.
 
     Args:
         classifier: explained, never changed; it must give feature maps.
@@ -60,69 +68,50 @@ class PIQ(MaskInterpreter, nn.Module):
         ValueError: if the classifier lacks a feature map of `layers`, or an option does not exist.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        channels: int | None = None,
-        codes: int = 1024,
-        shared: int = 0,
-        normalize: bool = False,
-        temperature: float | None = None,
-        layers: Sequence[int] = (-1,),
-        domain: Domain = "log_magnitude",
-        target_mask: TargetMask | None = None,
-        mask_loss: MaskLoss = "bce",
-        condition: Condition = "predicted",
-        binary: bool = False,
-        fill: bool = False,
-        separate_classes: bool = False,
-        decoder: DecoderKind = "paper",
-        detail: bool = False,
-        stride: Literal[32, 16] = 32,
-    ):
-        for given, known in ((mask_loss, MaskLoss), (condition, Condition), (decoder, DecoderKind)):
+    classifier: Classifier
+    channels: int | None = None
+    codes: int = 1024
+    shared: int = 0
+    normalize: bool = False
+    temperature: float | None = None
+    layers: Sequence[int] = (-1,)
+    domain: Domain = "log_magnitude"
+    target_mask: TargetMask = field(default_factory=ThresholdMask)
+    mask_loss: MaskLoss = "bce"
+    condition: CodesOf = "predicted"
+    binary: bool = False
+    fill: bool = False
+    separate_classes: bool = False
+    decoder: DecoderKind | nn.Module = "paper"
+    detail: bool = False
+    stride: Literal[32, 16] = 32
+
+    def __post_init__(self) -> None:
+        """Builds adapter, codebook and decoder for the classifier's feature maps."""
+        nn.Module.__init__(self)
+        kind, stride = self.decoder, self.stride
+        for given, known in ((self.mask_loss, MaskLoss), (self.condition, CodesOf), (kind, DecoderKind)):
             if given not in get_args(known):
                 raise ValueError(f"PIQ has no {given!r}; choose from {', '.join(get_args(known))}")
-        if stride not in (16, 32) or (stride == 16 and decoder == "paper"):
-            raise ValueError(f"PIQ has no {decoder} decoder for stride {stride}; choose 32, or 16 with the light one")
-        nn.Module.__init__(self)
-        # Not a submodule: its weights are not ours to train, save with each step, or switch to training mode.
-        object.__setattr__(self, "classifier", classifier)
-        self.folds, widths = _layout(classifier, layers)
+        if stride not in (16, 32) or (stride == 16 and kind == "paper"):
+            raise ValueError(f"PIQ has no {kind} decoder for stride {stride}; choose 32, or 16 with the light one")
+        self.folds, widths = _layout(self.classifier, self.layers)
         width = widths[0]
-        channels = channels or width
-        self.config = {
-            "channels": channels,
-            "codes": codes,
-            "shared": shared,
-            "normalize": normalize,
-            "temperature": temperature,
-            "layers": list(layers),
-            "domain": domain,
-            "binary": binary,
-            "fill": fill,
-            "decoder": decoder,
-            "detail": detail,
-            "stride": stride,
-        }
-        self.layers, self.domain, self.binary, self.fill = tuple(layers), domain, binary, fill
-        self.target_mask = target_mask or ThresholdMask()
-        self.mask_loss, self.condition, self.separate_classes = mask_loss, condition, separate_classes
+        channels = self.channels = self.channels or width
+        self.layers = list(self.layers)
+        self.config = {name: getattr(self, name) for name in SAVED}
         read = sum(each * fold**2 for each, fold in zip(widths, self.folds))
         self.join = nn.Identity() if read == width else nn.Conv2d(read, width, 1)
         kernel, step = (4, 2) if stride == 32 else (3, 1)
         self.adapter = nn.Sequential(ResidualBlock(width), nn.Conv2d(width, channels, kernel, stride=step, padding=1))
-        self.codebook = ClassCodebook(len(classifier.labels), codes, channels, shared, normalize, temperature)
-        self.decoder = Decoder(channels) if decoder == "paper" else LightDecoder(channels, stride, detail=detail)
-        for module in (*self.join.modules(), *self.adapter.modules(), *self.decoder.modules()):
+        labels = len(self.classifier.labels)
+        self.codebook = ClassCodebook(labels, self.codes, channels, self.shared, self.normalize, self.temperature)
+        # The module takes the name of the setting that chose it, under which bundles hold its weights.
+        self.decoder = Decoder(channels) if kind == "paper" else LightDecoder(channels, stride, detail=self.detail)
+        for module in [each for part in (self.join, self.adapter, self.decoder) for each in part.modules()]:
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)  # pyright: ignore[reportArgumentType]
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PIQ:
-        """Moves the classifier along: to a device, to a type."""
-        self.classifier._apply(fn, recurse)
-        return super()._apply(fn, recurse)
 
     # --- interpreting
 
@@ -139,6 +128,7 @@ class PIQ(MaskInterpreter, nn.Module):
     def mask_logits(self, prediction: Prediction, allowed: Tensor, stft: Tensor) -> tuple[Tensor, Quantized]:
         """Logits (batch, freq, time) of the mask that the codes of the allowed classes give."""
         quantized = self.codebook(self.latent(prediction, stft), allowed)
+        assert isinstance(self.decoder, nn.Module)  # since __post_init__
         return self.decoder(quantized.quantized, log_magnitude(stft)), quantized
 
     def latent(self, prediction: Prediction, stft: Tensor) -> Tensor:
@@ -161,7 +151,7 @@ class PIQ(MaskInterpreter, nn.Module):
     def losses(self, batch: Batch, group: str = "interpreter") -> dict[str, Tensor]:
         """Equation (2): reconstruction of the target mask, codebook and commitment; equation (5)'s term if asked."""
         with frozen(self.classifier) as classifier:
-            stft, prediction = self._look(batch)
+            stft, prediction = self.look(batch)
             allowed = self._allowed(batch, prediction)
             with torch.no_grad():
                 stem = None if batch.stem is None else classifier.spectrogram(batch.stem)
@@ -175,14 +165,6 @@ class PIQ(MaskInterpreter, nn.Module):
             if self.separate_classes:
                 losses["separation"] = self._separation(prediction, stft, batch.waveform.shape[-1])
         return losses
-
-    @torch.no_grad()
-    def _look(self, batch: Batch) -> tuple[Tensor, Prediction]:
-        """STFT and prediction; the classifier runs once a clip, or only its head when its maps are cached."""
-        stft = self.classifier.spectrogram(batch.waveform)
-        if batch.feature_maps is not None:
-            return stft, self.classifier.classify_maps(batch.feature_maps)  # pyright: ignore[reportCallIssue]
-        return stft, self.classifier.classify_stft(stft, batch.waveform.shape[-1])
 
     def _allowed(self, batch: Batch, prediction: Prediction) -> Tensor:
         if self.condition == "predicted":
@@ -218,7 +200,7 @@ class PIQ(MaskInterpreter, nn.Module):
 
     def _representations(self, batches: Iterable[Batch]) -> Iterable[tuple[Tensor, Tensor]]:
         for batch in batches:
-            stft, prediction = self._look(batch)
+            stft, prediction = self.look(batch)
             yield self.latent(prediction, stft), self._allowed(batch, prediction)
 
     def on_epoch(self, epoch: int) -> None:
@@ -233,10 +215,9 @@ class PIQ(MaskInterpreter, nn.Module):
         unused = int((self.codebook.usage == 0).sum())
         return {"perplexity": float(perplexity.mean()), "unused_codes": float(unused), **per_class}
 
-    @torch.no_grad()
-    def scores(self, batch: Batch) -> dict[str, Tensor]:
-        """Per clip, see `MaskInterpreter.scores_of`."""
-        return self.scores_of(self.interpret(batch.waveform), batch.waveform)
+
+# A module is looked up after the class's attributes: the field's default must not hide the decoder itself.
+del PIQ.decoder
 
 
 def reconstruction(logits: Tensor, goal: Tensor, stft: Tensor, kind: str) -> Tensor:
@@ -271,14 +252,9 @@ def _layout(classifier: Classifier, layers: Sequence[int]) -> tuple[list[int], l
     Found by one pass over a moment of silence.
     """
     with frozen(classifier), torch.no_grad():
-        stft = classifier.spectrogram(
-            torch.zeros(1, classifier.sample_rate // 4, device=classifier.spectrogram.window.device)
-        )
+        stft = classifier.spectrogram(torch.zeros(1, classifier.sample_rate // 4, device=classifier.device))
         maps = classifier.classify_stft(stft, classifier.sample_rate // 4).feature_maps
-    if wrong := [layer for layer in layers if not -len(maps) <= layer < len(maps)]:
-        raise ValueError(
-            f"PIQ reads feature map {wrong[0]} of the classifier, which gives {len(maps)}; name its layers (layers=...)"
-        )
+    check_layers("PIQ", layers, maps)
     rows = 2 * max(1, -(-(stft.shape[1] - 1) // COARSEST))
     chosen = [maps[layer] for layer in layers]
     return [max(1, round(each.shape[2] / rows)) for each in chosen], [each.shape[1] for each in chosen]

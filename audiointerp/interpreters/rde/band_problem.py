@@ -11,7 +11,7 @@ from audiointerp.interpreters.rde.problem import Problem
 
 Drawn = tuple[Tensor, Tensor, Tensor]
 
-__all__ = ["Drawn", "NoteProblem", "check_bands", "check_grouping", "composites", "draws_nothing"]
+__all__ = ["Drawn", "NoteProblem", "check_grouping", "composites", "draws_nothing"]
 
 
 class NoteProblem(Problem):
@@ -21,7 +21,7 @@ class NoteProblem(Problem):
     the mean over draws is the mean over notes, each draw replacing parts of one of them.
 
     Args:
-        classifier: of log-frequency bands, asked as it stands: set it to evaluation, see `interpreters.frozen`.
+        classifier: of log-frequency bands, asked as it stands: set it to evaluation, see `contracts.frozen`.
         features: (notes, 3, band), the classifier's.
         filler: what stands where a part is not kept; nothing, `Zeros()`, unless given.
         target: (notes, classes) bool, of which the mean logit is explained; None for all logits, their changes being
@@ -127,21 +127,6 @@ def check_grouping(group: int, bands: int, fill_fraction: float) -> tuple[int, f
 def draws_nothing(filler: Filler, fill_fraction: float = 1.0) -> bool:
     """Whether nothing of what stands in for a note's parts is random."""
     return fill_fraction in (0, 1) and filler.draw(1, torch.Generator()).numel() == 0
-
-
-def check_bands(classifier: Classifier) -> int:
-    """Bands that a classifier reads.
-
-    Raises:
-        ValueError: if its features are no log-frequency bands.
-    """
-    transform = getattr(classifier, "log_frequency", None)
-    if transform is None:
-        raise ValueError(
-            f"{type(classifier).__name__} does not read log-frequency bands; give a classifier with log_frequency, as "
-            "InstrumentClassifier has, or explain this one with RDE, on its STFT"
-        )
-    return len(transform.frequencies)
 
 
 @torch.no_grad()

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from audiointerp.contracts import Classifier, Interpretation, Interpreter, Target, resolve_target
+from audiointerp.classifiers.instrument import check_bands
+from audiointerp.contracts import (
+    Classifier,
+    Interpretation,
+    Interpreter,
+    Target,
+    check_waveform,
+    frozen,
+    resolve_target,
+)
 from audiointerp.interpreters.attribution.base import progress
-from audiointerp.interpreters.base import check_waveform, frozen
 from audiointerp.interpreters.rde.band_problem import (
     NoteProblem,
-    check_bands,
     check_grouping,
     composites,
     draws_nothing,
 )
 from audiointerp.interpreters.rde.fillers import Filler, Zeros
-from audiointerp.interpreters.rde.problem import Game, Solution
+from audiointerp.interpreters.rde.problem import Game, Outputs, Solution
 from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Relaxed
 from audiointerp.sound.files import normalize_peak
-from audiointerp.sound.logfrequency import LogFrequency
-
-Outputs = Literal["target", "all"]
 
 NUMBERS = ("empty", "end", "rate", "saturated", "penalty")
 
@@ -74,7 +78,7 @@ class BandRDE(Interpreter):
         seed: int = 0,
     ):
         super().__init__(classifier)
-        self.bands = check_bands(classifier)
+        self.bands = check_bands(classifier).bands
         self.group, self.fill_fraction = check_grouping(group, self.bands, fill_fraction)
         if outputs not in get_args(Outputs):
             raise ValueError(f"outputs are {outputs!r}; choose 'target' or 'all'")
@@ -112,7 +116,9 @@ class BandRDE(Interpreter):
             solved = [None if each is None else solver.solve(each, update) for each in problems]
         details = self._details(problems, solved, features)
         keep = torch.stack([details["theta"][:, 0], torch.ones_like(features[:, 0])], 1)
-        kept = _bands_of(classifier).masked_waveform(scaled, keep, torch.Generator().manual_seed(self.seed))
+        kept = check_bands(classifier).log_frequency.masked_waveform(
+            scaled, keep, torch.Generator().manual_seed(self.seed)
+        )
         kept = kept / gain[:, None]
         return Interpretation(
             waveform=kept,
@@ -176,10 +182,10 @@ def listening_set(
     Raises:
         ValueError: if the classifier does not read log-frequency bands, or theta has another shape.
     """
-    shape = (len(waveform), 2, check_bands(classifier))
+    shape = (len(waveform), 2, check_bands(classifier).bands)
     if theta.shape != shape:
         raise ValueError(f"theta has shape {tuple(theta.shape)}; expected {shape}: magnitudes and phases of each note")
-    bands, (scaled, gain) = _bands_of(classifier), normalize_peak(waveform)
+    bands, (scaled, gain) = check_bands(classifier).log_frequency, normalize_peak(waveform)
     generators = [torch.Generator().manual_seed(seed) for _ in waveform]
     filler = Zeros() if filler is None else filler
     with frozen(classifier), frozen(filler):
@@ -198,9 +204,3 @@ def listening_set(
         "inpainted": bands.morphed_waveform(scaled, filled),
     }
     return {"original": waveform} | {name: each / gain[:, None] for name, each in sounds.items()}
-
-
-def _bands_of(classifier: Classifier) -> LogFrequency:
-    transform = getattr(classifier, "log_frequency", None)
-    assert transform is not None  # checked at the start
-    return transform

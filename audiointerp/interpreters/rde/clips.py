@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from audiointerp.contracts import Classifier
 from audiointerp.interpreters.attribution.base import (
     Attribution,
     Details,
     Score,
+    ToMask,
     asked_logit,
     hear,
     what_remains,
 )
 from audiointerp.interpreters.base import Scene
-from audiointerp.interpreters.rde.problem import Problem, Solution
+from audiointerp.interpreters.rde.problem import Outputs, Problem, Solution
 from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Solver
 from audiointerp.sound.components import Components, Parts, Splitter
 from audiointerp.sound.files import normalize_peak
-from audiointerp.sound.masking import Domain
 from audiointerp.sound.nmf import NMF
 
 ClipFiller = Literal["silence", "noise_floor", "noise", "donor"]
-Donors = Tensor | Callable[[], Tensor]
-Outputs = Literal["target", "all"]
+GivenDonors = Tensor | Callable[[], Tensor]
 
 __all__ = ["RDE", "ClipFiller", "ClipProblem"]
 
 
+@dataclass(eq=False, repr=False)
 class RDE(Attribution):
     """Rate-distortion explanation of a clip over parts of its STFT: tiles of a grid, or NMF components.
 
@@ -50,9 +49,9 @@ class RDE(Attribution):
 
     Args:
         classifier, domain, max_batch: see `Attribution`.
-        parts: "tiles" of a grid, or "nmf", components.
+        parts: "tiles" of a grid, "bands" of equal width in mel, or "nmf", components.
         tiles: of the grid, along frequency and along time; fewer where the clip has fewer bins.
-        n_components: of the NMF that is fitted to each clip's log-magnitude.
+        n_components: number of bands, or of components of the NMF that is fitted to each clip's log-magnitude.
         dictionary: of an NMF, learnt before, or (freq, components), instead.
         filler: of what is not kept: "silence"; "noise_floor", the clip's steady background; "noise", of Gaussian
             magnitude with the clip's own mean and deviation in each frequency, and any phase; "donor", another clip.
@@ -69,46 +68,43 @@ class RDE(Attribution):
         ValueError: for settings that make no sense; when explaining, if donors are no clips or the clip's copies.
     """
 
-    def __init__(
-        self,
-        classifier: Classifier,
-        domain: Domain = "magnitude",
-        max_batch: int = 8,
-        parts: Parts = "tiles",
-        tiles: tuple[int, int] = (8, 8),
-        n_components: int = 10,
-        dictionary: NMF | Tensor | None = None,
-        filler: ClipFiller = "noise_floor",
-        donors: Donors | None = None,
-        fill_fraction: float = 1.0,
-        solver: Solver | None = None,
-        outputs: Outputs = "target",
-        seed: int = 0,
-    ):
-        super().__init__(classifier, _as_it_is, domain, max_batch)
-        self.split = Splitter.checked(parts, tiles, n_components, dictionary, classifier.spectrogram)
-        self.solver = solver or (Concrete(steps=100, lr=0.2, samples=4) if parts == "tiles" else MatchingPursuit())
-        if filler not in get_args(ClipFiller):
-            raise ValueError(f"filler is {filler!r}; choose from {', '.join(get_args(ClipFiller))}")
-        if (filler == "donor") != (donors is not None):
-            raise ValueError(
-                f"filler is {filler!r}, donors are {'given' if donors is not None else 'missing'}; both go together"
-            )
-        if not 0 < fill_fraction <= 1:
-            raise ValueError(f"fill_fraction is {fill_fraction}; it is a share, above 0 and at most 1")
-        if outputs not in get_args(Outputs):
-            raise ValueError(f"outputs are {outputs!r}; choose 'target' or 'all'")
-        if outputs == "all" and self.solver.game == "deletion":
-            raise ValueError("the deletion game brings the asked score down; outputs 'all' have no direction")
-        if isinstance(donors, Tensor):
-            donors = _checked(donors)
-        self.filler: ClipFiller = filler
-        self.donors, self.fill_fraction, self.outputs, self.seed = donors, fill_fraction, outputs, seed
+    to_mask: ToMask = field(default_factory=lambda: _as_it_is, init=False)
+    parts: Parts = "tiles"
+    tiles: tuple[int, int] = (8, 8)
+    n_components: int = 10
+    dictionary: NMF | Tensor | None = None
+    filler: ClipFiller = "noise_floor"
+    donors: GivenDonors | None = None
+    fill_fraction: float = 1.0
+    solver: Solver | None = None
+    outputs: Outputs = "target"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Checks the settings and prepares how clips are split."""
+        super().__post_init__()
+        spectrogram = self.classifier.spectrogram
+        self.split = Splitter.checked(self.parts, self.tiles, self.n_components, self.dictionary, spectrogram)
+        by_parts = Concrete(steps=100, lr=0.2, samples=4) if self.parts == "tiles" else MatchingPursuit()
+        self.search: Solver = self.solver or by_parts
+        if self.filler not in get_args(ClipFiller):
+            raise ValueError(f"filler is {self.filler!r}; choose from {', '.join(get_args(ClipFiller))}")
+        if (self.filler == "donor") != (self.donors is not None):
+            given = "given" if self.donors is not None else "missing"
+            raise ValueError(f"filler is {self.filler!r}, donors are {given}; both go together")
+        if not 0 < self.fill_fraction <= 1:
+            raise ValueError(f"fill_fraction is {self.fill_fraction}; it is a share, above 0 and at most 1")
+        if self.outputs not in get_args(Outputs):
+            raise ValueError(f"outputs are {self.outputs!r}; choose 'target' or 'all'")
+        if self.outputs == "all" and self.search.game == "deletion":
+            raise ValueError("the deletion game brings the target's score down; outputs 'all' have no direction")
+        if isinstance(self.donors, Tensor):
+            self.donors = _checked(self.donors)
 
     @property
     def passes(self) -> int:
         """The solver's at most, and one for the clip; a pursuit may stop early."""
-        return 1 + self.solver.passes(self.split.count, self.deterministic)
+        return 1 + self.search.passes(self.split.count, self.deterministic)
 
     @property
     def deterministic(self) -> bool:
@@ -127,7 +123,7 @@ class RDE(Attribution):
         components = self.split(clip.stft, self.seed)
         problem = ClipProblem(components, score, self._filling(clip), self.fill_fraction, self.deterministic)
         problem.max_batch = self.max_batch
-        found = replace(cast(Any, self.solver), seed=self.seed).solve(problem)
+        found = replace(cast(Any, self.search), seed=self.seed).solve(problem)
         chosen = found.chosen if bool((found.chosen > 0.5).any()) else torch.zeros_like(found.chosen)
         return components.mask(chosen[None]), _details(found)
 

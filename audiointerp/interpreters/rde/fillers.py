@@ -14,7 +14,7 @@ from math import pi
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Donors", "Filler", "Noise", "Zeros", "compose", "fit_fillers"]
+__all__ = ["Donors", "Filler", "GaussianNoise", "Zeros", "compose", "fit_fillers"]
 
 _NOTES = 1024  # notes summed at once
 
@@ -47,7 +47,7 @@ class Zeros(Filler):
         return torch.zeros_like(features)
 
 
-class Noise(Filler):
+class GaussianNoise(Filler):
     """A level per band from a normal distribution, not below 0, and a phase from the uniform one.
 
     Args:
@@ -164,4 +164,4 @@ def fit_fillers(features: Tensor | Iterable[Tensor], donors: int = 256, seed: in
         raise ValueError("not one of the notes sounds; fillers are fitted on the features of training notes")
     mean = total / count
     std = (square / count - mean.square()).clamp(min=0).sqrt()
-    return {"zeros": Zeros(), "noise": Noise(mean, std), "donor": Donors(bank)}
+    return {"zeros": Zeros(), "noise": GaussianNoise(mean, std), "donor": Donors(bank)}

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiointerp.contracts import Batch
-from audiointerp.interpreters.rde.fillers import Donors, Filler, Noise, Zeros, compose, fit_fillers
+from audiointerp.contracts import Batch, Trainable
+from audiointerp.interpreters.rde.fillers import Donors, Filler, GaussianNoise, Zeros, compose, fit_fillers
 from audiointerp.interpreters.rde.inpainter_networks import Discriminator, Generator
 from audiointerp.sound.logfrequency import LogFrequency
 
@@ -79,7 +79,7 @@ class Generated(Filler):
         return made if self.donors is None else compose(drawn[:, -3:], rounded, made)
 
 
-class Inpainter(nn.Module):
+class Inpainter(Trainable):
     """Trains a generator against a discriminator, and keeps the fillers to compare it with.
 
     Args:
@@ -209,7 +209,7 @@ class Inpainter(nn.Module):
         """Fits and keeps the fillers that need no training; `features` as for `fit_fillers`."""
         fitted = fit_fillers(features, donors=len(self.bank))
         noise, donor = fitted["noise"], fitted["donor"]
-        assert isinstance(noise, Noise) and isinstance(donor, Donors)
+        assert isinstance(noise, GaussianNoise) and isinstance(donor, Donors)
         self.mean.copy_(noise.mean)
         self.std.copy_(noise.std)
         self.bank.zero_()
@@ -224,7 +224,7 @@ class Inpainter(nn.Module):
         """
         if self.notes == 0:
             raise ValueError("the inpainter has seen no notes; train it, or call set_fillers on training features")
-        noise, donor = Noise(self.mean, self.std), Donors(self.bank[: int(self.notes)])
+        noise, donor = GaussianNoise(self.mean, self.std), Donors(self.bank[: int(self.notes)])
         generated = Generated(self.generator, donor if self.from_donors else None)
         return {"zeros": Zeros(), "noise": noise, "donor": donor, "generator": generated}
 

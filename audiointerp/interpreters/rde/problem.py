@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 Game = Literal["sufficient", "deletion"]
+Outputs = Literal["target", "all"]  # whose change is the distortion: the mean logit of the target, or every logit
 Draw: TypeAlias = Tensor | tuple[Tensor, ...]
 Update = Callable[[int], object]
 
 NOTHING = 1e-10  # a distortion that rounding alone may cause
 
-__all__ = ["Draw", "Game", "Problem", "Query", "Solution", "Update", "distortion", "fall"]
+__all__ = ["Draw", "Game", "Outputs", "Problem", "Query", "Solution", "Update", "distortion", "fall"]
 
 
 class Problem(ABC):
@@ -211,6 +212,7 @@ class Query:
 
 
 def take(drawn: Draw, rows: Tensor) -> Draw:
+    """Some of the draws, by index."""
     if isinstance(drawn, tuple):
         return tuple(each[rows.to(each.device)] for each in drawn)
     return drawn[rows.to(drawn.device)]

@@ -1,1 +1,1 @@
-"""Answers -> tables and a report."""
+"""Answers -> cleaned tables, statistics, figures and a report."""

@@ -130,34 +130,7 @@ def _opinion(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Sec
             csv=f"{task}_items.csv",
         ),
     ]
-    if pairs:
-        tested = "".join(
-            f" Friedman's test, {row['group']}: χ²({row['k'] - 1}) = {row['statistic']:.2f}, p {p_equals(row['p'])}, "
-            f"n = {row['n']} listeners, {row['note']}."
-            for row in friedman
-            if row["n"] > 1
-        )
-        found.append(
-            Section(
-                "Differences between methods",
-                "Wilcoxon's signed-rank test, two-sided, zeros by Pratt's method, on each listener's mean difference "
-                "over the items scored under both methods (n listeners, n₀ with no difference). p Holm: corrected "
-                f"over the pairs of the same items. r: matched-pairs rank-biserial correlation.{tested}",
-                ("Items", "A", "B", "Mean A − B", "Median A − B", "n (n₀)", "W", "p", "p Holm", "r", "Note"),
-                tuple(
-                    (
-                        *(row["group"], row["a"], row["b"], number(row["mean_difference"], digits, True)),
-                        *(number(row["median_difference"], digits, True), f"{row['n']} ({row['n_zero']})"),
-                        *(number(row["w"], 1), p_value(row["p"]), p_value(row["p_holm"])),
-                        *(number(row["rank_biserial"], 2, True), row["note"]),
-                    )
-                    for row in pairs
-                ),
-                csv=f"{task}_pairs.csv",
-            )
-        )
-    else:
-        found.append(Section("Differences between methods", "There is one method; nothing to compare."))
+    found.append(_differences(task, pairs, friedman, digits))
     level = "an ordinal" if scale[1] <= 5 else "an interval"
     about = (
         f"Units are the sounds (item × method). Krippendorff's alpha on {level} scale, missing answers allowed; "
@@ -165,6 +138,35 @@ def _opinion(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Sec
         "listener scored."
     )
     return [*found, _agreement(task, tables["agreement"], about)]
+
+
+def _differences(task: str, pairs: list[dict], friedman: list[dict], digits: int) -> Section:
+    """Paired tests between methods, with Friedman's test over all of them in the caption."""
+    if not pairs:
+        return Section("Differences between methods", "There is one method; nothing to compare.")
+    tested = "".join(
+        f" Friedman's test, {row['group']}: χ²({row['k'] - 1}) = {row['statistic']:.2f}, p {p_equals(row['p'])}, "
+        f"n = {row['n']} listeners, {row['note']}."
+        for row in friedman
+        if row["n"] > 1
+    )
+    return Section(
+        "Differences between methods",
+        "Wilcoxon's signed-rank test, two-sided, zeros by Pratt's method, on each listener's mean difference "
+        "over the items scored under both methods (n listeners, n₀ with no difference). p Holm: corrected "
+        f"over the pairs of the same items. r: matched-pairs rank-biserial correlation.{tested}",
+        ("Items", "A", "B", "Mean A − B", "Median A − B", "n (n₀)", "W", "p", "p Holm", "r", "Note"),
+        tuple(
+            (
+                *(row["group"], row["a"], row["b"], number(row["mean_difference"], digits, True)),
+                *(number(row["median_difference"], digits, True), f"{row['n']} ({row['n_zero']})"),
+                *(number(row["w"], 1), p_value(row["p"]), p_value(row["p_holm"])),
+                *(number(row["rank_biserial"], 2, True), row["note"]),
+            )
+            for row in pairs
+        ),
+        csv=f"{task}_pairs.csv",
+    )
 
 
 def _agreement(task: str, table: pd.DataFrame, about: str) -> Section:

@@ -1,1 +1,1 @@
-"""A run folder -> a study."""
+"""A run folder -> a study: sounds checked, selected, prepared, blinded and packed."""

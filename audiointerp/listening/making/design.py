@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Protocol
 
 from audiointerp.listening.making.manifest import Sound
-from audiointerp.listening.making.selection import Item, Selection
+from audiointerp.listening.making.selection import ListeningItem, Selection
 from audiointerp.listening.study import CANNOT_TELL, NO_PREFERENCE, Task, Trial, TrialKind
 
 MOST_CHOICES = 12
@@ -127,7 +127,7 @@ def build(
     )  # fmt: skip
 
 
-def _number(asked: _Asked, items: Sequence[Item], design: Design) -> list[Trial]:
+def _number(asked: _Asked, items: Sequence[ListeningItem], design: Design) -> list[Trial]:
     pages = [(item, page) for item in items for page in _TASKS[asked.task](asked, item)]
     lacking = [item.item_id for item in items if all(each is not item for each, _ in pages)]
     if lacking and pages:
@@ -139,12 +139,12 @@ def _number(asked: _Asked, items: Sequence[Item], design: Design) -> list[Trial]
 Page = Callable[[str, TrialKind], Trial]
 
 
-def _place(trial_id: str, kind: TrialKind, item: Item, page: Page, design: Design) -> Trial:
+def _place(trial_id: str, kind: TrialKind, item: ListeningItem, page: Page, design: Design) -> Trial:
     design.items[trial_id] = item.item_id
     return page(trial_id, kind)
 
 
-def _opinion(asked: _Asked, item: Item) -> list[Page]:
+def _opinion(asked: _Asked, item: ListeningItem) -> list[Page]:
     def page(trial_id: str, kind: TrialKind) -> Trial:
         names = [asked.named(sound) for sound in (*item.systems, *item.anchors)]
         return Trial(trial_id, kind, asked.prompt(item.pred_class), asked.named(item.mixture), _blind(names))
@@ -152,7 +152,7 @@ def _opinion(asked: _Asked, item: Item) -> list[Page]:
     return [page]
 
 
-def _rating(asked: _Asked, item: Item) -> list[Page]:
+def _rating(asked: _Asked, item: ListeningItem) -> list[Page]:
     reference = item.reference
     if reference is None:
         return _opinion(asked, item)
@@ -175,7 +175,7 @@ def _rating(asked: _Asked, item: Item) -> list[Page]:
     return [page]
 
 
-def _pairs(asked: _Asked, item: Item) -> list[Page]:
+def _pairs(asked: _Asked, item: ListeningItem) -> list[Page]:
     def page(pair: tuple[Sound, Sound], trial_id: str, kind: TrialKind) -> Trial:
         names = _blind([asked.named(sound) for sound in pair])
         choices = (NO_PREFERENCE,) if asked.ties else ()
@@ -184,7 +184,7 @@ def _pairs(asked: _Asked, item: Item) -> list[Page]:
     return [partial(page, pair) for pair in combinations(item.systems, 2)]
 
 
-def _abx(asked: _Asked, item: Item) -> list[Page]:
+def _abx(asked: _Asked, item: ListeningItem) -> list[Page]:
     pairs = list(combinations(item.systems, 2))
     # X is the first sound in every other pair, so that neither method is X more often.
     first = asked.numbers("abx", item.item_id).randrange(2)
@@ -197,7 +197,7 @@ def _abx(asked: _Asked, item: Item) -> list[Page]:
     return [partial(page, place) for place in range(len(pairs))]
 
 
-def _simulate(asked: _Asked, item: Item) -> list[Page]:
+def _simulate(asked: _Asked, item: ListeningItem) -> list[Page]:
     def page(trial_id: str, kind: TrialKind) -> Trial:
         names = [asked.named(sound) for sound in item.systems]
         return Trial(trial_id, kind, asked.prompt(""), None, _blind(names), _choices(asked, item))
@@ -205,7 +205,7 @@ def _simulate(asked: _Asked, item: Item) -> list[Page]:
     return [page]
 
 
-_TASKS: Mapping[Task, Callable[[_Asked, Item], list[Page]]] = {
+_TASKS: Mapping[Task, Callable[[_Asked, ListeningItem], list[Page]]] = {
     "mos": _opinion,
     "rating": _rating,
     "ab": _pairs,
@@ -219,7 +219,7 @@ def _blind(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names)))
 
 
-def _choices(asked: _Asked, item: Item) -> tuple[str, ...]:
+def _choices(asked: _Asked, item: ListeningItem) -> tuple[str, ...]:
     """All classes if they are at most 12, else the item's and others drawn, in the classifier's order."""
     labels = list(asked.labels)
     if len(labels) > MOST_CHOICES:

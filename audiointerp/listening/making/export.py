@@ -18,7 +18,7 @@ from audiointerp.listening.making.design import Design, build
 from audiointerp.listening.making.groups import Material, gather
 from audiointerp.listening.making.manifest import Sound
 from audiointerp.listening.making.orders import sessions
-from audiointerp.listening.making.preparation import Bandwidth, Clip, Loudness, Plan, Settings, prepare
+from audiointerp.listening.making.preparation import Bandwidth, Loudness, Plan, Settings, Stimulus, prepare
 from audiointerp.listening.making.selection import select
 from audiointerp.listening.study import Study, Task
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Target = Literal["html", "webmushra", "folder"]
+ExportTarget = Literal["html", "webmushra", "folder"]
 
-__all__ = ["Options", "Summary", "Target", "export_study"]
+__all__ = ["ExportTarget", "Options", "Summary", "export_study"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Options:
         ValueError: for a value that an option does not take.
     """
 
-    target: Target = "html"
+    target: ExportTarget = "html"
     task: Task = "mos"
     items: Sequence[str] | int | None = None
     methods: Sequence[str] | None = None
@@ -75,7 +75,7 @@ class Options:
     participants: int = 24
 
     def __post_init__(self) -> None:
-        choices = {"target": Target, "task": Task, "loudness": Loudness, "bandwidth": Bandwidth}
+        choices = {"target": ExportTarget, "task": Task, "loudness": Loudness, "bandwidth": Bandwidth}
         for name, kind in choices.items():
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(kind))}")
@@ -123,7 +123,7 @@ class _Names:
 
     secret: bytes
     test_id: str
-    clips: dict[str, Clip] = field(default_factory=dict)
+    clips: dict[str, Stimulus] = field(default_factory=dict)
     meant: dict[str, packing.Meaning] = field(default_factory=dict)
 
     def __call__(
@@ -135,7 +135,7 @@ class _Names:
         if self.meant.setdefault(name, meaning) != meaning:
             raise ValueError("two sounds got the same blind name, which is very rare; choose another seed")
         change = partial(_lowpassed, cutoff_hz=cutoff_hz) if cutoff_hz else None
-        self.clips.setdefault(name, Clip(name, sound, change, dither=bool(copy)))
+        self.clips.setdefault(name, Stimulus(name, sound, change, dither=bool(copy)))
         return name
 
 

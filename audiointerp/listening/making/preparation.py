@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import soundfile
-import torch
 
 from audiointerp.listening import levels
 from audiointerp.listening.making.manifest import ListeningError, Sound
-from audiointerp.sound.files import resample
+from audiointerp.sound.files import resample_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +38,7 @@ WORKERS = 2
 T = TypeVar("T")
 R = TypeVar("R")
 
-__all__ = ["PEAK_DBFS", "TARGET_LUFS", "Bandwidth", "Clip", "Loudness", "Plan", "Prepared", "Settings", "prepare"]
+__all__ = ["PEAK_DBFS", "TARGET_LUFS", "Bandwidth", "Loudness", "Plan", "Prepared", "Settings", "Stimulus", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Clip:
+class Stimulus:
     """A sound to be prepared under a blind name.
 
     Attributes:
@@ -113,7 +112,7 @@ class Plan:
     """
 
     settings: Settings
-    clips: Mapping[str, Clip]
+    clips: Mapping[str, Stimulus]
     prepared: Mapping[str, Prepared]
     lowered_db: float
     warnings: list[str] = field(default_factory=list)
@@ -128,7 +127,7 @@ class Plan:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
 
-        def write_item(clips: list[Clip]) -> None:
+        def write_item(clips: list[Stimulus]) -> None:
             for clip, waveform in zip(clips, _alike(clips, self.settings)):
                 done = self.prepared[clip.name]
                 noise = clip.name if clip.dither and not done.silent else None
@@ -138,7 +137,7 @@ class Plan:
         _in_parallel(write_item, _by_item(self.clips.values()))
 
 
-def prepare(clips: Sequence[Clip], settings: Settings) -> Plan:
+def prepare(clips: Sequence[Stimulus], settings: Settings) -> Plan:
     """Measures every sound and decides its gain.
 
     Raises:
@@ -171,8 +170,8 @@ def prepare(clips: Sequence[Clip], settings: Settings) -> Plan:
     return Plan(settings, {clip.name: clip for clip in clips}, prepared, lowered, warnings)
 
 
-def _by_item(clips: Iterable[Clip]) -> list[list[Clip]]:
-    items: dict[str, list[Clip]] = {}
+def _by_item(clips: Iterable[Stimulus]) -> list[list[Stimulus]]:
+    items: dict[str, list[Stimulus]] = {}
     for clip in clips:
         items.setdefault(clip.sound.item_id, []).append(clip)
     return list(items.values())
@@ -184,7 +183,7 @@ def _in_parallel(function: Callable[[T], R], values: Sequence[T]) -> list[R]:
         return list(pool.map(function, values))
 
 
-def _check_items(items: list[list[Clip]], settings: Settings) -> list[str]:
+def _check_items(items: list[list[Stimulus]], settings: Settings) -> list[str]:
     """Warnings about what differs inside items; raises for lengths that differ too much."""
     problems = []
     unlike: dict[str, list[str]] = {}
@@ -218,7 +217,7 @@ def _some(names: list[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _measure(members: list[Clip], settings: Settings) -> dict[str, Prepared]:
+def _measure(members: list[Stimulus], settings: Settings) -> dict[str, Prepared]:
     rate, waveforms = settings.sample_rate, _alike(members, settings)
     measured = {}
     for clip, waveform in zip(members, waveforms):
@@ -231,7 +230,7 @@ def _measure(members: list[Clip], settings: Settings) -> dict[str, Prepared]:
     return measured
 
 
-def _gains(items: list[list[Clip]], measured: Mapping[str, Prepared], settings: Settings) -> dict[str, float]:
+def _gains(items: list[list[Stimulus]], measured: Mapping[str, Prepared], settings: Settings) -> dict[str, float]:
     """Gains in dB towards -23 LUFS, before the whole test is lowered."""
     if settings.loudness == "none":
         return dict.fromkeys(measured, 0.0)
@@ -246,17 +245,17 @@ def _gains(items: list[list[Clip]], measured: Mapping[str, Prepared], settings: 
     return gains
 
 
-def _alike(members: list[Clip], settings: Settings) -> list[NDArray[np.float32]]:
+def _alike(members: list[Stimulus], settings: Settings) -> list[NDArray[np.float32]]:
     """The sounds of an item, (channels, frames), of one rate, length and number of channels."""
     lowest = min(clip.sound.sample_rate for clip in members)
     mono = min(clip.sound.channels for clip in members) == 1
     waveforms = []
     for clip in members:
         samples, rate = soundfile.read(str(clip.sound.path), dtype="float32", always_2d=True)
-        waveform = torch.from_numpy(samples.mean(1)[None] if mono else samples.T.copy())
+        waveform = samples.mean(1)[None] if mono else samples.T.copy()
         if settings.bandwidth == "min" and rate > lowest:
-            waveform, rate = resample(waveform, rate, lowest), lowest
-        whole = resample(waveform, rate, settings.sample_rate).numpy()
+            waveform, rate = resample_array(waveform, rate, lowest), lowest
+        whole = resample_array(waveform, rate, settings.sample_rate)
         if clip.change is not None:
             whole = clip.change(whole, settings.sample_rate)
         waveforms.append(levels.fade(whole, settings.sample_rate))

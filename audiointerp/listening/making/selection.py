@@ -10,11 +10,11 @@ from audiointerp.listening.making.manifest import ListeningError, Sound, items_o
 
 OTHER = "_other"  # ends the name of a method where it explains the mixture's other class
 
-__all__ = ["Item", "Selection", "select"]
+__all__ = ["ListeningItem", "Selection", "select"]
 
 
 @dataclass(frozen=True)
-class Item:
+class ListeningItem:
     """A decision and its explanations.
 
     Attributes:
@@ -58,8 +58,8 @@ class Selection:
         warnings: one line each.
     """
 
-    items: tuple[Item, ...]
-    practice_items: tuple[Item, ...]
+    items: tuple[ListeningItem, ...]
+    practice_items: tuple[ListeningItem, ...]
     practice_sounds: tuple[Sound, ...]
     catch_sounds: tuple[Sound, ...]
     others: tuple[Sound, ...]
@@ -108,21 +108,8 @@ def select(
                 "name them with --methods to ask about them"
             )
     usable = [item for item in (_with(item, methods) for item in whole.values()) if item.systems]
-    if items is None:
-        chosen = usable
-    elif isinstance(items, int):
-        drawn = {item.item_id for item in random.Random(f"{seed}|items").sample(usable, min(items, len(usable)))}
-        chosen = [item for item in usable if item.item_id in drawn]
-        if len(chosen) < items:
-            warnings.append(f"{items} items were asked for; the run has {len(chosen)}")
-    else:
-        chosen = [item for item in usable if item.item_id in items]
-    lacking = [name for name in (whole if items is None or isinstance(items, int) else items)
-               if name not in {item.item_id for item in usable}]  # fmt: skip
-    if lacking:
-        warnings.append(f"left out, as they have none of the methods: {', '.join(lacking)}")
-    if not chosen:
-        raise ValueError("no item is left to ask about; choose other items or methods")
+    chosen, told = _choose(usable, list(whole), items, seed)
+    warnings += told
     rows = tuple(sound for sound in sounds if sound.role == "practice") if practice and not pairs else ()
     needed = 0 if rows else practice
     training, repeated = _training(usable, chosen, needed, seed, pairs)
@@ -141,30 +128,30 @@ def select(
     return Selection(tuple(chosen), tuple(training), rows, catches, others, tuple(warnings))
 
 
-def _items(sounds: Sequence[Sound]) -> list[Item]:
+def _items(sounds: Sequence[Sound]) -> list[ListeningItem]:
     found = []
     for item_id, members in items_of(sounds).items():
         role = {sound.role: sound for sound in members}
         systems = tuple(sound for sound in members if sound.role == "interpretation")
         anchors = tuple(sound for sound in members if sound.role == "anchor")
         if systems:
-            found.append(Item(item_id, role["mixture"], systems, role.get("reference"), anchors))
+            found.append(ListeningItem(item_id, role["mixture"], systems, role.get("reference"), anchors))
     return found
 
 
-def _of_predicted(whole: dict[str, Item]) -> tuple[list[str], list[str]]:
+def _of_predicted(whole: dict[str, ListeningItem]) -> tuple[list[str], list[str]]:
     """Methods as they explain the predicted class, and as they explain another."""
     known = list(dict.fromkeys(sound.method for item in whole.values() for sound in item.systems))
     others = [name for name in known if name.endswith(OTHER) and name.removesuffix(OTHER) in known]
     return [name for name in known if name not in others], others
 
 
-def _with(item: Item, methods: Sequence[str]) -> Item:
+def _with(item: ListeningItem, methods: Sequence[str]) -> ListeningItem:
     return replace(item, systems=tuple(sound for sound in item.systems if sound.method in methods))
 
 
 def _check_names(
-    whole: dict[str, Item], items: Sequence[str] | int | None, methods: Sequence[str] | None
+    whole: dict[str, ListeningItem], items: Sequence[str] | int | None, methods: Sequence[str] | None
 ) -> None:  # fmt: skip
     known = sorted({sound.method for item in whole.values() for sound in item.systems})
     problems = [
@@ -180,9 +167,31 @@ def _check_names(
         raise ListeningError(problems)
 
 
+def _choose(
+    usable: list[ListeningItem], names: list[str], items: Sequence[str] | int | None, seed: int
+) -> tuple[list[ListeningItem], list[str]]:
+    """Items of the test, by name or drawn, and warnings: of `names`, all in the run, some have none of the methods."""
+    warnings = []
+    if items is None:
+        chosen = usable
+    elif isinstance(items, int):
+        drawn = {item.item_id for item in random.Random(f"{seed}|items").sample(usable, min(items, len(usable)))}
+        chosen = [item for item in usable if item.item_id in drawn]
+        if len(chosen) < items:
+            warnings.append(f"{items} items were asked for; the run has {len(chosen)}")
+    else:
+        names, chosen = list(items), [item for item in usable if item.item_id in items]
+    lacking = [name for name in names if name not in {item.item_id for item in usable}]
+    if lacking:
+        warnings.append(f"left out, as they have none of the methods: {', '.join(lacking)}")
+    if not chosen:
+        raise ValueError("no item is left to ask about; choose other items or methods")
+    return chosen, warnings
+
+
 def _training(
-    usable: Sequence[Item], chosen: Sequence[Item], count: int, seed: int, pairs: bool
-) -> tuple[list[Item], list[str]]:  # fmt: skip
+    usable: Sequence[ListeningItem], chosen: Sequence[ListeningItem], count: int, seed: int, pairs: bool
+) -> tuple[list[ListeningItem], list[str]]:  # fmt: skip
     """Items to practise with, and which of them are in the test."""
     numbers = random.Random(f"{seed}|practice")
     names = {item.item_id for item in chosen}

@@ -1,1 +1,1 @@
-"""The collector."""
+"""A local collector of what listeners answer."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from audiointerp.listening.serving.sessions import Store, read_sessions
+from audiointerp.listening.serving.sessions import Store
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _TYPES = {
     **{".ogg": "audio/ogg", ".woff": "font/woff", ".woff2": "font/woff2", ".ttf": "font/ttf"},
 }
 
-__all__ = ["Collector", "make_server", "read_sessions", "serve"]
+__all__ = ["Collector", "make_server", "serve"]
 
 
 def serve(webmushra: Path, results: Path, port: int = 8000) -> None:

@@ -25,33 +25,7 @@ logger = logging.getLogger(__name__)
 SESSIONS, REJECTED = "sessions.jsonl", "rejected"
 _FIELD = b"sessionJSON="
 
-__all__ = ["REJECTED", "SESSIONS", "Store", "read_sessions"]
-
-
-def read_sessions(path: Path) -> list[dict[str, Any]]:
-    """The sessions of a sessions.jsonl; a last line cut short is left out and logged.
-
-    Raises:
-        ValueError: if the file cannot be read, or another line is no JSON object.
-    """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); give the sessions.jsonl of a test") from None
-    sessions: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            session = _parse(line) if line.strip() else {}
-        except ValueError as error:
-            if number < len(lines):
-                raise ValueError(
-                    f"{path}, line {number}: not a session ({error}); repair or delete that line"
-                ) from None
-            logger.warning("%s, line %d: cut short, left out (%d bytes)", path, number, len(line))
-            continue
-        if session:
-            sessions.append(session)
-    return sessions
+__all__ = ["REJECTED", "SESSIONS", "Store"]
 
 
 class Store:

@@ -1,1 +1,1 @@
-"""A study -> what people open."""
+"""A study -> a page to open in a browser, webMUSHRA configs, or a plain folder."""

@@ -41,7 +41,7 @@ RESERVED = NOT_WORDS | {LEVEL_PAGE, LEVEL_SOUND, "reference", "anchor35", "ancho
 LEVEL = "Set the volume of your system so that the sounds are comfortable, and leave it there."
 OPINIONS = ("1 Bad", "2 Poor", "3 Fair", "4 Good", "5 Excellent")
 
-Page = dict[str, Any]
+PageConfig = dict[str, Any]
 
 __all__ = ["write_configs"]
 
@@ -172,9 +172,9 @@ class Pages:
     public: Path
     anchors: bs1534.Anchors
 
-    def configs(self) -> dict[str, Page]:
+    def configs(self) -> dict[str, PageConfig]:
         """What each config says, by what stands in its name after the test's."""
-        found: dict[str, Page] = {}
+        found: dict[str, PageConfig] = {}
         if self.study.task != "simulate":  # there, everybody would hear an item under every method
             trials = [trial for trial in self.study.trials if trial.kind != "practice"]
             found[""] = self._config([["random", *(self._page(each, tuple(sorted(each.stimuli))) for each in trials)]])
@@ -215,7 +215,7 @@ class Pages:
             return None
         return first.context or first.stimuli[0]
 
-    def _config(self, pages: list[Any]) -> Page:
+    def _config(self, pages: list[Any]) -> PageConfig:
         practice = [each for each in self.study.trials if each.kind == "practice"]
         consent = _head("consent", "Consent", "<p>Answers are stored without your name.</p>", "consent")
         finish = {
@@ -244,21 +244,21 @@ class Pages:
             ],
         }
 
-    def _session(self, session: Iterable[Presentation]) -> Iterable[Page]:
+    def _session(self, session: Iterable[Presentation]) -> Iterable[PageConfig]:
         for shown in session:
             trial = self.study.trial(shown.trial_id)
             if trial.kind != "practice":
                 yield self._page(trial, shown.stimuli)
 
-    def _page(self, trial: Trial, stimuli: tuple[str, ...]) -> Page:
+    def _page(self, trial: Trial, stimuli: tuple[str, ...]) -> PageConfig:
         pages = {"mos": self._opinions, "simulate": self._classes, "rating": self._rating, "abx": self._abx}
         return pages[self.study.task](trial, stimuli)
 
-    def _level(self) -> Page:
+    def _level(self) -> PageConfig:
         head = _head("likert_single_stimulus", "Level", f"<p>{LEVEL}</p>", LEVEL_PAGE)
         return _likert(head, {LEVEL_SOUND: self._path(LEVEL_SOUND)}, ("The level is comfortable", "I cannot set it"))
 
-    def _opinions(self, trial: Trial, stimuli: tuple[str, ...]) -> Page:
+    def _opinions(self, trial: Trial, stimuli: tuple[str, ...]) -> PageConfig:
         """All methods beside the mixture on a page; in practice a sound a page."""
         practice = trial.kind == "practice"
         kind = "likert_single_stimulus" if practice else "likert_multi_stimulus"
@@ -269,7 +269,7 @@ class Pages:
         head = _head(kind, "Practice" if practice else "Rate each sound", content, trial.trial_id)
         return _likert(head, self._paths(stimuli), OPINIONS)
 
-    def _classes(self, trial: Trial, stimuli: tuple[str, ...]) -> Page:
+    def _classes(self, trial: Trial, stimuli: tuple[str, ...]) -> PageConfig:
         """The answer is stored as a choice's number: names of classes may hold what the upload would break."""
         practice = trial.kind == "practice"
         title = "Practice" if practice else "Which class is this?"
@@ -278,7 +278,7 @@ class Pages:
             _head("likert_single_stimulus", title, content, trial.trial_id), self._paths(stimuli), trial.choices
         )
 
-    def _rating(self, trial: Trial, stimuli: tuple[str, ...]) -> Page:
+    def _rating(self, trial: Trial, stimuli: tuple[str, ...]) -> PageConfig:
         rated, reference = self._rated[trial.trial_id], str(self.reference(trial))
         if trial.stimuli == (reference,):
             rated = {reference: reference}
@@ -300,7 +300,7 @@ class Pages:
             "stimuli": {key: self._path(name) for key, name in ordered},
         }
 
-    def _abx(self, trial: Trial, stimuli: tuple[str, ...]) -> Page:
+    def _abx(self, trial: Trial, stimuli: tuple[str, ...]) -> PageConfig:
         return {
             **_head(
                 "paired_comparison", "Which sound equals the reference?", _paragraphs(trial.prompt), trial.trial_id
@@ -336,12 +336,12 @@ class Pages:
         return f"configs/{self.study.test_id}/{name}.wav"
 
 
-def _head(kind: str, title: str, content: str, name: str = "") -> Page:
+def _head(kind: str, title: str, content: str, name: str = "") -> PageConfig:
     named = {"id": name} if name else {}
     return {"type": kind, **named, "name": title, "content": content}
 
 
-def _likert(head: Page, stimuli: dict[str, str], labels: Iterable[str]) -> Page:
+def _likert(head: PageConfig, stimuli: dict[str, str], labels: Iterable[str]) -> PageConfig:
     response = [Row(value=number, label=html.escape(label)) for number, label in enumerate(labels, 1)]
     return {**head, "mustRate": True, "mustPlayback": "ended", "stimuli": stimuli, "response": response}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,18 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from audiointerp.bundles import bundle
-from audiointerp.contracts import Classifier, Interpreter
+from audiointerp.contracts import Classifier, Interpreter, frozen
 from audiointerp.datasets import ClipDataset
 from audiointerp.evaluation import judging
 from audiointerp.evaluation.conditions import Condition
 from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import Item
-from audiointerp.interpreters import Beside, MaskInterpreter, frozen
+from audiointerp.interpreters import MaskInterpreter
 from audiointerp.results.tables import Embeddings
 from audiointerp.runs.comparison import tables as comparison_tables
-from audiointerp.runs.sanity import page as sanity_report
+from audiointerp.runs.kind import Context, Kind
+from audiointerp.runs.methods import methods_of
+from audiointerp.runs.verdicts import overall, read_verdicts
 from audiointerp.sound import files as audio
 
 MAX_PASSES = 512  # of the classifier, an item and method, scoring included
@@ -35,7 +36,7 @@ MAX_PASSES = 512  # of the classifier, an item and method, scoring included
 ROLES = ("input", "mixture", "reference")  # files beside the methods'
 RESERVED = ("_magnitude", "_other", "_residual", "_listening")  # what a method's rows and files are told apart by
 
-__all__ = ["Comparison", "build_controls", "build_methods", "compare"]
+__all__ = ["Comparison", "MethodComparison", "compare"]
 
 
 @dataclass(frozen=True)
@@ -64,46 +65,30 @@ class Comparison:
     verdicts: str | None = None
 
 
-def build_methods(makers: Mapping[str, Any], classifier: Classifier) -> dict[str, Interpreter]:
-    """Methods ready to explain the classifier.
+class MethodComparison(Kind):
+    """A recipe with `methods`: every method on the same classifier, clips, mixtures and metrics."""
 
-    Args:
-        makers: name -> a bundle's or run's path, or a constructor that takes the classifier.
-        classifier: the one explained.
+    name = "comparison"
+    key = "methods"
+    keys = {"methods": Mapping, "controls": Mapping, "comparison": Comparison}
+    defaults = {"controls": {}, "comparison": Comparison()}
+    required = ("classifier",)
+    needs_test = True
 
-    Raises:
-        ValueError: if a path holds no interpreter, or one of another classifier.
-    """
-    methods = {}
-    for name, make in makers.items():
-        method = bundle.load(make) if isinstance(make, str) else make(classifier)
-        if not isinstance(method, Interpreter):
-            raise ValueError(f"method {name}: {make} holds no interpreter but a {type(method).__name__}")
-        if not _same(method.classifier, classifier):
-            raise ValueError(f"method {name}: {make} explains another classifier; train it on this one")
-        device = classifier.spectrogram.window.device
-        methods[name] = method.to(device) if isinstance(method, torch.nn.Module) else method
-    return methods
+    def run(self, context: Context) -> None:
+        """Judges what is not judged yet and writes tables, figures and the page."""
+        methods, controls = methods_of(context)
+        test = context.data["test"]
+        context.start(data={"test": test})
+        facts = compare(context.values["comparison"], methods, controls, test, context.folder, context.seed)
+        context.finish(results={}, comparison=facts)
+        self.page(context.folder)
 
+    def page(self, folder: Path) -> Path:
+        """Tables, figures and a page on which every method of every row plays."""
+        from audiointerp.runs.comparison import page
 
-def build_controls(
-    makers: Mapping[str, Callable[..., Any]], classifier: Classifier, likes: Mapping[str, Interpreter]
-) -> dict[str, Interpreter]:
-    """Controls by name; one that stands beside a method once for each of `likes` that it fits.
-
-    With several such methods its name is "<control>_<method>". With none at all, those that can do without stand alone.
-    """
-    controls: dict[str, Interpreter] = {}
-    for name, make in makers.items():
-        control = make(classifier)
-        if not isinstance(control, Beside) or not likes:
-            if not isinstance(control, Beside) or control.alone:
-                controls[name] = control
-            continue
-        fitting: Any = {like: method for like, method in likes.items() if control.fits(method)}
-        for like, method in fitting.items():
-            controls[name if len(fitting) == 1 else f"{name}_{like}"] = control.beside(method)
-    return controls
+        return page.write(folder)
 
 
 def compare(
@@ -130,40 +115,24 @@ def compare(
         *comparison.costly,
         *(key for key, each in controls.items() if _beside(each, methods) in comparison.costly),
     }
-    classifier = next(iter(everything.values())).classifier
     _check(comparison, everything)
     everything |= {f"{name}_magnitude": _in_magnitude(each) for name, each in everything.items() if _is_soft_log(each)}
-    skipped, subsets, known = {}, {}, set()
+    skipped = {name: condition.missing for name, condition in comparison.conditions.items() if condition.missing}
+    subsets: dict[str, list[str]] = {}
+    known: set[str] = set()
     for name, condition in comparison.conditions.items():
-        if condition.missing:
-            skipped[name] = condition.missing
+        if name in skipped:
             continue
         items = list(condition.items(name, test, folder, seed))
         if again := known & {item.item_id for item in items}:
             raise ValueError(f"condition {name} has items of an earlier one, such as {min(again)}; name clips in one")
         known |= {item.item_id for item in items}
-        chosen = subsets[name] = _draw_subset(items, comparison.subset.get(name, 0), seed)
-        wanted = Wanted(
-            other_class=comparison.other_class,
-            figures=False,
-            curves=True,
-            embeddings=True,
-            sounds=lambda item_id, chosen=frozenset(chosen): item_id in chosen,
-        )
-        if not subsets.keys() - {name}:
-            _embed_inputs(items, classifier, folder)
-        cheap = {key: each for key, each in everything.items() if key.removesuffix("_magnitude") not in costly}
-        subset = [item for item in items if item.item_id in chosen]
-        evaluate(_progress(subset, f"{name}, subset"), everything, folder, wanted)
-        evaluate(_progress([item for item in items if item.item_id not in chosen], name), cheap, folder, wanted)
-    said = sanity_report.overall(sanity_report.read_verdicts(comparison.verdicts)) if comparison.verdicts else {}
+        if not subsets:  # the first condition is the clean one
+            _embed_inputs(items, next(iter(everything.values())).classifier, folder)
+        subsets[name] = _draw_subset(items, comparison.subset.get(name, 0), seed)
+        _judge(comparison, name, items, subsets[name], everything, costly, folder)
     return {
-        # A control is checked by itself, and stands here beside a method.
-        "verdicts": {
-            name: said.get(name) or said[base]
-            for name in everything
-            if name in said or (base := name.removesuffix(f"_{_beside(controls.get(name), methods)}")) in said
-        },
+        "verdicts": _verdicts(comparison.verdicts, everything, controls, methods),
         "methods": {
             name: {
                 "control": (own := name.removesuffix("_magnitude")) in controls,
@@ -173,25 +142,59 @@ def compare(
             for name in everything
         },
         "reference": comparison.reference or next(iter(methods)),
-        "beyond": {name: getattr(everything[name], "passes", 1) for name in comparison.beyond},
+        "beyond": {name: everything[name].passes for name in comparison.beyond},
         "subset": subsets,
         "not_run": skipped,
         "conditions": [name for name in comparison.conditions if name not in skipped],
     }
 
 
+def _judge(
+    comparison: Comparison,
+    condition: str,
+    items: list[Item],
+    subset: list[str],
+    methods: Mapping[str, Interpreter],
+    costly: set[str],
+    folder: Path,
+) -> None:
+    """Judges all methods on a condition's subset, the cheap ones on its other items too."""
+    wanted = Wanted(
+        other_class=comparison.other_class,
+        figures=False,
+        curves=True,
+        embeddings=True,
+        sounds=lambda item_id: item_id in subset,
+    )
+    cheap = {name: each for name, each in methods.items() if name.removesuffix("_magnitude") not in costly}
+    chosen = [item for item in items if item.item_id in subset]
+    evaluate(_progress(chosen, f"{condition}, subset"), methods, folder, wanted)
+    evaluate(_progress([item for item in items if item.item_id not in subset], condition), cheap, folder, wanted)
+
+
+def _verdicts(
+    run: str | None,
+    everything: Mapping[str, Interpreter],
+    controls: Mapping[str, Interpreter],
+    methods: Mapping[str, Interpreter],
+) -> dict[str, str]:
+    """Method -> its verdict in a run of sanity checks, for the methods that were checked.
+
+    Sanity checks run a control once; here it appears once per matched method, so its verdict is looked up by base name.
+    """
+    verdicts = overall(read_verdicts(run)) if run else {}
+    found = {}
+    for name in everything:
+        base = name.removesuffix(f"_{_beside(controls.get(name), methods)}")
+        verdict = verdicts.get(name) or verdicts.get(base)
+        if verdict is not None:
+            found[name] = verdict
+    return found
+
+
 def _beside(control: Interpreter | None, methods: Mapping[str, Interpreter]) -> str | None:
     """The method that a control stands beside."""
     return next((name for name, each in methods.items() if each is getattr(control, "like", None)), None)
-
-
-def _same(first: Classifier, second: Classifier) -> bool:
-    """Whether two classifiers are one: the same object, or equal weights and labels."""
-    if first is second:
-        return True
-    ours, theirs = first.state_dict(), second.state_dict()
-    alike = first.labels == second.labels and ours.keys() == theirs.keys()
-    return alike and all(torch.equal(each.cpu(), theirs[name].cpu()) for name, each in ours.items())
 
 
 def _check_names(comparison: Comparison, names: list[str]) -> None:
@@ -226,7 +229,7 @@ def _check(comparison: Comparison, methods: Mapping[str, Interpreter]) -> None:
     if unknown := [name for name in comparison.subset if name not in comparison.conditions]:
         raise ValueError(f"comparison.subset names {unknown[0]!r}; conditions are {', '.join(comparison.conditions)}")
     for name, method in methods.items():
-        passes = getattr(method, "passes", 1) + judging.PASSES + judging.CURVE_PASSES
+        passes = method.passes + judging.PASSES + judging.CURVE_PASSES
         if passes > MAX_PASSES and name not in comparison.beyond:
             raise ValueError(
                 f"method {name} takes {passes} classifier passes an item; at most {MAX_PASSES} are compared unless "
@@ -251,7 +254,7 @@ def _embed_inputs(items: list[Item], classifier: Classifier, folder: Path) -> No
     """The embeddings of the clips themselves, which the Frechet distance compares with."""
     table = Embeddings(folder)
     for item in items:
-        waveform = audio.normalize_peak(next(item.windows()).waveform.to(classifier.spectrogram.window.device))[0]
+        waveform = audio.normalize_peak(next(item.windows()).waveform.to(classifier.device))[0]
         with frozen(classifier), torch.no_grad():
             embedding = classifier(waveform).embedding
         if embedding is not None:

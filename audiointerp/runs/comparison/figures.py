@@ -13,13 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from audiointerp.results.figures import COLOURS, STYLE, save_figure
+from audiointerp.results.figures import COLOURS, MARKERS, STYLE, save_figure
 from audiointerp.results.reading import describe
 from audiointerp.runs.comparison.tables import Table
 
-MARKERS = "osD^vPX*<>hp"
-
-__all__ = ["MARKERS", "plot_differences", "plot_trade"]
+__all__ = ["plot_differences", "plot_trade"]
 
 
 def plot_differences(path: str | Path, tested: pd.DataFrame, reference: str, condition: str) -> None:

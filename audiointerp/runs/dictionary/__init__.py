@@ -1,1 +1,1 @@
-"""A dictionary of spectra, learnt."""
+"""A dictionary of spectra learnt from clips; which of its components speak for each class."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,39 @@ from audiointerp.datasets import ClipDataset
 from audiointerp.results.reading import Run
 from audiointerp.results.templating import render
 from audiointerp.results.writing import write_table
-from audiointerp.runs.dictionary import figures as component_figures
 from audiointerp.runs.dictionary.sounds import write_components
+from audiointerp.runs.kind import Context, Kind
 from audiointerp.sound.nmf import NMF, spectral_centroids
 from audiointerp.sound.spectrogram import STFT, log_magnitude
 
 BATCH = 16  # clips
 
-__all__ = ["learn", "write_page"]
+__all__ = ["DictionaryLearning", "learn", "write_page"]
+
+
+class DictionaryLearning(Kind):
+    """A recipe with `nmf`: learns a dictionary of spectra from the training clips."""
+
+    name = "dictionary"
+    scored = False
+    key = "nmf"
+    keys = {"nmf": Callable, "minibatch": bool}
+    defaults = {"minibatch": False}
+    required = ("epochs",)
+
+    def run(self, context: Context) -> None:
+        """Learns the dictionary and writes its figure, sounds and page."""
+        values, clips = context.values, context.splits.train
+        several = any(len(clip.labels) > 1 for clip in clips)
+        train = ClipDataset(clips, context.splits.labels, seconds=values["seconds"], multilabel=several)
+        context.start(context.splits.labels, {"train": train})
+        model = values["nmf"](seed=context.seed).to(context.device)
+        context.finish(results=learn(model, train, context.folder, values["epochs"], values["minibatch"]))
+        self.page(context.folder)
+
+    def page(self, folder: Path) -> Path:
+        """A page with the figure and a player for each component."""
+        return write_page(folder)
 
 
 def learn(model: NMF, train: ClipDataset, folder: Path, epochs: int, minibatch: bool) -> dict[str, Any]:
@@ -45,6 +70,8 @@ def learn(model: NMF, train: ClipDataset, folder: Path, epochs: int, minibatch: 
             level = log_magnitude(stft(batch.waveform.to(model.dictionary.device)))
             yield level.transpose(0, 1).flatten(1)
 
+    from audiointerp.runs.dictionary import figures
+
     if (folder / "report.html").is_file():  # the last that a run writes: all is there
         return _results(folder, train, stft, model)
     losses = model.fit_batches(batches, epochs) if minibatch else model.fit(torch.cat(list(batches()), 1), epochs)
@@ -52,7 +79,7 @@ def learn(model: NMF, train: ClipDataset, folder: Path, epochs: int, minibatch: 
     write_table(folder / "log.csv", log)
     bundle.save(model, folder / "best", metrics={"loss": losses[-1]})
     dictionary = model.dictionary.cpu().numpy()
-    component_figures.plot_dictionary(folder / "figures" / "dictionary.png", dictionary, train.sample_rate)
+    figures.plot_dictionary(folder / "figures" / "dictionary.png", dictionary, train.sample_rate)
     write_components(
         model.dictionary,
         lambda waveform: model.activations(log_magnitude(stft(waveform)))[0],

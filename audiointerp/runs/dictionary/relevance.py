@@ -14,7 +14,7 @@ from audiointerp.interpreters.l2i.model import L2I, global_relevance
 from audiointerp.results.reading import Run
 from audiointerp.results.templating import render
 from audiointerp.results.writing import write_table
-from audiointerp.runs.dictionary import figures as component_figures
+from audiointerp.runs.dictionary import figures
 from audiointerp.runs.dictionary.sounds import write_components
 from audiointerp.sound import files as audio
 from audiointerp.sound.nmf import spectral_centroids
@@ -39,7 +39,7 @@ def write(interpreter: L2I, clips: ClipDataset, folder: Path) -> None:
     ]
     write_table(folder / "relevance.csv", pd.DataFrame(rows))
     centroids = spectral_centroids(interpreter.dictionary.cpu(), spectrogram.sample_rate)
-    component_figures.plot_relevance(folder / "figures" / "relevance.png", relevance.numpy(), labels, centroids.numpy())
+    figures.plot_relevance(folder / "figures" / "relevance.png", relevance.numpy(), labels, centroids.numpy())
 
     def activations(waveform: Tensor) -> Tensor:
         return interpreter.interpret(audio.normalize_peak(waveform)[0]).details["activations"][0]

@@ -7,7 +7,7 @@ what is due to the filler can be told from what is due to the classifier.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,27 +16,27 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from audiointerp.bundles import bundle
-from audiointerp.contracts import Classifier, Interpretation
+from audiointerp.classifiers.instrument import check_bands
+from audiointerp.contracts import Classifier, Interpretation, frozen
 from audiointerp.datasets import ClipDataset
 from audiointerp.evaluation.accuracy import accuracy_by_channel
 from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import Item, chosen_items
-from audiointerp.interpreters import BandRDE, frozen
-from audiointerp.interpreters.rde.bands import Outputs, listening_set
-from audiointerp.interpreters.rde.fillers import Filler, fit_fillers
-from audiointerp.interpreters.rde.inpainter import Inpainter
+from audiointerp.interpreters import BandRDE
+from audiointerp.interpreters.rde.bands import listening_set
+from audiointerp.interpreters.rde.fillers import Filler
+from audiointerp.interpreters.rde.problem import Outputs
 from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Relaxed, rate_distortion_curve
 from audiointerp.results.writing import write_table
-from audiointerp.runs.notes import figures as note_figures
-from audiointerp.runs.notes.magnitude_phase import MagnitudePhase
+from audiointerp.runs.kind import Context, Kind
+from audiointerp.runs.notes.data import features_of, load_fillers, notes_by_class, pick_notes
 from audiointerp.sound import files as audio
 from audiointerp.sound.recordings import Window
 
 FILLERS = ("zeros", "noise", "donor", "generator")
 SOUNDS = ("kept_random_phase", "inpainted")  # written beside interpretation and residual
 
-__all__ = ["FILLERS", "NoteExplanations", "ask_notes", "explain_notes", "features_of", "load_fillers", "pick_notes"]
+__all__ = ["FILLERS", "NoteExplaining", "NoteExplanations", "explain_notes"]
 
 
 @dataclass(frozen=True)
@@ -72,28 +72,30 @@ class NoteExplanations:
             raise ValueError(f"notes.per_class is {self.per_class}; explain at least 1 note of each class")
 
 
-def load_fillers(path: str | None, train: ClipDataset, classifier: Classifier) -> dict[str, Filler]:
-    """Fillers by name: an inpainter's, which knows its training notes, or those that need no training.
+class NoteExplaining(Kind):
+    """A recipe with `notes`: rate-distortion explanations of test notes, once with each filler."""
 
-    Args:
-        path: an inpainter's run or bundle; None: fillers are fitted to the training notes, without a generator.
-        train: the training notes.
-        classifier: of log-frequency bands, whose features are filled.
+    name = "notes"
+    key = "notes"
+    keys = {"notes": NoteExplanations, "fillers": str | None}
+    defaults = {"fillers": None}
+    required = ("classifier",)
+    needs_test = True
 
-    Raises:
-        ValueError: if the path holds no inpainter, or one of other bands.
-    """
-    device = classifier.spectrogram.window.device
-    if path is None:
-        fitted = fit_fillers(classifier.features_of(batch.to(device)).cpu() for batch in train.batches(64))
-        return {name: each.to(device) for name, each in fitted.items()}
-    inpainter = bundle.load(path)
-    if not isinstance(inpainter, Inpainter):
-        raise ValueError(f"fillers: {path} holds {type(inpainter).__name__}; name the run of inpainter.yaml")
-    ours, theirs = getattr(classifier, "log_frequency", None), inpainter.log_frequency
-    if ours is None or ours.config != theirs.config:
-        raise ValueError(f"fillers: {path} fills {theirs.config}, but the classifier reads {ours and ours.config}")
-    return inpainter.to(device).fillers()
+    def run(self, context: Context) -> None:
+        """Explains the notes that are not explained yet and writes tables, figures and the page."""
+        classifier, data = check_bands(context.classifier), context.data
+        fillers = load_fillers(context.values["fillers"], data["train"], classifier)
+        context.start()
+        wanted, test = context.values["notes"], data["test"]
+        context.finish(results=explain_notes(wanted, classifier, fillers, test, context.folder, context.seed))
+        self.page(context.folder)
+
+    def page(self, folder: Path) -> Path:
+        """Figures, tables and a page with players."""
+        from audiointerp.runs.notes import page
+
+        return page.write(folder)
 
 
 def explain_notes(
@@ -139,33 +141,6 @@ def explain_notes(
     return accuracy_by_channel(classifier, test)
 
 
-def ask_notes(
-    query: MagnitudePhase, classifier: Classifier, fillers: Mapping[str, Filler], test: ClipDataset, folder: Path
-) -> dict[str, Any]:
-    """Magnitude or phase, of the notes of each class of the test folds: writes magnitude_vs_phase.csv.
-
-    Returns:
-        The classifier's accuracy on the same notes, as it is and with magnitudes or phases alone.
-    """
-    if not (folder / "magnitude_vs_phase.csv").is_file():
-        chosen = pick_notes(test, query.max_notes, query.seed)
-        features, labels = features_of(classifier, test, chosen), test.labels_of()[chosen]
-        write_table(
-            folder / "magnitude_vs_phase.csv", query(classifier, features, labels.to(features.device), fillers), "%.6g"
-        )
-    return accuracy_by_channel(classifier, test)
-
-
-def pick_notes(data: ClipDataset, per_class: int, seed: int) -> list[int]:
-    """Indices of so many notes of each class (fewer where there are fewer), class by class."""
-    labels, generator = data.labels_of(), torch.Generator().manual_seed(seed)
-    chosen = []
-    for number in range(len(data.labels)):
-        notes = (labels == number).nonzero()[:, 0]
-        chosen += notes[torch.randperm(len(notes), generator=generator)[:per_class]].tolist()
-    return chosen
-
-
 def _in_turn(data: ClipDataset, chosen: list[int]) -> list[int]:
     """The same notes, the first of each class before the second of any."""
     labels, seen = data.labels_of().tolist(), Counter[int]()
@@ -176,12 +151,6 @@ def _in_turn(data: ClipDataset, chosen: list[int]) -> list[int]:
     return sorted(chosen, key=rank.__getitem__)
 
 
-@torch.no_grad()
-def features_of(classifier: Classifier, data: ClipDataset, notes: list[int]) -> Tensor:
-    """Features of notes by index, (notes, 3, band)."""
-    return classifier.features_of(data.batch(notes).to(classifier.spectrogram.window.device))
-
-
 class _Picture:
     """Draws the importance map of each note, writes its numbers and the sounds that only this method has."""
 
@@ -190,6 +159,8 @@ class _Picture:
         self.frequencies = _frequencies(classifier)
 
     def __call__(self, item: Item, name: str, window: Window, made: Interpretation) -> None:
+        from audiointerp.runs.notes import figures
+
         theta = made.details["theta"]
         waveform = window.waveform.to(theta.device)
         with frozen(self.classifier), torch.no_grad():
@@ -198,7 +169,7 @@ class _Picture:
         path = self.folder / "figures" / f"{item.item_id}_{name}.png"
         title = f"{Path(item.source).stem}: why {label}? ({name})"
         arrays = features[0].cpu().numpy(), theta[0].cpu().numpy()
-        note_figures.plot_importance(path, self.frequencies, *arrays, title)
+        figures.plot_importance(path, self.frequencies, *arrays, title)
         columns = {"band_hz": self.frequencies, "magnitude": arrays[1][0], "phase": arrays[1][1]}
         write_table(path.with_suffix(".csv"), pd.DataFrame(columns), "%.6g")
         method = self.methods[name]
@@ -245,16 +216,6 @@ def _class_maps(wanted: NoteExplanations, methods: Mapping[str, BandRDE], test: 
     return pd.concat(tables)
 
 
-def notes_by_class(data: ClipDataset, most: int, seed: int) -> Iterator[tuple[str, list[int]]]:
-    """Each class with at most so many of its notes; classes without notes are left out."""
-    labels = data.labels_of()
-    for i in pick_notes(data, 1, seed):
-        number = int(labels[i])
-        everyone = (labels == number).nonzero()[:, 0]
-        order = torch.randperm(len(everyone), generator=torch.Generator().manual_seed(seed))
-        yield data.labels[number], everyone[order[:most]].tolist()
-
-
 def _asked(classifier: Classifier, features: Tensor) -> Tensor:
     predicted = classifier.classify(features).predicted
     return torch.nn.functional.one_hot(predicted, len(classifier.labels)).bool()
@@ -265,4 +226,4 @@ def _numbers(solution: Any) -> dict[str, float]:
 
 
 def _frequencies(classifier: Classifier) -> Any:
-    return getattr(classifier, "log_frequency").frequencies.numpy()  # noqa: B009
+    return check_bands(classifier).log_frequency.frequencies.numpy()

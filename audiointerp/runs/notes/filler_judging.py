@@ -21,8 +21,7 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
-from audiointerp.contracts import Classifier
-from audiointerp.interpreters.base import frozen
+from audiointerp.contracts import Classifier, frozen
 from audiointerp.interpreters.rde.fillers import Filler, compose
 from audiointerp.interpreters.rde.inpainter import sample_masks
 from audiointerp.interpreters.rde.inpainter_networks import Discriminator

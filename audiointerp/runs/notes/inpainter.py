@@ -9,16 +9,17 @@ from typing import Any
 import pandas as pd
 import torch
 
-from audiointerp.contracts import Classifier
+from audiointerp.classifiers.instrument import check_bands
+from audiointerp.contracts import Classifier, Trainable
 from audiointerp.datasets import ClipDataset
-from audiointerp.interpreters.rde.band_problem import check_bands
 from audiointerp.interpreters.rde.fillers import Filler, compose
 from audiointerp.interpreters.rde.inpainter import BLOCKS, Inpainter
 from audiointerp.results.reading import Run, read_table
 from audiointerp.results.text import markdown
 from audiointerp.results.writing import write_table, write_text
-from audiointerp.runs.notes import figures as note_figures
-from audiointerp.runs.notes.explaining import features_of
+from audiointerp.runs.fit import Training
+from audiointerp.runs.kind import Context
+from audiointerp.runs.notes.data import features_of
 from audiointerp.runs.notes.filler_judging import accepted, judge_fillers
 from audiointerp.runs.notes.page import render_page
 from audiointerp.sound import files as audio
@@ -34,16 +35,31 @@ COLUMNS = {
     "auc_replaced": "AUC, replaced as a whole",
 }
 
-__all__ = ["build", "judge", "write"]
+__all__ = ["InpainterTraining", "judge", "write"]
 
 
-def build(make: Callable[..., Inpainter], classifier: Classifier) -> Inpainter:
-    """An inpainter of the bands that a classifier reads.
+class InpainterTraining(Training):
+    """A recipe with `inpainter`: trains a generator that fills notes, and judges it beside the other fillers."""
 
-    Raises:
-        ValueError: if it reads none.
-    """
-    return make(bands=check_bands(classifier), sample_rate=classifier.sample_rate)
+    name = "inpainter"
+    scored = False
+    key = "inpainter"
+    keys = {**Training.keys, "inpainter": Callable}
+
+    def build(self, context: Context) -> tuple[Trainable, Inpainter]:
+        """An inpainter of the bands that the recipe's classifier reads."""
+        classifier = check_bands(context.classifier)
+        make: Callable[..., Inpainter] = context.values["inpainter"]
+        inpainter = make(bands=classifier.bands, sample_rate=classifier.sample_rate)
+        return inpainter, inpainter
+
+    def judge(self, best: Inpainter, context: Context) -> dict[str, Any]:
+        """Whether the generator can be trusted, see `judge`."""
+        return judge(best, context.classifier, context.data, context.folder, context.seed)
+
+    def page(self, folder: Path) -> Path:
+        """Fillers' table and a page of inpainted notes."""
+        return write(folder)
 
 
 @torch.no_grad()
@@ -115,6 +131,8 @@ def _show(
     seed: int,
 ) -> None:
     """A few notes with half of their blocks taken out: figure 1 of the paper, and how each filler sounds there."""
+    from audiointerp.runs.notes import figures
+
     bands: LogFrequency = inpainter.log_frequency
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(test), generator=generator)[:SHOWN].tolist()
@@ -133,7 +151,7 @@ def _show(
             if filler_name == "generator":
                 arrays = [each[0].cpu().numpy() for each in (note, filled, keep)]
                 figure, title = folder / "figures" / f"{name}.png", f"{name}, half of its blocks inpainted"
-                note_figures.plot_inpainting(figure, bands.frequencies.numpy(), *arrays, title=title)
+                figures.plot_inpainting(figure, bands.frequencies.numpy(), *arrays, title=title)
 
 
 def _table(run: Run, fillers: pd.DataFrame) -> dict[str, Any]:

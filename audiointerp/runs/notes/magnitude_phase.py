@@ -11,19 +11,25 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from audiointerp.contracts import Classifier
-from audiointerp.interpreters.base import frozen
+from audiointerp.classifiers.instrument import check_bands
+from audiointerp.contracts import Classifier, frozen
+from audiointerp.datasets import ClipDataset
+from audiointerp.evaluation.accuracy import accuracy_by_channel
 from audiointerp.interpreters.rde.band_problem import NoteProblem
 from audiointerp.interpreters.rde.fillers import Filler
 from audiointerp.interpreters.rde.solvers import Concrete, Corner, best_corner, corners
+from audiointerp.results.writing import write_table
+from audiointerp.runs.kind import Context, Kind
+from audiointerp.runs.notes.data import features_of, load_fillers, pick_notes
 
-Outputs = Literal["predicted", "label", "all"]
+QueriedOutputs = Literal["predicted", "label", "all"]
 
 COLUMNS = (
     *("filler", "class", "notes", "D00", "D10", "D01", "best_magnitude", "best_phase", "theta_magnitude"),
@@ -32,21 +38,7 @@ COLUMNS = (
 
 CORNERS: tuple[Corner, ...] = ((0, 0), (1, 0), (0, 1))  # where something is replaced
 
-#: class -> importance of magnitude and of phase, as the paper prints them.
-PAPER_TABLE_1: dict[str, tuple[float, float]] = {
-    "organ": (0.829, 1.0),
-    "guitar": (0.0, 0.999),
-    "flute": (0.092, 1.0),
-    "bass": (1.0, 1.0),
-    "reed": (0.136, 1.0),
-    "vocal": (1.0, 1.0),
-    "mallet": (0.005, 0.217),
-    "brass": (0.999, 1.0),
-    "keyboard": (0.003, 1.0),
-    "string": (1.0, 1.0),
-}
-
-__all__ = ["COLUMNS", "PAPER_TABLE_1", "MagnitudePhase", "as_text", "corner_distortions"]
+__all__ = ["COLUMNS", "MagnitudeOrPhase", "MagnitudePhase", "ask_notes", "corner_distortions"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +66,7 @@ class MagnitudePhase:
     penalty: float | None = None
     samples: int = 16
     max_notes: int = 100
-    outputs: Outputs = "predicted"
+    outputs: QueriedOutputs = "predicted"
     steps: int = 300
     lr: float = 0.1
     draws: int = 16
@@ -83,7 +75,7 @@ class MagnitudePhase:
     seed: int = 0
 
     def __post_init__(self):
-        if self.outputs not in get_args(Outputs):
+        if self.outputs not in get_args(QueriedOutputs):
             raise ValueError(f"outputs are {self.outputs!r}; choose 'predicted', 'label' or 'all'")
         if min(self.samples, self.max_notes, self.max_batch) < 1 or self.steps < 0:
             raise ValueError(
@@ -165,6 +157,50 @@ class MagnitudePhase:
         return magnitude, phase
 
 
+class MagnitudeOrPhase(Kind):
+    """A recipe with `query`: must magnitude or phase stay in the notes of each class?"""
+
+    name = "query"
+    scored = False
+    key = "query"
+    keys = {"query": MagnitudePhase, "fillers": str | None}
+    defaults = {"fillers": None}
+    required = ("classifier",)
+    needs_test = True
+
+    def run(self, context: Context) -> None:
+        """Answers the query and writes the table and the page."""
+        classifier, data = check_bands(context.classifier), context.data
+        fillers = load_fillers(context.values["fillers"], data["train"], classifier)
+        context.start()
+        results = ask_notes(context.values["query"], classifier, fillers, data["test"], context.folder)
+        context.finish(results=results)
+        self.page(context.folder)
+
+    def page(self, folder: Path) -> Path:
+        """The paper's Table 1 beside ours, as Markdown and as a page."""
+        from audiointerp.runs.notes import magnitude_phase_page
+
+        return magnitude_phase_page.write(folder)
+
+
+def ask_notes(
+    query: MagnitudePhase, classifier: Classifier, fillers: Mapping[str, Filler], test: ClipDataset, folder: Path
+) -> dict[str, Any]:
+    """Magnitude or phase, of the notes of each class of the test folds: writes magnitude_vs_phase.csv.
+
+    Returns:
+        The classifier's accuracy on the same notes, as it is and with magnitudes or phases alone.
+    """
+    if not (folder / "magnitude_vs_phase.csv").is_file():
+        chosen = pick_notes(test, query.max_notes, query.seed)
+        features, labels = features_of(classifier, test, chosen), test.labels_of()[chosen]
+        write_table(
+            folder / "magnitude_vs_phase.csv", query(classifier, features, labels.to(features.device), fillers), "%.6g"
+        )
+    return accuracy_by_channel(classifier, test)
+
+
 @torch.no_grad()
 def corner_distortions(
     problem: NoteProblem, samples: int = 16, seed: int = 0, max_batch: int = 64
@@ -178,31 +214,6 @@ def corner_distortions(
     """
     drawn = problem.draw_each(1 if problem.always_same else samples, torch.Generator().manual_seed(seed))
     return corners(problem, drawn=drawn, max_batch=max_batch)
-
-
-def as_text(
-    table: pd.DataFrame, paper: Mapping[str, tuple[float, float]] | None = PAPER_TABLE_1
-) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, a row per filler and class: distortions, best corner and theta, magnitude first; the paper's.
-
-    >>> row = ["zeros", "organ", 22, 3.0, 2.0, 0.5, 0, 1, 0.01, 0.99, 1.5, 0, 1, 1.5, 0.1, 1.0]
-    >>> as_text(pd.DataFrame([row], columns=COLUMNS))[1]
-    [['zeros', 'organ', '22', '3', '2', '0.5', '1.5', '0, 1', '0.01, 0.99', '0, 1', '0.83, 1.00']]
-    """
-    head = [*("filler", "class", "notes", "D(00)", "D(10)", "D(01)", "lambda", "best", "theta", "best at own lambda")]
-    head += [] if paper is None else ["paper's theta"]
-    rows = []
-    for row in table.to_dict("records"):
-        cells = [str(row[name]) for name in ("filler", "class", "notes")]
-        cells += [f"{row[name]:.3g}" for name in ("D00", "D10", "D01", "penalty")]
-        cells.append(f"{row['best_magnitude']:g}, {row['best_phase']:g}")
-        cells.append(f"{row['theta_magnitude']:.2f}, {row['theta_phase']:.2f}")
-        cells.append(f"{row['own_magnitude']:g}, {row['own_phase']:g}")
-        if paper is not None:
-            printed = paper.get(row["class"])
-            cells.append("" if printed is None else f"{printed[0]:.2f}, {printed[1]:.2f}")
-        rows.append(cells)
-    return head, rows
 
 
 def _check(classifier: Classifier, features: Tensor, label: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,23 @@ import pandas as pd
 from audiointerp.results.reading import Run, read_table
 from audiointerp.results.text import markdown
 from audiointerp.results.writing import write_text
-from audiointerp.runs.notes.magnitude_phase import PAPER_TABLE_1, as_text
 from audiointerp.runs.notes.page import accuracy_table, render_page
 
-__all__ = ["by_filler", "write"]
+#: class -> importance of magnitude and of phase, as the paper prints them.
+PAPER_TABLE_1: dict[str, tuple[float, float]] = {
+    "organ": (0.829, 1.0),
+    "guitar": (0.0, 0.999),
+    "flute": (0.092, 1.0),
+    "bass": (1.0, 1.0),
+    "reed": (0.136, 1.0),
+    "vocal": (1.0, 1.0),
+    "mallet": (0.005, 0.217),
+    "brass": (0.999, 1.0),
+    "keyboard": (0.003, 1.0),
+    "string": (1.0, 1.0),
+}
+
+__all__ = ["PAPER_TABLE_1", "as_text", "by_filler", "write"]
 
 MEANING = (
     "D(00) is the distortion when magnitude and phase of a note are both replaced by the filler's, D(10) when the "
@@ -56,3 +70,29 @@ def by_filler(table: pd.DataFrame) -> dict[str, Any]:
         "columns": ["class", *fillers, "paper's theta (magnitude, phase)"],
         "rows": rows,
     }
+
+
+def as_text(
+    table: pd.DataFrame, paper: Mapping[str, tuple[float, float]] | None = PAPER_TABLE_1
+) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells, a row per filler and class: distortions, best corner and theta, magnitude first; the paper's.
+
+    >>> from audiointerp.runs.notes.magnitude_phase import COLUMNS
+    >>> row = ["zeros", "organ", 22, 3.0, 2.0, 0.5, 0, 1, 0.01, 0.99, 1.5, 0, 1, 1.5, 0.1, 1.0]
+    >>> as_text(pd.DataFrame([row], columns=COLUMNS))[1]
+    [['zeros', 'organ', '22', '3', '2', '0.5', '1.5', '0, 1', '0.01, 0.99', '0, 1', '0.83, 1.00']]
+    """
+    head = [*("filler", "class", "notes", "D(00)", "D(10)", "D(01)", "lambda", "best", "theta", "best at own lambda")]
+    head += [] if paper is None else ["paper's theta"]
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [str(row[name]) for name in ("filler", "class", "notes")]
+        cells += [f"{row[name]:.3g}" for name in ("D00", "D10", "D01", "penalty")]
+        cells.append(f"{row['best_magnitude']:g}, {row['best_phase']:g}")
+        cells.append(f"{row['theta_magnitude']:.2f}, {row['theta_phase']:.2f}")
+        cells.append(f"{row['own_magnitude']:g}, {row['own_phase']:g}")
+        if paper is not None:
+            printed = paper.get(row["class"])
+            cells.append("" if printed is None else f"{printed[0]:.2f}, {printed[1]:.2f}")
+        rows.append(cells)
+    return head, rows

@@ -1,1 +1,1 @@
-"""Checks that can fail a method."""
+"""Sanity checks: does a mask depend on the model, the labels, the class, and not on inaudible noise?"""

@@ -21,17 +21,21 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from audiointerp.contracts import Classifier, Interpreter
+from audiointerp.bundles import bundle
+from audiointerp.contracts import Classifier, Interpreter, frozen
 from audiointerp.datasets import ClipDataset
 from audiointerp.evaluation.conditions import Mixtures
 from audiointerp.evaluation.items import Item, clip_items
-from audiointerp.interpreters import Beside, frozen
+from audiointerp.interpreters import Beside
 from audiointerp.metrics import separation
 from audiointerp.metrics.faithfulness import target_probability
 from audiointerp.results.writing import write_table
+from audiointerp.runs.comparison.compare import Comparison
+from audiointerp.runs.kind import Context, Kind
+from audiointerp.runs.methods import methods_of
 from audiointerp.sound.masking import apply_mask
 
-__all__ = ["Sanity", "check_methods", "mask_correlation", "randomised"]
+__all__ = ["Sanity", "SanityChecks", "check_methods", "mask_correlation", "randomised"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,36 @@ class Sanity:
     min_stable: float = 0.9
     retrained: Mapping[str, str] = field(default_factory=dict)
     table_clips: int = 1
+
+
+class SanityChecks(Kind):
+    """A recipe with `sanity`: checks that can fail a method, on the methods and controls of a comparison."""
+
+    name = "sanity"
+    scored = False
+    key = "sanity"
+    keys = {"sanity": Sanity, "methods": Mapping, "controls": Mapping, "comparison": Comparison}
+    defaults = {"controls": {}, "comparison": Comparison()}
+    required = ("classifier", "methods")
+    needs_test = True
+
+    def run(self, context: Context) -> None:
+        """Checks the methods that are not checked yet and writes verdicts, figures and the page."""
+        methods, controls = methods_of(context)
+        wanted: Sanity = context.values["sanity"]
+        retrained = {name: bundle.load(path) for name, path in wanted.retrained.items()}
+        test = context.data["test"]
+        context.start(data={"test": test})
+        costly = context.values["comparison"].costly
+        check_methods(wanted, {**methods, **controls}, retrained, costly, test, context.folder, context.seed)
+        context.finish(results={})
+        self.page(context.folder)
+
+    def page(self, folder: Path) -> Path:
+        """Verdicts, figures and a page."""
+        from audiointerp.runs.sanity import page
+
+        return page.write(folder)
 
 
 def mask_correlation(first: Tensor, second: Tensor) -> float:
@@ -271,7 +305,7 @@ def _mask(method: Interpreter, waveform: Tensor, target: Tensor | None) -> tuple
 
 
 def _waveform(item: Item, method: Interpreter) -> Tensor:
-    return next(item.windows()).waveform.to(method.classifier.spectrogram.window.device)
+    return next(item.windows()).waveform.to(method.classifier.device)
 
 
 def _row(method: str, check: str, item: Item, value: float, stage: str = "") -> dict[str, Any]:

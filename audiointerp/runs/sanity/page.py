@@ -11,37 +11,13 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from audiointerp.results import text
-from audiointerp.results.figures import COLOURS, STYLE, save_figure
+from audiointerp.results.figures import COLOURS, MARKERS, STYLE, save_figure
 from audiointerp.results.reading import Run, read_table
 from audiointerp.results.templating import render
 from audiointerp.results.writing import write_text
-from audiointerp.runs.comparison.figures import MARKERS
+from audiointerp.runs.verdicts import CHECKS, overall, read_verdicts
 
-CHECKS = {
-    "model_randomisation": "Model randomised",
-    "label_randomisation": "Labels shuffled",
-    "class_sensitivity": "Class asked for",
-    "stability": "Inaudible noise",
-}
-
-__all__ = ["CHECKS", "overall", "plot_class_table", "plot_randomisation", "read_verdicts", "write"]
-
-
-def read_verdicts(folder: str | Path) -> pd.DataFrame:
-    """verdicts.csv of a run of sanity checks; ValueError if there is none."""
-    path = Path(folder) / "verdicts.csv"
-    if not path.is_file():
-        raise ValueError(f"{folder}: has no verdicts.csv; run sanity.yaml first and name its run folder")
-    return read_table(path, ("method", "check", "value", "verdict"))
-
-
-def overall(verdicts: pd.DataFrame) -> dict[str, str]:
-    """Method -> "pass", or "fail: <the checks it fails>"; a check that was not run fails nobody."""
-    words = {}
-    for method, group in verdicts.groupby("method", sort=False):
-        failed = [CHECKS[str(check)].lower() for check in group.loc[group["verdict"] == "fail", "check"]]
-        words[str(method)] = f"fail: {', '.join(failed)}" if failed else "pass"
-    return words
+__all__ = ["plot_class_table", "plot_randomisation", "write"]
 
 
 def write(folder: Path) -> Path:

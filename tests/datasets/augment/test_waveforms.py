@@ -6,7 +6,6 @@ import torch
 from audiointerp.contracts import Batch
 from audiointerp.datasets import (
     Chain,
-    EnergyMask,
     FrequencyMask,
     Gain,
     Mixup,
@@ -14,6 +13,7 @@ from audiointerp.datasets import (
     RemixPairs,
     TimeMask,
     TimeRoll,
+    WeakBinMask,
     one_hot_labels,
 )
 
@@ -34,7 +34,7 @@ def shift_of(rolled: torch.Tensor, original: torch.Tensor) -> int:
 
 
 WAVEFORM = [TimeRoll(), Gain(-6, 6), Remix(), Chain([TimeRoll(), Remix(probability=0.5), Gain(-3, 0)])]
-SPECTROGRAM = [FrequencyMask(8), TimeMask(8), EnergyMask(0.8), Chain([FrequencyMask(4), TimeMask(4)])]
+SPECTROGRAM = [FrequencyMask(8), TimeMask(8), WeakBinMask(0.8), Chain([FrequencyMask(4), TimeMask(4)])]
 
 
 @pytest.mark.parametrize("augment", WAVEFORM, ids=lambda augment: type(augment).__name__)
@@ -206,12 +206,12 @@ def test_a_stripe_wider_than_the_spectrogram_is_cut_to_it():
 
 def test_energy_mask_takes_weak_bins_only():
     features = torch.rand(300, 10, 10, generator=seeded(1)) + 0.1
-    silenced = EnergyMask(0.6)(features, seeded()) == 0
+    silenced = WeakBinMask(0.6)(features, seeded()) == 0
     rank = features.flatten(1).argsort(1).argsort(1).view_as(features)  # 0 is the weakest of 100 bins
     assert int(rank[silenced].max()) in range(50, 60)
     shares = silenced.flatten(1).float().mean(1)
     assert float(shares.mean()) == pytest.approx(0.6 / 4, abs=0.03)  # E[q] E[p] = 0.3 * 0.5
-    assert not (EnergyMask(0.0)(features, seeded()) == 0).any()
+    assert not (WeakBinMask(0.0)(features, seeded()) == 0).any()
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_energy_mask_takes_weak_bins_only():
         (lambda: Remix(probability=2), "probability is 2"),
         (lambda: Mixup(0), "alpha is 0"),
         (lambda: TimeMask(-1), "TimeMask's width is -1"),
-        (lambda: EnergyMask(1.5), "max_quantile is 1.5"),
+        (lambda: WeakBinMask(1.5), "max_quantile is 1.5"),
     ],
 )
 def test_settings_are_checked(make, message):

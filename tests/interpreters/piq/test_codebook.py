@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
+from references.official_piq import official_offsets
 from references.piq_formulas import nearest_codes, official_owner
 from torch.nn import functional
 
-from audiointerp.interpreters.piq.codebook import ClassCodebook, even_offsets, official_offsets
+from audiointerp.interpreters.piq.codebook import ClassCodebook, even_offsets
 
 
 def codebook(classes=3, codes=11, dim=4, shared=2, normalize=False, **rest):

@@ -5,8 +5,9 @@ import torch
 from band_classifiers import BANDS, LinearBands, random_features
 from torch import nn
 
-from audiointerp.interpreters.rde.band_problem import NoteProblem, check_bands, composites
-from audiointerp.interpreters.rde.fillers import Donors, Noise, Zeros
+from audiointerp.classifiers.instrument import check_bands
+from audiointerp.interpreters.rde.band_problem import NoteProblem, composites
+from audiointerp.interpreters.rde.fillers import Donors, GaussianNoise, Zeros
 from audiointerp.interpreters.rde.solvers import Concrete
 
 
@@ -37,7 +38,7 @@ def test_the_change_is_that_of_the_composite_written_out():
 
 
 def test_all_logits():
-    problem = NoteProblem(linear(), random_features(2), Noise(torch.zeros(BANDS), torch.ones(BANDS)))
+    problem = NoteProblem(linear(), random_features(2), GaussianNoise(torch.zeros(BANDS), torch.ones(BANDS)))
     keep = torch.rand(7, 2 * BANDS, generator=seeded())
     drawn = problem.draw(7, seeded())
     assert problem.change(keep, drawn).shape == (7, 3)
@@ -143,6 +144,6 @@ def test_bad_arguments(change, message):
 
 
 def test_bands_of_a_classifier():
-    assert check_bands(linear()) == BANDS
+    assert check_bands(linear()).bands == BANDS
     with pytest.raises(ValueError, match="does not read log-frequency bands"):
         check_bands(nn.Identity())

@@ -9,7 +9,7 @@ from cases import vggsound
 
 from audiointerp.interpreters import BandRDE
 from audiointerp.interpreters.rde.bands import listening_set
-from audiointerp.interpreters.rde.fillers import Donors, Noise
+from audiointerp.interpreters.rde.fillers import Donors, GaussianNoise
 from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Relaxed
 from audiointerp.sound.logfrequency import level_to_magnitude
 
@@ -94,8 +94,8 @@ def test_distortions_are_what_the_definition_says():
     torch.testing.assert_close(made.details["empty"], 0.5 * ((2 * level + 4 * cosine) / 2) ** 2, atol=1e-4, rtol=1e-4)
 
 
-def noisy() -> Noise:
-    return Noise(torch.full((BANDS,), 1.0), torch.full((BANDS,), 0.5))
+def noisy() -> GaussianNoise:
+    return GaussianNoise(torch.full((BANDS,), 1.0), torch.full((BANDS,), 0.5))
 
 
 @pytest.mark.parametrize("solver", [Concrete(steps=8), MatchingPursuit(samples=4, picks=3)])

@@ -5,7 +5,7 @@ from math import pi
 import pytest
 import torch
 
-from audiointerp.interpreters.rde.fillers import Donors, Noise, Zeros, compose, fit_fillers
+from audiointerp.interpreters.rde.fillers import Donors, GaussianNoise, Zeros, compose, fit_fillers
 
 
 def notes(count=40, bands=16, seed=0):
@@ -56,7 +56,7 @@ def test_zeros():
 
 def test_noise_has_the_asked_distribution():
     mean, std = torch.tensor([3.0, 2.0, 0.0]), torch.tensor([0.5, 0.0, 1.0])
-    filler = Noise(mean, std)
+    filler = GaussianNoise(mean, std)
     drawn = filler.draw(20_000, seeded())
     assert drawn.shape == (20_000, 3, 3)
     level, phasor = drawn[:, 0], drawn[:, 1:]
@@ -84,7 +84,7 @@ def test_half_precision_bank_fills_in_single_precision():
     assert drawn.dtype == torch.float32
 
 
-@pytest.mark.parametrize("filler", [Noise(torch.ones(16), torch.ones(16)), Donors(notes(50))])
+@pytest.mark.parametrize("filler", [GaussianNoise(torch.ones(16), torch.ones(16)), Donors(notes(50))])
 def test_draws_come_from_the_generator_alone(filler):
     before = torch.get_rng_state()
     first, again, other = filler.draw(8, seeded(1)), filler.draw(8, seeded(1)), filler.draw(8, seeded(2))
@@ -147,8 +147,8 @@ def test_state_survives_a_round_trip():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Noise(torch.ones(3), torch.ones(4)), "mean is .3,. and std .4,."),
-        (lambda: Noise(torch.ones(3), -torch.ones(3)), "at least 0"),
+        (lambda: GaussianNoise(torch.ones(3), torch.ones(4)), "mean is .3,. and std .4,."),
+        (lambda: GaussianNoise(torch.ones(3), -torch.ones(3)), "at least 0"),
         (lambda: Donors(torch.ones(0, 3, 4)), "at least 1 note"),
         (lambda: Donors(torch.ones(2, 4)), "notes, 3, band"),
         (lambda: fit_fillers(torch.ones(5, 2, 4)), "notes, 3, band"),

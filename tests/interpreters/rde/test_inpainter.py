@@ -9,7 +9,7 @@ from audiointerp.contracts import Batch, Trainable
 from audiointerp.interpreters.rde.fillers import Donors, compose
 from audiointerp.interpreters.rde.inpainter import Discriminator, Generated, Generator, Inpainter, sample_masks
 from audiointerp.sound.logfrequency import LogFrequency
-from audiointerp.training.loop import Trainer
+from audiointerp.training.loop import Trainer, TrainingSettings
 
 
 def batch_of(features):
@@ -210,9 +210,7 @@ def test_gradient_reaches_its_own_group_only(group, other):
 def trained(folder, epochs, inpainter=None, steps=3):
     inpainter = inpainter or small()
     batches = [batch_of(each) for each in notes(12 * steps).split(12)]
-    trainer = Trainer(
-        inpainter, folder, epochs=epochs, steps_per_epoch=steps, lr=1e-3, loss_weights={"reconstruction": 0.5}
-    )
+    trainer = Trainer(inpainter, folder, TrainingSettings(epochs, lr=1e-3, loss_weights={"reconstruction": 0.5}), steps)
     trainer.fit(lambda epoch: iter(batches), lambda: iter(batches[:1]))
     return inpainter, trainer
 
@@ -255,8 +253,8 @@ def test_killed_run_ends_with_the_same_weights(tmp_path):
             yield each
 
     batches = [batch_of(each) for each in notes(36).split(12)]
-    settings = {"epochs": 2, "steps_per_epoch": 3, "lr": 1e-3, "loss_weights": {"reconstruction": 0.5}}
-    trainer = Trainer(small(), tmp_path / "b", checkpoint_minutes=0, **settings)
+    settings = TrainingSettings(epochs=2, lr=1e-3, loss_weights={"reconstruction": 0.5}, checkpoint_minutes=0)
+    trainer = Trainer(small(), tmp_path / "b", settings, 3)
     with pytest.raises(Killed):
         trainer.fit(lambda epoch: until(2, batches) if epoch else iter(batches), lambda: iter(batches[:1]))
     again = small()

@@ -11,7 +11,7 @@ from scipy import signal
 
 from audiointerp.listening import levels
 from audiointerp.listening.making.manifest import ListeningError, read_manifest
-from audiointerp.listening.making.preparation import Clip, Settings, prepare
+from audiointerp.listening.making.preparation import Settings, Stimulus, prepare
 
 
 def tone(seconds, rate=48000, level=0.1, hertz=1000.0):
@@ -31,7 +31,7 @@ def prepared(folder, sounds, **settings):
             for item, name, samples, rate, subtype in sounds
         ],
     )
-    clips = [Clip(f"{each.item_id}_{each.method or 'mixture'}", each) for each in read_manifest(run)]
+    clips = [Stimulus(f"{each.item_id}_{each.method or 'mixture'}", each) for each in read_manifest(run)]
     plan = prepare(clips, Settings(**settings))
     plan.write(folder / "out")
     return plan, {clip.name: soundfile.read(folder / "out" / f"{clip.name}.wav", always_2d=True)[0] for clip in clips}

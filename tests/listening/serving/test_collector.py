@@ -14,9 +14,13 @@ from urllib.parse import quote_plus
 import pytest
 
 from audiointerp.listening.serving import collector
-from audiointerp.listening.serving.collector import make_server, read_sessions, serve
+from audiointerp.listening.serving.collector import make_server, serve
 
 SECRET = b"nobody may see this"
+
+
+def read_sessions(path):
+    return [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
 
 
 def session(number=0, test_id="lt_7c1eaaaa", **more):
@@ -230,8 +234,6 @@ def test_a_line_cut_by_a_kill_is_repaired_at_the_next_start(checkout, tmp_path, 
     path.parent.mkdir(parents=True)
     whole, cut = dump(session(1)) + b"\n", dump(session(2))[:-20]
     path.write_bytes(whole + cut)
-    assert read_sessions(path) == [session(1)]
-    assert "line 2: cut short" in caplog.text
     with make_server(checkout, tmp_path / "results", 0) as server:
         assert path.read_bytes() == whole
         assert rejected(server) == [cut]
@@ -252,17 +254,6 @@ def test_a_last_line_that_lacks_only_its_end_is_kept(checkout, tmp_path):
     with make_server(checkout, tmp_path / "results", 0) as server:
         server.store.keep(b"sessionJSON=" + dump(session(2, test_id="lt_a")))
     assert [each["uuid"] for each in read_sessions(path)] == ["u1", "u2"]
-
-
-def test_read_sessions_names_what_it_cannot_read(tmp_path):
-    path = tmp_path / "sessions.jsonl"
-    with pytest.raises(ValueError, match="cannot be read"):
-        read_sessions(path)
-    path.write_bytes(b"")
-    assert read_sessions(path) == []
-    path.write_bytes(dump(session(1)) + b"\n\n{oops\n" + dump(session(2)) + b"\n")
-    with pytest.raises(ValueError, match="line 3: not a session"):
-        read_sessions(path)
 
 
 @pytest.mark.parametrize(

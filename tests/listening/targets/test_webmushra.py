@@ -11,8 +11,9 @@ import pytest
 from references import yamljs
 from ruamel.yaml import YAML
 
+from audiointerp.listening.bs1534 import limits, lowpass
 from audiointerp.listening.study import Presentation, Study, Trial
-from audiointerp.listening.targets.webmushra import LEVEL_PAGE, limits, lowpass, write_configs
+from audiointerp.listening.targets.webmushra import LEVEL_PAGE, write_configs
 from audiointerp.listening.targets.yamljs import Row, to_yaml
 
 RATE = 16000

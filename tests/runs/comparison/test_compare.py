@@ -30,7 +30,8 @@ from audiointerp.results.reading import describe
 from audiointerp.results.tables import Scores
 from audiointerp.runs.comparison import figures as comparison_figures
 from audiointerp.runs.comparison import page as comparison_report
-from audiointerp.runs.comparison.compare import Comparison, build_methods, compare
+from audiointerp.runs.comparison.compare import Comparison, compare
+from audiointerp.runs.methods import build_methods
 
 RECIPE = """\
 seed: 7
@@ -58,21 +59,21 @@ controls:
     empty: !name:audiointerp.interpreters.Empty
     ideal: !name:audiointerp.interpreters.TargetMasking
         domain: magnitude
-        target_mask: !new:audiointerp.sound.masking.StemMask
-comparison: !new:audiointerp.runs.comparison.compare.Comparison
+        target_mask: !new:audiointerp.sound.StemMask
+comparison: !new:audiointerp.runs.Comparison
     like: [piq, l2i]
     other_class: [piq, slow]
     costly: [slow]
     reference: l2i
     conditions:
-        clean: !new:audiointerp.evaluation.conditions.CleanClips
-        mixtures: !new:audiointerp.evaluation.conditions.Mixtures
+        clean: !new:audiointerp.evaluation.CleanClips
+        mixtures: !new:audiointerp.evaluation.Mixtures
             count: 5
-        white_noise: !new:audiointerp.evaluation.conditions.Noise
+        white_noise: !new:audiointerp.evaluation.Noise
             folder: white
             clips: 2
             gains: [1.0, 0.5]
-        speech: !new:audiointerp.evaluation.conditions.Noise
+        speech: !new:audiointerp.evaluation.Noise
             folder: !ref <speech_folder>
     subset:
         clean: 2

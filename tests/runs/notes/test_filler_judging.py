@@ -9,7 +9,7 @@ from band_notes import BANDS, notes, seeded
 from sklearn.metrics import roc_auc_score
 
 from audiointerp.contracts import Classifier, Prediction
-from audiointerp.interpreters.rde.fillers import Donors, Filler, Noise, Zeros
+from audiointerp.interpreters.rde.fillers import Donors, Filler, GaussianNoise, Zeros
 from audiointerp.runs.notes.filler_judging import (
     accepted,
     class_entropy,
@@ -74,7 +74,7 @@ def test_diversity_by_hand():
     for value in diversity(Donors(x), x, everything, seeded()):
         assert value == pytest.approx(1, abs=0.12)
     # A noise of constant level varies in phase alone.
-    still = diversity(Noise(torch.ones(BANDS), torch.zeros(BANDS)), x, everything, seeded())
+    still = diversity(GaussianNoise(torch.ones(BANDS), torch.zeros(BANDS)), x, everything, seeded())
     assert still.level == 0 and still.phase > 0.5
     # What is kept counts on neither side.
     level_only = torch.stack([torch.zeros(40, BANDS), torch.ones(40, BANDS)], 1)
@@ -85,7 +85,7 @@ def test_diversity_by_hand():
 def test_twice_the_spread_is_twice_the_diversity():
     x, everything = notes(200), torch.zeros(200, 2, BANDS)
     one, two = (
-        diversity(Noise(torch.full((BANDS,), 100.0), std * torch.ones(BANDS)), x, everything, seeded()).level
+        diversity(GaussianNoise(torch.full((BANDS,), 100.0), std * torch.ones(BANDS)), x, everything, seeded()).level
         for std in (1, 2)
     )
     assert two == pytest.approx(2 * one, rel=1e-4)
@@ -105,7 +105,7 @@ def test_discriminator_is_fresh_and_repeatable():
 def table():
     train, held_out = notes(200, seed=1), notes(120, seed=2)
     mean, std = train[:, 0].mean(0), train[:, 0].std(0)
-    fillers = {"same": Same(), "zeros": Zeros(), "noise": Noise(mean, std), "donor": Donors(train)}
+    fillers = {"same": Same(), "zeros": Zeros(), "noise": GaussianNoise(mean, std), "donor": Donors(train)}
     classifier = LowOrHigh().train()
     made = judge_fillers(fillers, classifier, train, held_out, **SMALL).set_index("filler")
     assert classifier.training and classifier.dropout.training  # left as found

@@ -12,11 +12,10 @@ from audiointerp.interpreters.rde.fillers import Donors, fit_fillers
 from audiointerp.interpreters.rde.inpainter import Generated, Generator
 from audiointerp.runs.notes.magnitude_phase import (
     COLUMNS,
-    PAPER_TABLE_1,
     MagnitudePhase,
-    as_text,
     corner_distortions,
 )
+from audiointerp.runs.notes.magnitude_phase_page import PAPER_TABLE_1, as_text
 
 
 @pytest.fixture(scope="module")

@@ -417,12 +417,12 @@ def test_another_solver_and_the_other_game(runs, tmp_path):
     path = tmp_path / "pursuit.yaml"
     path.write_text(f"""\
 <<: !include:{RECIPES / "rde.yaml"}
-notes: !new:audiointerp.runs.notes.explaining.NoteExplanations
+notes: !new:audiointerp.runs.NoteExplanations
     per_class: 1
     fillers: [zeros]
     group: 8
     curve_notes: 0
-    solver: !new:audiointerp.interpreters.rde.solvers.MatchingPursuit
+    solver: !new:audiointerp.interpreters.rde.MatchingPursuit
         game: deletion
         picks: 3
 """)

@@ -16,7 +16,7 @@ from audiointerp.contracts import Classifier
 from audiointerp.evaluation.items import Item
 from audiointerp.interpreters import AllPass, Loudest, MaskInterpreter
 from audiointerp.interpreters.base import Scene
-from audiointerp.runs import keys as recipe_keys
+from audiointerp.runs.registry import kind_of
 from audiointerp.runs.sanity import checks as sanity
 from audiointerp.runs.sanity import page as sanity_report
 from audiointerp.runs.sanity.checks import Sanity, mask_correlation, randomised, verdicts
@@ -206,4 +206,4 @@ def test_no_verdicts_to_read(tmp_path):
 
 
 def test_a_recipe_with_checks_is_a_sanity_run():
-    assert recipe_keys.kind_of({"sanity": 1, "methods": 1}) == "sanity"
+    assert kind_of({"sanity": 1, "methods": 1}).name == "sanity"

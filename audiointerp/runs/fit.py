@@ -1,0 +1,232 @@
+"""Runs that train a classifier or an interpreter: train, keep the best weights, evaluate them, show the run."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audiointerp import datasets
+from audiointerp.bundles import bundle
+from audiointerp.classifiers import Supervised
+from audiointerp.contracts import Batch, Classifier, Interpreter, Trainable
+from audiointerp.datasets import ClipDataset
+from audiointerp.evaluation.accuracy import evaluate_classifier
+from audiointerp.evaluation.explaining import Wanted, evaluate
+from audiointerp.evaluation.items import clip_items, mixture_items
+from audiointerp.interpreters import L2I
+from audiointerp.results.page import write_report
+from audiointerp.runs.kind import Context, Kind
+from audiointerp.runs.methods import build_controls
+from audiointerp.training.schedules import Schedule
+
+logger = logging.getLogger(__name__)
+
+__all__ = ["ClassifierTraining", "Evaluation", "InterpreterTraining", "Training"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an interpreter is judged on after training: clips of the test folds, and mixtures of them.
+
+    Args:
+        clips: clean clips, None for all.
+        mixtures: number of two-class mixtures; 0 for none.
+        snr_db: level of a mixture's first clip above its second, in dB.
+        gains: of the first and the second clip, both at unit norm, instead of `snr_db`.
+        figures: whether to draw each interpretation.
+    """
+
+    clips: int | None = None
+    mixtures: int = 0
+    snr_db: float = 0.0
+    gains: tuple[float, float] | None = None
+    figures: bool = True
+
+
+class Training(Kind):
+    """A kind of run that trains something; subclasses say what, how it is judged, and which page shows it."""
+
+    keys = {
+        "weight_decay": float,
+        "betas": tuple[float, float],
+        "loss_weights": Mapping,
+        "schedule": Schedule,
+        "augment": Any,
+        "select": str | None,
+        "model_card": str,
+    }
+    defaults = {
+        "weight_decay": 0.01,
+        "betas": (0.9, 0.999),
+        "loss_weights": {},
+        "schedule": Schedule(),
+        "augment": None,
+        "select": None,
+        "model_card": "",
+    }
+    required = ("classifier", "epochs", "lr")
+
+    def problems(self, values: Mapping[str, Any]) -> list[str]:
+        """A choice of weights that no validation clip informs."""
+        found = super().problems(values)
+        select = values["select"]
+        if (select or "").startswith("valid_") and not values["valid_folds"]:
+            found.append(f"select is {select!r}, but valid_folds is empty; name folds, or give --select null")
+        return found
+
+    @abstractmethod
+    def build(self, context: Context) -> tuple[Trainable, Any]:
+        """What is trained, and what is kept of it: the model that a bundle holds."""
+
+    @abstractmethod
+    def judge(self, best: Any, context: Context) -> dict[str, Any]:
+        """Evaluates the best weights on the test folds into the run folder; returns the results for run.json."""
+
+    def augmented(self, context: Context, batch: Batch) -> Batch:
+        """A batch as it goes into training, before the recipe's augmentation."""
+        return batch
+
+    def run(self, context: Context) -> None:
+        """Trains to the last epoch, keeps the best weights, evaluates them and writes the page."""
+        trainable, model = self.build(context)
+        context.start()
+        kept = self._train(trainable.to(context.device), model, context)
+        own = context.classifier.config is not None
+        best = bundle.load(context.folder / "best", None if own else context.classifier).to(context.device)
+        _draw_log(context.folder)
+        context.finish(kept=kept, results=self.judge(best, context))
+        self.page(context.folder)
+
+    def page(self, folder: Path) -> Path:
+        """The page that every run has."""
+        return write_report([folder])
+
+    def _train(self, trainable: Trainable, model: Any, context: Context) -> dict[str, float]:
+        # Imported here: whoever explains needs no training, nor the half of torch that lightning loads.
+        from audiointerp.training.devices import make_fabric
+        from audiointerp.training.loop import Trainer, TrainingSettings, epoch_seed
+
+        values, train, valid = context.values, context.data["train"], context.data.get("valid")
+        size = values["batch_size"]
+        settings = TrainingSettings(
+            epochs=values["epochs"],
+            lr=values["lr"],
+            weight_decay=values["weight_decay"],
+            betas=tuple(values["betas"]),
+            loss_weights=values["loss_weights"],
+            schedule=values["schedule"],
+            seed=context.seed,
+            select=values["select"],
+        )
+        fabric = make_fabric(values["device"], values["precision"])
+        trainer = Trainer(trainable, context.folder, settings, -(-len(train) // size), fabric)
+
+        def batches(epoch: int) -> Iterator[Batch]:
+            for batch in train.batches(size, shuffle_seed=epoch_seed(context.seed, epoch)):
+                yield self.augmented(context, batch)
+
+        def save(row: dict[str, float]) -> None:
+            bundle.save(model, context.folder / "best", metrics=row, card=values["model_card"])
+
+        return trainer.fit(batches, (lambda: valid.batches(size)) if valid else None, values["augment"], save)
+
+
+class ClassifierTraining(Training):
+    """A recipe without any other kind's key: trains its classifier."""
+
+    name = "classifier"
+    scored = False
+    key = "classifier"
+    keys = {**Training.keys, "training": Callable, "dictionary": str | None}
+    defaults = {**Training.defaults, "training": Supervised, "dictionary": None}
+
+    def build(self, context: Context) -> tuple[Trainable, Classifier]:
+        """The recipe's training on its classifier."""
+        classifier = context.classifier
+        return context.values["training"](classifier, **_dictionary(context)), classifier
+
+    def augmented(self, context: Context, batch: Batch) -> Batch:
+        """Labels as distributions over classes, which augmentation may mix."""
+        if context.values["multilabel"]:
+            return batch
+        return datasets.one_hot_labels(batch, len(context.data["train"].labels))
+
+    def judge(self, best: Classifier, context: Context) -> dict[str, Any]:
+        """Accuracy on the test folds."""
+        test = context.data.get("test")
+        return {} if test is None else evaluate_classifier(best, test, context.folder, context.values["batch_size"])
+
+
+class InterpreterTraining(Training):
+    """A recipe with `interpreter`: trains an interpreter of its classifier."""
+
+    name = "interpreter"
+    key = "interpreter"
+    keys = {
+        **Training.keys,
+        "interpreter": Callable,
+        "dictionary": str | None,
+        "controls": Mapping,
+        "evaluation": Evaluation,
+    }
+    defaults = {**Training.defaults, "dictionary": None, "controls": {}, "evaluation": Evaluation()}
+
+    def build(self, context: Context) -> tuple[Trainable, Interpreter]:
+        """The recipe's interpreter of its classifier."""
+        interpreter = context.values["interpreter"](context.classifier, **_dictionary(context))
+        return interpreter, interpreter
+
+    def judge(self, best: Interpreter, context: Context) -> dict[str, Any]:
+        """Explains and scores clips of the test folds, and mixtures of them, beside the recipe's controls."""
+        test = context.data.get("test")
+        if test is None:
+            return {}
+        if isinstance(best, L2I):
+            from audiointerp.runs.dictionary import relevance
+
+            relevance.write(best, test, context.folder)
+        logger.info("%d interpretations made", _explain(best, test, context))
+        return {}
+
+    def page(self, folder: Path) -> Path:
+        """The page that every run has, and one of the components that speak for each class where there are any."""
+        if (folder / "relevance.csv").is_file():
+            from audiointerp.runs.dictionary import relevance
+
+            relevance.write_page(folder)
+        return super().page(folder)
+
+
+def _dictionary(context: Context) -> dict[str, Any]:
+    path = context.values["dictionary"]
+    return {"dictionary": bundle.load(path)} if path else {}
+
+
+def _draw_log(folder: Path) -> None:
+    import pandas
+
+    from audiointerp.results import figures
+
+    figures.plot_training(folder / "figures" / "training.png", pandas.read_csv(folder / "log.csv"))
+
+
+def _explain(interpreter: Interpreter, test: ClipDataset, context: Context) -> int:
+    """Explains what the recipe's `evaluation` names; returns how many interpretations were made."""
+    wanted: Evaluation = context.values["evaluation"]
+    own = {context.name: interpreter}
+    methods = own | build_controls(context.values["controls"], interpreter.classifier, own)
+    plain = Wanted(figures=wanted.figures)
+    made = evaluate(clip_items(test, wanted.clips, context.seed), methods, context.folder, plain)
+    if wanted.mixtures:
+        table = context.folder / "mixtures" / "mixtures.csv"
+        if not table.is_file():
+            datasets.write_mixtures(
+                test, table.parent, items=wanted.mixtures, seed=context.seed, snr_db=wanted.snr_db, gains=wanted.gains
+            )
+        both = Wanted(figures=wanted.figures, other_class=(context.name,))
+        made += evaluate(mixture_items(table, test.sample_rate), methods, context.folder, both)
+    return made

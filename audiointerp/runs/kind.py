@@ -1,0 +1,158 @@
+"""A kind of run: what a recipe does, told by the key that only its kind has; and what every run works with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from audiointerp import datasets
+from audiointerp.bundles import bundle
+from audiointerp.contracts import BandClassifier, Classifier, Interpreter
+from audiointerp.datasets import Clip, ClipDataset, FeatureDataset, Splits
+from audiointerp.results import folder as run_folder
+
+__all__ = ["Context", "Kind"]
+
+
+@dataclass
+class Context:
+    """What a run works with.
+
+    Attributes:
+        values: the recipe's, with the defaults of keys that it leaves out.
+        text: the recipe, resolved, as it is kept in the run folder.
+        name: of the recipe.
+        kind: of run.
+        folder: the run folder.
+        splits: clips for training, validation and test.
+        device: where the run computes.
+    """
+
+    values: Mapping[str, Any]
+    text: str
+    name: str
+    kind: Kind
+    folder: Path
+    splits: Splits
+    device: torch.device
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """Start of every random number of the run."""
+        return self.values["seed"]
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The recipe's classifier on the device: a bundle's, a run's, or a new one.
+
+        Raises:
+            ValueError: if the recipe names no classifier, or one that lacks a class of the data.
+        """
+        labels = self.splits.labels
+        given = self.values["classifier"]
+        if isinstance(given, str):
+            classifier = bundle.load(given)
+        elif isinstance(given, Classifier):
+            classifier = given
+        else:
+            classifier = given(labels=labels, multilabel=self.values["multilabel"])
+        if isinstance(classifier, Interpreter):
+            classifier = classifier.classifier
+        if not isinstance(classifier, Classifier):
+            raise ValueError(f"classifier is a {type(classifier).__name__}; name a classifier's bundle or run")
+        if unknown := sorted(set(labels) - set(classifier.labels)):
+            raise ValueError(f"the data has classes that the classifier lacks: {', '.join(unknown)}")
+        if self.values["pretrained"]:
+            bundle.start_from(classifier, bundle.load(self.values["pretrained"]), self.values["pretrained"])
+        return classifier.to(self.device)
+
+    @cached_property
+    def data(self) -> dict[str, ClipDataset]:
+        """The clips of "train", "valid" and "test" as batches for the classifier; splits without clips are left out."""
+        parts = {"train": self.splits.train, "valid": self.splits.valid, "test": self.splits.test}
+        return {name: self._dataset(clips) for name, clips in parts.items() if clips}
+
+    def start(self, labels: tuple[str, ...] | None = None, data: Mapping[str, ClipDataset] | None = None) -> None:
+        """Opens the run folder, or goes on in it; what the run needs was found by then.
+
+        Args:
+            labels: class names; None: the classifier's.
+            data: the clips whose change makes another run; None: all.
+        """
+        self.info = run_folder.start(
+            self.folder,
+            self.text,
+            name=self.name,
+            kind=self.kind.name,
+            scored=self.kind.scored,
+            seed=self.seed,
+            labels=list(self.classifier.labels if labels is None else labels),
+            device=str(self.device),
+            data_hash={part: each.content_hash for part, each in (self.data if data is None else data).items()},
+        )
+
+    def finish(self, **results: Any) -> None:
+        """Marks the run as finished and keeps its results in run.json."""
+        run_folder.finish(self.folder, self.info, **results)
+
+    def _dataset(self, clips: list[Clip]) -> ClipDataset:
+        classifier = self.classifier
+        facts = (classifier.sample_rate, self.values["seconds"], self.values["multilabel"])
+        if not self.values["cache_features"]:
+            return ClipDataset(clips, classifier.labels, *facts)
+        if not isinstance(classifier, BandClassifier):
+            raise ValueError(
+                f"cache_features: {type(classifier).__name__} has no front end apart from its weights; set it to false"
+            )
+        return FeatureDataset(clips, classifier.labels, classifier.log_frequency, *facts)
+
+
+class Kind(ABC):
+    """What a recipe with a certain key does; one object a kind, listed in `runs.registry`.
+
+    Attributes:
+        name: of the kind, in run.json.
+        key: the recipe's key by which the kind is known.
+        keys: what recipes of this kind may have besides `runs.keys.KEYS`: key -> type, `key` included.
+        defaults: of those keys.
+        required: keys without which nothing can be run, besides `runs.keys.ALWAYS`.
+        needs_test: whether it works on clips of the test folds.
+        scored: whether it explains clips, so that its run folder is incomplete without scores.csv.
+    """
+
+    name: ClassVar[str]
+    key: ClassVar[str]
+    keys: ClassVar[Mapping[str, Any]]
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    required: ClassVar[tuple[str, ...]] = ()
+    needs_test: ClassVar[bool] = False
+    scored: ClassVar[bool] = True
+
+    def problems(self, values: Mapping[str, Any]) -> list[str]:
+        """What is wrong with a recipe's values beyond their types, a line each; subclasses add their own."""
+        if self.needs_test and not values["test_folds"]:
+            return ["test_folds is empty; name the folds whose clips are explained"]
+        return []
+
+    @abstractmethod
+    def run(self, context: Context) -> None:
+        """Does what is not done yet, from opening the run folder to its page."""
+
+    @abstractmethod
+    def page(self, folder: Path) -> Path:
+        """Writes the page of a run folder from its files alone; returns its path."""
+
+
+def splits_of(values: Mapping[str, Any]) -> Splits:
+    """The recipe's clips by fold; training labels dealt out anew where the recipe says so."""
+    splits = datasets.split(values["clips"](), *(values[f"{part}_folds"] for part in ("train", "valid", "test")))
+    if not values["shuffle_labels"]:
+        return splits
+    return replace(splits, train=datasets.shuffle_labels(splits.train, values["seed"]))

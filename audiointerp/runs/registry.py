@@ -1,0 +1,48 @@
+"""The kinds of run, in the order in which their keys are looked for in a recipe. A new kind adds its line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
+
+from audiointerp.results.page import write_report
+from audiointerp.results.reading import Run
+from audiointerp.runs.kind import Kind
+
+# "module:class", imported when a recipe or a page is asked for.
+KINDS = [
+    "audiointerp.runs.sanity.checks:SanityChecks",
+    "audiointerp.runs.comparison.compare:MethodComparison",
+    "audiointerp.runs.dictionary.learning:DictionaryLearning",
+    "audiointerp.runs.notes.explaining:NoteExplaining",
+    "audiointerp.runs.notes.magnitude_phase:MagnitudeOrPhase",
+    "audiointerp.runs.notes.inpainter:InpainterTraining",
+    "audiointerp.runs.fit:InterpreterTraining",
+    "audiointerp.runs.fit:ClassifierTraining",
+]
+
+__all__ = ["KINDS", "all_kinds", "kind_of", "page_of"]
+
+
+def all_kinds() -> Iterator[Kind]:
+    """Every kind of run."""
+    return (resolve_name(each)() for each in KINDS)
+
+
+def kind_of(values: Mapping[str, Any]) -> Kind:
+    """The kind of a recipe's values: the first whose key they have; the last, if they have none."""
+    kinds = list(all_kinds())
+    return next((kind for kind in kinds if kind.key in values), kinds[-1])
+
+
+def page_of(folder: Path) -> Path:
+    """Writes the page of a run folder as its kind does it; returns its path.
+
+    Raises:
+        ValueError: if it is no run folder, or a table of it cannot be read.
+    """
+    name = Run.read(folder).about.get("kind")
+    kind = next((kind for kind in all_kinds() if kind.name == name), None)
+    return write_report([folder]) if kind is None else kind.page(folder)

@@ -1,0 +1,35 @@
+"""The verdicts of a run of sanity checks, which a comparison's tables carry too. Reads files only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from audiointerp.results.reading import read_table
+
+CHECKS = {
+    "model_randomisation": "Model randomised",
+    "label_randomisation": "Labels shuffled",
+    "class_sensitivity": "Class asked for",
+    "stability": "Inaudible noise",
+}
+
+__all__ = ["CHECKS", "overall", "read_verdicts"]
+
+
+def read_verdicts(folder: str | Path) -> pd.DataFrame:
+    """verdicts.csv of a run of sanity checks; ValueError if there is none."""
+    path = Path(folder) / "verdicts.csv"
+    if not path.is_file():
+        raise ValueError(f"{folder}: has no verdicts.csv; run sanity.yaml first and name its run folder")
+    return read_table(path, ("method", "check", "value", "verdict"))
+
+
+def overall(verdicts: pd.DataFrame) -> dict[str, str]:
+    """Method -> "pass", or "fail: <the checks it fails>"; a check that was not run fails nobody."""
+    words = {}
+    for method, group in verdicts.groupby("method", sort=False):
+        failed = [CHECKS[str(check)].lower() for check in group.loc[group["verdict"] == "fail", "check"]]
+        words[str(method)] = f"fail: {', '.join(failed)}" if failed else "pass"
+    return words
