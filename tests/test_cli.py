@@ -538,3 +538,32 @@ def test_interrupt(tiny, tmp_path, capsys, monkeypatch):
     assert len(pd.read_csv(tmp_path / "out" / "scores.csv")) == 1
     assert status_of(arguments) == 0 and len(calls) == 3
     assert len(pd.read_csv(tmp_path / "out" / "scores.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "left_out"),
+    [
+        (["--help"], {"torch", "numpy", "pandas"}),
+        (
+            ["interpret", "esc10-piq", "one.wav", "-o", "out", "--no_figures"],
+            {"matplotlib", "lightning_fabric", "captum"},
+        ),
+        (["check", str(RECIPES / "piq.yaml"), "--data_folder", "x", "--classifier", "esc10-piq"], {"matplotlib"}),
+    ],
+    ids=["help", "interpret", "check"],
+)
+def test_a_command_imports_what_it_uses(tmp_path, command, left_out):
+    soundfile.write(tmp_path / "one.wav", 0.1 * np.random.default_rng(0).standard_normal(16000), 16000)
+    script = (
+        "import sys\nfrom audiointerp.__main__ import main\n"
+        "try:\n    status = main(sys.argv[1:])\nexcept SystemExit as stopped:\n    status = stopped.code\n"
+        "print(f'\\nLOADED {status}', *sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    _, status, *loaded = done.stdout.splitlines()[-1].split()
+    assert status == "0", done.stderr
+    never = {"transformers", "sklearn", "lightning_fabric", *left_out}
+    assert not never & set(loaded)
+    assert len(loaded) < 2600  # 3,900 when every command imported all that any of them needs

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from audiointerp.contracts import BandClassifier, Classifier, Prediction, frozen
 from audiointerp.datasets import ClipDataset
-from audiointerp.results import figures
 
 # What a classifier of log-frequency bands is left with: (batch, 3, band) times these.
 CHANNELS = {"": (1.0, 1.0, 1.0), "_magnitude_only": (1.0, 0.0, 0.0), "_phase_only": (0.0, 1.0, 1.0)}
@@ -50,6 +49,8 @@ def evaluate_classifier(classifier: Classifier, test: ClipDataset, folder: Path,
             "test_label_accuracy": float(right.mean()),
             "test_exact": float(right.all(1).float().mean()),
         }
+    from audiointerp.results import figures
+
     predicted = probabilities.argmax(1)
     counts = _confusion(labels, predicted, len(classifier.labels))
     figures.plot_confusion(folder / "figures" / "confusion.png", counts.numpy(), classifier.labels)

@@ -17,7 +17,6 @@ from torch import Tensor
 from audiointerp.contracts import Interpretation, Interpreter, Target, frozen, resolve_target
 from audiointerp.evaluation import judging
 from audiointerp.evaluation.items import Item
-from audiointerp.results import figures
 from audiointerp.results.tables import Embeddings, Manifest, Scores
 from audiointerp.sound import files as audio
 from audiointerp.sound.recordings import Window, WindowWriter, listening_copy
@@ -212,6 +211,8 @@ class _Explanation:
         return self._judge_waveforms(made, *files)
 
     def _draw(self, window: Window, interpretation: Interpretation, row: dict[str, Any]) -> None:
+        from audiointerp.results import figures  # matplotlib takes as long as an explanation
+
         suffix = f"_{row['start_s']:g}s" if window.start else ""
         figures.plot_interpretation(
             self.folder / "figures" / f"{self.item.item_id}_{self.name}{suffix}.png",

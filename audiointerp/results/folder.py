@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from audiointerp.recipe.moved import names_of_today
 from audiointerp.results.writing import write_json, write_text
 
 PACKAGES = ("audiointerp", "torch", "soundfile", "soxr", "numpy", "scipy", "hyperpyyaml")
@@ -38,7 +37,7 @@ def start(folder: Path, recipe_text: str, scored: bool = True, **facts: Any) -> 
 
     path = folder / "recipe.yaml"
     # A run without results may be restarted with a changed recipe.
-    if path.is_file() and names_of_today(path.read_text("utf-8")) != recipe_text and _has_results(folder):
+    if path.is_file() and not _alike(path.read_text("utf-8"), recipe_text) and _has_results(folder):
         raise ValueError(
             f"{folder}: holds a run of another recipe (its recipe.yaml differs); choose another output folder or seed"
         )
@@ -96,6 +95,15 @@ def prepare_output(folder: Path, force: bool) -> Path:
         raise ValueError(f"{folder}: is not empty; choose another folder, or give --force to add to it")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _alike(first: str, second: str) -> bool:
+    """Whether two recipes are one but for names that have moved since."""
+    if first == second:
+        return True
+    from audiointerp.recipe.moved import names_of_today
+
+    return names_of_today(first) == names_of_today(second)
 
 
 def _has_results(folder: Path) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from scipy.special import betaincinv
 from torch import Generator, Tensor, nn
 
 from audiointerp.contracts import Batch
@@ -90,6 +89,8 @@ class Mixup:
 
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
         """Labels (batch, classes) are mixed as the waveforms are."""
+        from scipy.special import betaincinv  # a tenth of the time to start, which few runs need
+
         if batch.label.ndim != 2:
             raise ValueError("Mixup needs labels (batch, classes); apply one_hot_labels to class indices first")
         uniform = torch.rand(len(batch), generator=generator, dtype=torch.float64)

@@ -21,7 +21,6 @@ from audiointerp.runs.fit import Training
 from audiointerp.runs.kind import Context
 from audiointerp.runs.notes.data import features_of
 from audiointerp.runs.notes.filler_judging import accepted, judge_fillers
-from audiointerp.runs.notes.page import render_page
 from audiointerp.sound import files as audio
 from audiointerp.sound.logfrequency import LogFrequency
 
@@ -89,6 +88,8 @@ def judge(
 
 def write(folder: Path) -> Path:
     """Writes tables/fillers.md and report.html of an inpainter's run; returns the page's path. Files only."""
+    from audiointerp.runs.notes.page import render_page
+
     run, fillers = Run.read(folder), read_table(folder / "fillers.csv")
     tables, figures = [], []
     if len(fillers):

@@ -316,7 +316,7 @@ def test_each_row_draws_alike_and_the_seed_decides():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"parts": "bands"}, "parts are 'bands'"),
+        ({"parts": "stripes"}, "parts are 'stripes'"),
         ({"tiles": (0, 3)}, "(0, 3)"),
         ({"parts": "nmf", "n_components": 0}, "n_components 0"),
         ({"parts": "nmf", "dictionary": torch.ones(7, 2)}, "(7, 2); expected (513, components)"),
