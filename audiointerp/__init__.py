@@ -8,22 +8,20 @@ waveform -> STFT -> log-magnitude -> classifier -> Prediction
                                                        v
                      scores (per clip) -> tables, report page, listening test
 
-contracts       what flows along the chain; what a classifier, an interpreter and a trainable object are
-audio           read, write, resample; recordings: the same for hours, a window at a time
-spectrogram     STFT and inverse; masking: mask -> waveform
-datasets        clips, folds, batches, mixtures, augmentation, the embedded default
-classifiers     the PIQ paper's CNN, L2I by design, instruments; wrappers for any other (Hugging Face's AST)
-quantization    codes that belong to classes, PIQ's; nmf: dictionaries of spectra, L2I's
-components      a clip split into audible parts: tiles, bands, NMF components
-rate_distortion the fewest parts that must stay, whatever the parts; fillers, inpainting: what stands in for the others
-logfrequency    a note's magnitude and phase on a log axis, and back; magnitude_phase: which of the two must stay
-interpreters    one file a method
-metrics         pure functions, one value a clip; judging: an interpretation -> every score
-recipe          YAML -> objects, strictly; experiment: a recipe, run; training: the loop
-evaluation      items x interpreters -> WAVs and tables; report: tables -> one page
-comparison      every method on the same sounds; sanity: checks that can fail a method; statistics: intervals, tests
-listening       a run folder -> listening tests; answers -> opinion scores, intervals, tests
-bundle          what people share
+contracts     what flows along the chain; what a classifier, an interpreter and a trainable module are. Read first
+sound         files, recordings of any length, spectrograms, log-frequency bands, masks, NMF, audible components
+metrics       scores, one value a clip; their names; intervals and tests
+recipe        YAML -> objects, strictly
+results       a run folder: opened, appended to, read, drawn, shown as a page
+datasets      clips, folds, batches, mixtures, augmentation, the embedded default
+classifiers   the models that are explained: ours, and wrappers for any other
+training      the training loop
+interpreters  methods that explain a decision with a sound: attribution, PIQ, L2I, rate-distortion; controls
+bundles       trained models as people share them
+evaluation    sounds explained by interpreters: WAVs, figures, scores
+runs          what a recipe does: one folder a kind of run
+listening     a run folder -> listening tests; answers -> opinion scores, intervals, tests
+commands      what each command of the command line does
 """
 
 import lazy_loader
