@@ -1,0 +1,95 @@
+"""One Jinja environment for every page and text of the package; templates lie beside the code that fills them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import struct
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from audiointerp.results.reading import format_score
+from audiointerp.results.writing import write_text
+
+PACKAGE = Path(__file__).parents[1]
+
+__all__ = ["fill", "link", "picture", "render"]
+
+
+def render(template: str, out: Path, page: dict[str, Any], name: str = "report.html") -> Path:
+    """Writes a page in the folder `out` from a template; returns its path.
+
+    Args:
+        template: path within the package, such as "runs/sanity/page.html".
+        out: made if it is not there.
+        page: values of the template's names.
+        name: of the page's file.
+    """
+    return write_text(out / name, fill(template, page))
+
+
+def fill(template: str, values: dict[str, Any]) -> str:
+    """The text of a template of the package; values are escaped unless it is Markdown."""
+    return _environment().get_template(template).render(values)
+
+
+def link(path: Path, out: Path) -> str:
+    """Relative address of a file, as seen from a page in `out`."""
+    return quote(Path(os.path.relpath(path, out)).as_posix())
+
+
+def picture(path: Path, out: Path) -> dict[str, Any]:
+    """Link, width and height (pixels) of a PNG, so that nothing on a page jumps while pictures load."""
+    with open(path, "rb") as file:
+        width, height = struct.unpack(">16x2I", file.read(24).ljust(24, b"\0"))
+    return {"link": link(path, out), "width": width, "height": height}
+
+
+def _when(text: object) -> str:
+    """A time stamp as people write it."""
+    try:
+        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).strftime("%d %B %Y, %H:%M %Z").rstrip()
+    except ValueError:
+        return str(text)
+
+
+def _took(about: dict[str, Any]) -> str:
+    """Time from start to end, or nothing."""
+    try:
+        ends = [datetime.fromisoformat(str(about[key]).replace("Z", "+00:00")) for key in ("start", "end")]
+        seconds = round((ends[1] - ends[0]).total_seconds())
+    except (KeyError, ValueError, TypeError):
+        return ""
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {seconds} s"
+
+
+def _command(value: object) -> str:
+    return shlex.join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PACKAGE),
+        autoescape=lambda name: name is None or not name.endswith(".md"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"score": format_score, "when": _when, "took": _took, "command": _command}
+    environment.filters["cell"] = lambda value: " ".join(str(value).replace("|", "\\|").split())
+    environment.filters["sounds"] = _sounds_json
+    environment.filters["pretty"] = lambda value: value if isinstance(value, str) else json.dumps(value, indent=1)
+    return environment
+
+
+def _sounds_json(items: list[dict[str, Any]]) -> Markup:
+    """Item -> sound -> link, as JSON that cannot end its script element."""
+    links = {each["id"]: {name: quote(path) for name, path in each["sounds"].items()} for each in items}
+    return Markup(json.dumps(links).replace("<", "\\u003c"))

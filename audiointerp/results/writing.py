@@ -1,0 +1,77 @@
+"""Files written aside and then renamed, so that a process that is killed leaves the old file or the new one, whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["aside", "write_bytes", "write_figure", "write_json", "write_table", "write_text"]
+
+
+@contextmanager
+def aside(path: str | Path) -> Iterator[Path]:
+    """A path beside the given one to write to, renamed to it at the end; removed if the writing fails.
+
+    The folder is made if it is not there.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Writes UTF-8 text with line feeds as they are on every system; returns the path."""
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, data: bytes | memoryview) -> Path:
+    """Writes bytes; returns the path."""
+    with aside(path) as part:
+        part.write_bytes(data)
+    return Path(path)
+
+
+def write_json(path: str | Path, value: Any, indent: int = 2) -> Path:
+    """Writes JSON with a final line feed; returns the path."""
+    return write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def write_table(path: str | Path, table: pd.DataFrame, float_format: str | None = None) -> Path:
+    """Writes a CSV file without the index; returns the path.
+
+    Args:
+        path: the file.
+        table: its rows.
+        float_format: of numbers, such as "%.6g"; None writes every digit.
+    """
+    return write_text(path, str(table.to_csv(index=False, lineterminator="\n", float_format=float_format)))
+
+
+def write_figure(path: str | Path, figure: Figure, **options: Any) -> Path:
+    """Draws a figure into a file, in the format of its suffix; equal figures give equal bytes. Returns the path.
+
+    Args:
+        path: a PNG or SVG.
+        figure: built as an object, never through pyplot.
+        options: of matplotlib's `savefig`, such as dpi.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    kind = Path(path).suffix.removeprefix(".")
+    with aside(path) as part:
+        figure.savefig(part, format=kind, bbox_inches="tight", pad_inches=0.08, **options)
+    return Path(path)
