@@ -1,6 +1,6 @@
-# Two commands do everything on a machine that has Python and make:
-#   make demo    its own virtual environment, then the whole chain on synthetic sounds
-#   make test    the test suite
+# Main targets, on a machine with Python and make:
+#   make demo    creates a virtual environment, then synthesises sounds, trains, explains and writes a report
+#   make test    creates a virtual environment, then runs the tests
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -10,7 +10,7 @@ BIN = $(VENV)/bin
 demo: $(VENV)/installed
 	$(BIN)/audiointerp demo -o demo
 
-# One thread a process, a file's tests together: what they share is made once.
+# One thread per process; the tests of a file run in one process, so that shared fixtures are made once.
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 

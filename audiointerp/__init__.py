@@ -8,25 +8,25 @@ waveform -> STFT -> log-magnitude -> classifier -> Prediction
                                                        v
                      scores (per clip) -> tables, report page, listening test
 
-contracts     what flows along the chain; what a classifier, an interpreter and a trainable module are. Read first
+contracts     data types of the chain; interfaces of classifiers, interpreters and trainable modules. Read first
 sound         files, recordings of any length, spectrograms, log-frequency bands, masks, NMF, audible components
-metrics       scores, one value a clip; their names; intervals and tests
-recipe        YAML -> objects, strictly
+metrics       scores, one value per clip; their names; intervals and tests
+recipe        YAML -> objects, with every mistake reported first
 results       a run folder: opened, appended to, read, drawn, shown as a page
 datasets      clips, folds, batches, mixtures, augmentation, the embedded default
-classifiers   the models that are explained: ours, and wrappers for any other
+classifiers   the models that are explained: those of this package, and wrappers for any other
 training      the training loop
 interpreters  methods that explain a decision with a sound: attribution, PIQ, L2I, rate-distortion; controls
-bundles       trained models as people share them
+bundles       trained models as files to share
 evaluation    sounds explained by interpreters: WAVs, figures, scores
-runs          what a recipe does: one folder a kind of run
+runs          kinds of run that a recipe can start: training, comparison, sanity checks, ...
 listening     a run folder -> listening tests; answers -> opinion scores, intervals, tests
-commands      what each command of the command line does
+commands      the commands of the command line
 """
 
 import lazy_loader
 
 __version__ = "0.1.0"
 
-# Imported at first use, from what __init__.pyi names, so that `audiointerp --help` needs no torch.
+# Names in __init__.pyi are imported at first use, so that `audiointerp --help` needs no torch.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

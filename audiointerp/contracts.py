@@ -1,4 +1,4 @@
-"""What flows along the chain, and what a classifier, an interpreter and a trainable object are. Read first.
+"""Data types of the processing chain; interfaces of classifiers, interpreters and trainable objects. Read first.
 
 Axes everywhere: waveforms (batch, samples); spectrograms (batch, freq, time); feature maps (batch, channel, freq,
 time); scores (batch, classes). Waveforms are mono float32, nominally in [-1, 1]; magnitudes are linear amplitudes.
@@ -41,11 +41,11 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a classifier says of a batch.
+    """A classifier's output for a batch.
 
     Attributes:
         logits: (batch, classes), before softmax or sigmoid.
-        probabilities: (batch, classes), softmax of the logits, or their sigmoid when multilabel. Computed once, here.
+        probabilities: (batch, classes), softmax of the logits, or their sigmoid when multilabel.
         embedding: (batch, channel), mean over frequency and time of the last feature map, or None.
         feature_maps: each (batch, channel, freq, time), earliest first; may be empty.
     """
@@ -57,7 +57,7 @@ class Prediction:
 
     @classmethod
     def from_logits(cls, logits: Tensor, multilabel: bool, **rest) -> Prediction:
-        """Prediction whose probabilities are the one softmax (or sigmoid) of the logits."""
+        """Prediction whose probabilities are the softmax (multilabel: sigmoid) of the logits."""
         probabilities = logits.sigmoid() if multilabel else logits.softmax(-1)
         return cls(logits, probabilities, **rest)
 
@@ -72,15 +72,15 @@ class Interpretation:
     """A sound that explains a decision, at the level and length of the input.
 
     Attributes:
-        waveform: (batch, samples), what the mask keeps.
-        residual: (batch, samples), what `1 - mask` keeps in the same domain.
+        waveform: (batch, samples), the input multiplied by the mask.
+        residual: (batch, samples), the input multiplied by `1 - mask` in the same domain.
         target: (batch, classes) bool, the set of classes explained.
         prediction: the classifier's prediction on the input.
-        input_gain: (batch,), the factor that brought each input to peak 1. Waveform and residual are judged at it:
-            `classifier(waveform * input_gain[:, None])`.
+        input_gain: (batch,), the factor that brought each input to peak 1. Waveform and residual are classified at this
+            level: `classifier(waveform * input_gain[:, None])`.
         mask: (batch, freq, time) in [0, 1], 1 = keep, or None where the method has no mask on the STFT grid.
-        domain: what the mask multiplies, "log_magnitude" or "magnitude"; None without a mask.
-        details: what this method alone knows (codes, relevances, ...).
+        domain: the quantity that the mask multiplies, "log_magnitude" or "magnitude"; None without a mask.
+        details: values specific to the method (codes, relevances, ...).
         sample_rate: in Hz.
     """
 
@@ -112,16 +112,16 @@ class Interpretation:
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips on their way into training.
+    """A batch of clips for training.
 
     Attributes:
         waveform: (batch, samples).
         label: (batch,) class indices, or (batch, classes) float: a distribution over classes (mixup) or a 0/1 set of
             labels (multilabel).
         index: (batch,), position of each clip in its dataset.
-        feature_maps: the frozen classifier's, when they were computed before.
+        feature_maps: those of the frozen classifier, if they were computed before.
         stem: (batch, samples), the part of the waveform that is the sound of `label`, where it is known.
-        features: the classifier's front end's, when they were computed before; the waveform may then be (batch, 0).
+        features: those of the classifier, if they were computed before; the waveform may then be (batch, 0).
     """
 
     waveform: Tensor
@@ -149,19 +149,21 @@ class Batch:
 
 
 class Classifier(nn.Module, ABC):
-    """Waveform -> Prediction, in two steps so that a masked spectrogram can be judged without a detour.
+    """Waveform -> Prediction in two steps, so that masked features can be classified without computing a waveform.
 
     Attributes:
         labels: class names; their order is the class index.
         sample_rate: in Hz.
-        multilabel: sigmoid instead of softmax; several labels may hold.
-        spectrogram: the STFT that masks live on.
+        multilabel: sigmoid instead of softmax; several labels may apply to a clip.
+        spectrogram: the STFT that masks refer to.
         config: constructor arguments as plain values, from which a bundle builds it again; None for a classifier that
-            stays with its owner.
-        reads_magnitude: `classify_stft` looks at magnitudes only, and takes them real as well as complex.
+            bundles do not store.
+        source: name by which a bundle loads a classifier without `config`, such as "efficientat:mn04_as".
+        reads_magnitude: `classify_stft` uses magnitudes only; it takes a complex STFT or real magnitudes.
     """
 
     config: dict[str, Any] | None = None
+    source: str | None = None
     reads_magnitude: bool = False
     labels: tuple[str, ...]
     sample_rate: int
@@ -170,7 +172,7 @@ class Classifier(nn.Module, ABC):
 
     @abstractmethod
     def features(self, waveform: Tensor) -> Tensor:
-        """What `classify` reads, of (batch, samples). The waveform is taken as it is, never rescaled."""
+        """Input of `classify`, computed from a waveform (batch, samples), whose level is not changed."""
 
     @abstractmethod
     def classify(self, features: Tensor) -> Prediction:
@@ -178,11 +180,11 @@ class Classifier(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        """Where the classifier computes: the device of its STFT's window, which moves along with its weights."""
+        """The classifier's device: that of its STFT's window, which moves along with its weights."""
         return self.spectrogram.window.device
 
     def features_of(self, batch: Batch) -> Tensor:
-        """Features of a batch: those computed before, else of its waveform."""
+        """Features of a batch: `batch.features` if given, else computed from its waveform."""
         return self.features(batch.waveform) if batch.features is None else batch.features
 
     def forward(self, waveform: Tensor) -> Prediction:
@@ -197,16 +199,16 @@ class Classifier(nn.Module, ABC):
         """Prediction from feature maps computed before, so that cached maps need no second pass.
 
         Raises:
-            ValueError: unless the classifier can go on from its feature maps.
+            ValueError: if the classifier cannot predict from its feature maps.
         """
-        raise ValueError(f"{type(self).__name__} cannot go on from its feature maps; give batches without them")
+        raise ValueError(f"{type(self).__name__} cannot predict from feature maps; give batches without them")
 
 
 class BandClassifier(Classifier):
     """A classifier whose features are the level, cosine and sine of log-frequency bands, (batch, 3, band).
 
     Attributes:
-        log_frequency: the front end, which knows the bands' frequencies and turns features into sound again.
+        log_frequency: the front end, with the bands' frequencies and the ways back from features to sound.
     """
 
     log_frequency: LogFrequency
@@ -224,12 +226,13 @@ class BandClassifier(Classifier):
 class Interpreter(ABC):
     """Explains a classifier's decision with a sound: `Interpreter(classifier).interpret(waveform, target)`.
 
-    The classifier's weights, mode, gradients and hooks are left as found. A row of a batch equals a batch of one.
+    The classifier's weights, mode, gradients and hooks are left unchanged. The result for a clip does not depend on the
+    other clips of its batch.
 
     Attributes:
-        needs_stem: an oracle control, which explains only where the stem is given.
-        passes: of the classifier for a clip of 5 s (a backward pass counts as two more).
-        from_features: `passes` counts those of `classify` alone, as the clip's features are computed once.
+        needs_stem: True for oracle controls, which need the stem.
+        passes: number of classifier passes for a clip of 5 s (a backward pass counts as two more).
+        from_features: `passes` counts calls of `classify` only, as the clip's features are computed once.
         config: constructor arguments as plain values, from which a bundle builds a trained interpreter again.
     """
 
@@ -242,20 +245,20 @@ class Interpreter(ABC):
 
     @property
     def passes(self) -> int:
-        """Passes of the classifier for a clip of 5 s (a backward pass counts as two more)."""
+        """Number of classifier passes for a clip of 5 s (a backward pass counts as two more)."""
         return 1
 
     @abstractmethod
     def interpret(self, waveform: Tensor, target: Target = None, *, stem: Tensor | None = None) -> Interpretation:
-        """Interpretation of (batch, samples); `stem`, the known true part, is for oracle controls only."""
+        """Interpretation of (batch, samples); `stem`, the true sound, is for oracle controls only."""
 
 
 class Trainable(nn.Module, ABC):
-    """A module that the training loop can train: it says its losses and which parameters they train.
+    """A module that the training loop can train: it defines the losses and the parameters that they train.
 
     Attributes:
         lr_scales: group -> factor of the learning rate; 1 for groups that are not named.
-        repeats: group -> its steps on each batch; 1 for groups that are not named.
+        repeats: group -> number of steps on each batch; 1 for groups that are not named.
     """
 
     lr_scales: Mapping[str, float] = {}
@@ -263,7 +266,7 @@ class Trainable(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch, group: str) -> Mapping[str, Tensor]:
-        """Named scalar losses of a batch; their weights stand in the recipe."""
+        """Named scalar losses of a batch; the recipe gives their weights."""
 
     @abstractmethod
     def parameter_groups(self) -> Mapping[str, list[nn.Parameter]]:
@@ -280,13 +283,13 @@ class Trainable(nn.Module, ABC):
         return {}
 
     def epoch_scores(self) -> Mapping[str, float]:
-        """Columns of the log that are known once an epoch."""
+        """Columns of the log with one value per epoch."""
         return {}
 
 
 @contextmanager
 def frozen(network: Network) -> Iterator[Network]:
-    """A network in evaluation mode, its weights without gradient; mode and flags are put back, come what may."""
+    """A network in evaluation mode, its weights without gradient; mode and flags are restored, also after an error."""
     modes = [(module, module.training) for module in network.modules()]
     flags = [(each, each.requires_grad) for each in network.parameters()]
     try:
@@ -302,7 +305,7 @@ def frozen(network: Network) -> Iterator[Network]:
 
 
 def check_waveform(waveform: Tensor) -> None:
-    """Makes sure that there is something to explain.
+    """Checks that a waveform has samples and that all of them are finite.
 
     Raises:
         ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples.
@@ -317,11 +320,11 @@ def resolve_target(target: Target, prediction: Prediction, multilabel: bool, thr
     """The classes to explain, (batch, classes) bool.
 
     Args:
-        target: None for the predicted class (multilabel: every label above the threshold, or the strongest if none
+        target: None for the predicted class (multilabel: every label above the threshold, or the likeliest if none
             is); an int for all rows; a LongTensor (batch,); or a BoolTensor (batch, classes), a set per row.
-        prediction: the classifier's, on the batch.
-        multilabel: whether several classes may hold.
-        threshold: probability above which a label holds.
+        prediction: the classifier's prediction on the batch.
+        multilabel: whether several classes may apply to a clip.
+        threshold: probability above which a label applies.
 
     Raises:
         ValueError: if the class does not exist, the shape does not fit the batch, or a set is empty.

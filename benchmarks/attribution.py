@@ -1,12 +1,12 @@
-"""Attribution methods against captum called by hand, at equal settings; and the memory of integrated gradients.
+"""Attribution methods against direct calls of captum, at equal settings; and the memory of integrated gradients.
 
     python benchmarks/attribution.py --channels 32 --repeats 3 --threads 1 --cpu_time
     python benchmarks/attribution.py --memory
 
-Both sides start from the STFT of one clip of 5 s and attribute the same logit to its magnitude; the last column is the
-whole of `interpret`:
-prediction, attribution, mask, two sounds. RISE, which captum lacks, runs against its formula written out. All run in
-turn; a figure is the median of the rounds, the ratio that of ours / captum's. `--memory`: 50 steps on one clip.
+Both sides start from the STFT of one clip of 5 s and attribute the same logit to its magnitude. The last column is the
+time of `interpret`: prediction, attribution, mask, two sounds. RISE, which captum lacks, is compared with a direct
+implementation of its formula. The sides run alternately; each number is the median of the rounds, and the ratio is the
+median of ours / captum's. `--memory`: 50 steps on one clip.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class OfMagnitude(nn.Module):
 
 
 def sides(classifier: VGGSound, waveform: Tensor) -> dict[str, tuple[Attribution, Callable[[], object]]]:
-    """Each method of ours, and captum's by hand."""
+    """Method name -> our method, and a direct call of captum."""
     model = OfMagnitude(classifier)
     stft = classifier.spectrogram(waveform / waveform.abs().max())
     magnitude = stft.abs().unsqueeze(1)
@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default="", help="part of a method's name")
-    parser.add_argument("--cpu_time", action="store_true", help="processor seconds, where other programs run, too")
+    parser.add_argument("--cpu_time", action="store_true", help="measure processor seconds, for a busy machine")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--max_batch", type=int, default=BATCH)
     options = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Which family of instruments plays? The recipe's classifier beside shallow models, on unheard instruments and pitches.
+"""Classification of instrument families: the recipe's classifier and shallow models, on new instruments and pitches.
 
     python benchmarks/instruments.py --nsynth NSYNTH -o OUT
 
-Runs recipes/nsynth/classifier.yaml over seeds, reading magnitude and phase, or one of them; fits the shallow models in
-the same run. Intervals are bootstrapped over instruments: notes of one instrument are not independent.
+Runs recipes/nsynth/classifier.yaml over seeds, with magnitude and phase or one of them as input; fits the shallow
+models in the same run. Intervals are bootstrapped over instruments: notes of one instrument are not independent.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def trained(settings: dict[str, str], splits, folder: Path, seed: int) -> np.ndarray:
-    """Whether each test note is right, by one seed."""
+    """Trains with one seed; returns whether each test note is classified correctly."""
     run = Experiment(RECIPE, {**settings, "seed": str(seed), "output_folder": str(folder)}).run()
     model = bundle.load(run)
     test = FeatureDataset(splits.test, model.labels, model.log_frequency)
@@ -65,7 +65,7 @@ def trained(settings: dict[str, str], splits, folder: Path, seed: int) -> np.nda
 
 
 def shallow(splits) -> dict[str, np.ndarray]:
-    """Mean and SD of the log-mel spectrum in four segments, to two models of the shop."""
+    """Whether each test note is right, by two models on mean and SD of the log-mel spectrum in four segments."""
     right = {}
     for n_fft in (1024, 2048):
         parts = ("train", "test")
@@ -93,7 +93,7 @@ def segment_statistics(clips, labels, n_fft: int, segments: int = 4) -> tuple[np
 
 
 def tell(test: str, model: str, right: np.ndarray, instruments: list[str]) -> None:
-    """right: (seeds, notes)."""
+    """Prints a row of the table; `right` has shape (seeds, notes)."""
     interval = bootstrap_interval(right.mean(0), clusters=instruments)
     seeds = ", ".join(f"{each:.3f}" for each in right.mean(1))
     between = f"{interval.low:.2f} to {interval.high:.2f}"

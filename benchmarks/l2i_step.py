@@ -3,8 +3,8 @@
     python benchmarks/l2i_step.py --channels 32 --batch 4 --repeats 5 --threads 2
 
 PIQ with the arguments of recipes/esc50/piq_stems.yaml ("stems") and of piq.yaml ("paper"). A step is waveforms -> STFT
--> frozen classifier -> interpreter -> losses -> gradients -> update; "cached" has the feature maps given. All run in
-turn; prints medians and how many times as long as L2I each PIQ takes.
+-> frozen classifier -> interpreter -> losses -> gradients -> update; "cached" steps get precomputed feature maps. The
+methods run alternately; prints medians and the ratio of each PIQ's time to L2I's.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SAMPLES, CLASSES = 80_000, 10
 
 
 def methods(channels: int) -> dict[str, L2I | PIQ]:
-    """Each with a classifier of its own, alike, so that no one warms another's cache."""
+    """The methods, each with its own but equal classifier, so that no method fills another's cache."""
 
     def classifier() -> VGGSound:
         return VGGSound([str(each) for each in range(CLASSES)], channels).eval()
@@ -65,7 +65,7 @@ def stepper(method: L2I | PIQ, batch: Batch) -> Callable[[], None]:
 
 
 def medians(functions: dict[str, Callable], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Seconds of each, run in turn so that whatever else the machine does falls on all alike; round one warms up."""
+    """Median seconds of each function, run alternately so that other load affects all equally; round one warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for repeat in range(repeats + 1):
         for name, function in functions.items():
@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in {"channels": 32, "batch": 4, "repeats": 5, "threads": torch.get_num_threads()}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--cpu_time", action="store_true", help="count processor seconds; right on a busy machine too")
+    parser.add_argument("--cpu_time", action="store_true", help="measure processor seconds, for a busy machine")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

@@ -1,8 +1,8 @@
-"""Seconds that an export of a listening test takes, and what it is spent on.
+"""Time of exporting a listening test, optionally with a profile.
 
 python benchmarks/listening_export.py [--items 100] [--methods 5] [--seconds 5] [--target folder]
 
-Synthetic run: 16 kHz float32 WAVs of noise, a mixture and one sound a method for each item; written at 48 kHz, 16 bits.
+Synthetic run: 16 kHz float32 WAVs of noise, a mixture and one sound per method for each item. Written at 48 kHz.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rate", type=int, default=16000)
     parser.add_argument("--target", default="folder", choices=("folder", "html", "webmushra"))
-    parser.add_argument("--profile", action="store_true", help="what the main thread waits for")
+    parser.add_argument("--profile", action="store_true", help="also print a profile of the main thread")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = make_run(Path(folder, "run"), options)
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def make_run(folder: Path, options: argparse.Namespace) -> Path:
-    """Noise of unlike levels, as methods have them."""
+    """Writes a run folder of noise; levels differ as those of real methods do."""
     random = np.random.default_rng(0)
     manifest = Manifest(folder)
     names = [f"method_{number}" for number in range(options.methods)]

@@ -3,9 +3,10 @@
     python benchmarks/nmf.py --threads 2 --repeats 5
     python benchmarks/nmf.py --threads 1 --repeats 3 --cpu_time
 
-Needs scikit-learn. Two seeded 513 x 50,000 matrices in float32, 100 components, one start for both: "uniform" numbers,
-and "sounds", log1p of sparse activations of 150 smooth spectra plus noise. Each side is given the matrix and the start
-and checks them; they run in turn, medians are printed. Ours computes its loss at each iteration, theirs none.
+Needs scikit-learn. Two seeded 513 x 50,000 matrices in float32, 100 components, the same start for both: "uniform"
+numbers, and "sounds", log1p of sparse activations of 150 smooth spectra plus noise. The times include checking the
+input matrices. The sides run alternately; medians are printed. Our NMF computes its loss at each iteration,
+scikit-learn's does not.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def sounds(rng: np.random.Generator, bins: int, frames: int, parts: int = 150) -
 
 def iterations_until(goal: float, data: torch.Tensor, start: tuple[torch.Tensor, torch.Tensor], sweeps: int) -> int:
     losses = NMF(start[0].shape[1], bins=len(data)).fit(data, 10, start=start, sweeps=sweeps)
-    # float32: the same iterations on both sides end some 1e-7 apart.
+    # In float32, equal iterations on both sides differ by about 1e-7.
     reached = [index for index, loss in enumerate(losses, 1) if loss <= goal * (1 + 1e-6)]
     if not reached:
         raise SystemExit(f"loss {losses[-1]:g} after 10 iterations, {goal:g} wanted")
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--frames", type=int, default=50_000)
     parser.add_argument("--components", type=int, default=100)
-    parser.add_argument("--sweeps", type=int, default=1, help="of ours, for each product with the data")
+    parser.add_argument("--sweeps", type=int, default=1, help="sweeps of our NMF for each product with the data")
     parser.add_argument("--cpu_time", action="store_true", help="processor time instead of wall time")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

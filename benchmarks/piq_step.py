@@ -1,8 +1,8 @@
-"""PIQ against SpeechBrain's: one training step on a batch, and one interpretation, on the same clips and weights.
+"""Our PIQ against SpeechBrain's: one training step on a batch and one interpretation, on the same clips and weights.
 
     python benchmarks/piq_step.py --channels 64 --batch 4 --repeats 5 --threads 2
 
-Needs speechbrain. First asserts that both compute the same; then times them in turn and prints medians and ratios.
+Needs speechbrain. First asserts that both give equal outputs; then times them alternately; prints medians and ratios.
 The SpeechBrain side repeats `compute_forward` and `compute_objectives` of its recipes/ESC50/interpret/train_piq.py:
 two STFTs, the classifier on the input, on the mask-in and on the mask-out, all three without gradient.
 """
@@ -39,7 +39,7 @@ SAMPLES, CLASSES, CODES = 80_000, 50, 1024
 
 
 class Reference(nn.Module):
-    """SpeechBrain's modules, put together as its recipe does (piq.yaml)."""
+    """SpeechBrain's modules, combined as in its recipe (piq.yaml)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -75,7 +75,7 @@ class Reference(nn.Module):
 
     @torch.no_grad()
     def settle(self, waveform: Tensor) -> None:
-        """Codes and running statistics of ordinary size: fresh ones give logits so small that any two look equal."""
+        """Sets codes and running statistics to typical sizes; initial ones give logits too small for a comparison."""
         norms = [each for each in self.modules() if isinstance(each, nn.BatchNorm2d)]
         self.psi.codebook.embedding.weight.normal_()
         self.encoder.train()
@@ -125,7 +125,7 @@ def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 @torch.no_grad()
 def assert_equal(reference: Reference, ours: Ours, waveform: Tensor) -> None:
-    """Features, the encoder's 26 columns, and mask logits on frames 0..351, which no padding reaches."""
+    """Asserts equal features, encoder outputs (26 columns), and mask logits on frames 0..351, unaffected by padding."""
     reference.psi.eval()
     ours.piq.eval()
     features = ours.classifier.features(waveform)
@@ -146,7 +146,7 @@ def assert_equal(reference: Reference, ours: Ours, waveform: Tensor) -> None:
 
 
 def alternate(functions: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Median seconds of each, run in turn so that whatever else the machine does falls on all alike."""
+    """Median seconds of each function, run alternately so that other load affects all equally."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for repeat in range(repeats + 1):
         for name, function in functions.items():
@@ -192,9 +192,9 @@ def main() -> None:
     for name, default in {"channels": 64, "batch": 4, "repeats": 5, "threads": torch.get_num_threads()}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument(
-        "--cpu_time", action="store_true", help="count processor seconds; with --threads 1, right on a busy machine too"
+        "--cpu_time", action="store_true", help="measure processor seconds; with --threads 1, valid on a busy machine"
     )
-    parser.add_argument("--profile", action="store_true", help="also print where the time of our step goes")
+    parser.add_argument("--profile", action="store_true", help="also print a profile of our step")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

@@ -1,9 +1,10 @@
-"""Does a pretrained encoder help? Accuracy on ESC-10 after a few epochs, from each encoder and from scratch.
+"""The effect of a pretrained encoder: accuracy on ESC-10 after a few epochs, from each encoder and from scratch.
 
     python benchmarks/pretraining.py --esc10 ESC10 --nsynth NSYNTH -o OUT
 
-Makes two folders in VGGSound's layout (10 s clips of the embedded default, one in twenty missing; NSynth-format notes
-with their family as label), runs recipes/esc50/pretrain.yaml on each and classifier.yaml from its encoder, over seeds.
+Makes two folders in VGGSound's layout (10 s clips of the synthetic default data, one in twenty missing; notes in
+NSynth's format with their family as label). Runs recipes/esc50/pretrain.yaml on each folder, then classifier.yaml from
+each encoder, over seeds.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--nsynth", type=Path, required=True)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--channels", default="32")
-    parser.add_argument("--epochs", default="10", help="of the classifier")
+    parser.add_argument("--epochs", default="10", help="epochs of the classifier")
     parser.add_argument("--pretrain_epochs", default="8")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     options = parser.parse_args()
@@ -68,7 +69,7 @@ def accuracy(run: Path) -> float:
 
 
 def from_default(folder: Path) -> Path:
-    """10 s clips of the default, named and listed as VGGSound's; every twentieth is listed but missing."""
+    """10 s clips of the synthetic default data in VGGSound's layout; every twentieth clip is listed but missing."""
     source = make_synthetic(folder.with_name("default_10s"), clips_per_class=40, seconds=10.0, seed=1)
     with open(source / "meta" / "esc50.csv", newline="") as file:
         rows = list(csv.DictReader(file))

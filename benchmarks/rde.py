@@ -1,9 +1,9 @@
-"""How long rate-distortion explanations of notes take, and how decided their maps are.
+"""Time of rate-distortion explanations of notes, and the saturation of their maps.
 
     python benchmarks/rde.py --nsynth NSYNTH --classifier RUN --fillers INPAINTER_RUN
 
-One note's map over the magnitudes and phases of 512 bands (1,024 parts) with donor notes and with the generator, the
-same for 1,000 slower steps, and the class query by enumeration, of which the slowest class is told.
+Maps of single notes over the magnitudes and phases of 512 bands (1,024 parts), with donor notes and with the generator,
+for 300 steps and for 1,000 smaller steps; and the class query by enumeration, with the time of the slowest class.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a target mask can explain at most, before any network learns it: the target itself, judged on held-out clips.
+"""Upper bounds of PIQ's training targets: each target is used as the mask, without a network, on held-out clips.
 
     python benchmarks/target_bounds.py CLASSIFIER ESC10 [--fold 4] [--mixtures 160]
 

@@ -40,7 +40,7 @@ QUESTIONS: dict[Task, str] = {
 
 
 def make_study(task: Task, public: Path) -> Study:
-    """A study of two pages and one for practice, with sounds of its own."""
+    """A study of two pages and a practice page, with random sounds."""
     count = {"mos": 3, "rating": 4, "ab": 2, "abx": 2, "simulate": 1}[task]
     random, trials, files = np.random.default_rng(0), [], {}
     for number in range(3):
@@ -58,7 +58,7 @@ def make_study(task: Task, public: Path) -> Study:
 
 
 def hear_all(page: Page) -> None:
-    """Plays every sound of the page shown, to its end."""
+    """Plays every sound of the current page to its end."""
     for card in page.locator(".sound:visible").all():
         card.locator(".play").click()
         card.locator("xpath=self::*[contains(@class, 'done') and not(contains(@class, 'playing'))]").wait_for()
@@ -73,7 +73,7 @@ def begin(page: Page) -> None:
 
 
 def answer(page: Page, task: Task, judged: int) -> None:
-    """Some answer to the first sounds of the page shown: `judged` of them."""
+    """Gives an arbitrary answer for the first `judged` sounds of the current page."""
     for slot in range(1, judged + 1):
         if task == "mos":
             page.locator(f"[name=opinion-{slot}]").nth((2 * slot + 1) % 5).check(force=True)
@@ -84,7 +84,7 @@ def answer(page: Page, task: Task, judged: int) -> None:
 
 
 def shoot(page: Page, path: Path) -> None:
-    """The whole page as a small PNG."""
+    """Saves the whole page as a small PNG."""
     page.locator("#next").evaluate("element => { document.activeElement.blur(); scrollTo(0, 0); }")
     page.wait_for_timeout(400)
     page.locator("body").evaluate("element => { element.querySelector('#gate').style.position = 'static'; }")
@@ -93,13 +93,13 @@ def shoot(page: Page, path: Path) -> None:
 
 
 def shrink(path: Path) -> None:
-    """Few colours are lost of a drawn page."""
+    """Reduces a PNG to 256 colours, which is enough for a page without photographs."""
     with Image.open(path) as image:
         image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def shoot_task(browser: Browser, task: Task, out: Path, width: int, scheme: str) -> None:
-    """The trial page of a task; with mos the first and the last page, too."""
+    """Saves the trial page of a task; for mos also the first and the last page."""
     with tempfile.TemporaryDirectory() as folder:
         page_file = write_page(make_study(task, Path(folder)), Path(folder), Path(folder) / "test.html")
         context = browser.new_context(viewport={"width": width, "height": 720}, color_scheme=scheme)  # type: ignore[arg-type]
@@ -124,7 +124,7 @@ def shoot_task(browser: Browser, task: Task, out: Path, width: int, scheme: str)
 
 
 def shoot_report(browser: Browser, out: Path, width: int, scheme: str) -> None:
-    """Results of the study that the tests simulate: 22 listeners, four items with three methods and four with two."""
+    """Saves the report of the tests' simulated study: 22 listeners, four items with three methods, four with two."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
     import listening_simulation as simulated  # pyright: ignore[reportMissingImports]
 

@@ -45,6 +45,18 @@ def nsynth_gm() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def models() -> Path:
+    """Folder of published classifiers with their weights. Elsewhere than beside the repository: see the variable."""
+    folder = Path(os.environ.get("AUDIOINTERP_MODELS") or ESC10.parents[1] / "models")
+    if not (folder / "efficientat_mn04" / "mn04_as.safetensors").is_file():
+        reason = f"no published classifiers at {folder}; set AUDIOINTERP_MODELS to a folder with efficientat_mn04/"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
 RECIPES = Path(__file__).resolve().parents[1] / "recipes" / "esc50"
 
 

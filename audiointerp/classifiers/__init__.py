@@ -1,6 +1,7 @@
-"""Classifiers: ours, and a wrapper for any other."""
+"""Classifiers of this package, and a wrapper for any other."""
 
 from audiointerp.classifiers.audio_spectrogram_transformer import AST
+from audiointerp.classifiers.efficientat import EfficientAT
 from audiointerp.classifiers.external import External
 from audiointerp.classifiers.instrument import InstrumentClassifier
 from audiointerp.classifiers.supervised import Supervised
@@ -8,6 +9,7 @@ from audiointerp.classifiers.vggsound import VGGSound
 
 __all__ = [
     "AST",
+    "EfficientAT",
     "External",
     "InstrumentClassifier",
     "Supervised",

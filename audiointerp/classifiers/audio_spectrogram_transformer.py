@@ -1,7 +1,7 @@
 """The Audio Spectrogram Transformer of Hugging Face's transformers (extra `hf`) as a classifier to explain.
 
-Gong et al. (2021), https://arxiv.org/abs/2104.01778. transformers computes the model's features in numpy, behind which
-no gradient reaches the sound; here they are computed in torch, to the same numbers.
+Gong et al. (2021), https://arxiv.org/abs/2104.01778. transformers computes the model's features in numpy, through
+which no gradient reaches the waveform; here they are computed in torch, with the same values.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiointerp.classifiers.external import External, mel, mel_axis
+from audiointerp.classifiers.external import External, mel_axis
+from audiointerp.sound.mel import kaldi_bank, mel
 from audiointerp.sound.spectrogram import STFT
 
 MEAN, STD = -4.2677393, 4.5689974  # of AudioSet's features; other checkpoints have their own
 LOWEST = 20.0  # Hz, where Kaldi's filter bank begins
-AUDIOSET = 527  # labels of AudioSet, several of which may hold
+AUDIOSET = 527  # number of AudioSet's labels, several of which may apply to a clip
 PREFIX = 2  # tokens in front of the patches: class and distillation
 
 __all__ = ["AST", "KaldiFeatures"]
@@ -29,18 +30,18 @@ __all__ = ["AST", "KaldiFeatures"]
 class KaldiFeatures(nn.Module):
     """(log-mel energies - mean) / (2 std) of a sound, as transformers' ASTFeatureExtractor makes them; differentiable.
 
-    Kaldi's filter bank: 25 ms frames every 10 ms from the first sample on, each without its mean, pre-emphasised by
-    0.97, under a symmetric Hann window; power spectrum; triangles evenly spaced in mel from 20 Hz to half the rate;
-    natural logarithm, floored at that of float32's epsilon (where the gradient is 0). No dither. Missing frames are
-    zeros *before* normalisation, which to the model is a steady loud sound, not silence.
+    Kaldi's filter bank: 25 ms frames every 10 ms from the first sample on, each with its mean removed, pre-emphasised
+    by 0.97, under a symmetric Hann window; power spectrum; triangles evenly spaced in mel from 20 Hz to half the rate;
+    natural logarithm, of at least float32's epsilon (below it the gradient is 0). No dither. Missing frames are
+    zeros *before* normalisation, which the model reads as a steady loud sound, not as silence.
 
     Args:
         sample_rate: in Hz.
-        bands: of the filter bank.
-        max_length: frames made, whatever the sound's length.
+        bands: number of filters.
+        max_length: number of frames returned, whatever the sound's length.
         mean, std: of the features that the model was trained with.
     Shape:
-        waveform (batch, samples) -> (batch, time, freq): time before frequency, as the model wants it.
+        waveform (batch, samples) -> (batch, time, freq): time before frequency, as the model expects.
 
     >>> KaldiFeatures()(torch.randn(2, 16000)).shape
     torch.Size([2, 1024, 128])
@@ -62,21 +63,23 @@ class KaldiFeatures(nn.Module):
         self.n_fft = 1 << (self.win_length - 1).bit_length()
         self.max_length, self.mean, self.std = max_length, mean, std
         self.register_buffer("window", torch.hann_window(self.win_length, periodic=False), persistent=False)
-        self.register_buffer("bank", _triangles(sample_rate, self.n_fft, bands), persistent=False)
+        self.register_buffer(
+            "bank", kaldi_bank(sample_rate, self.n_fft, bands, LOWEST, sample_rate / 2), persistent=False
+        )
 
     @property
     def max_samples(self) -> int:
-        """The longest sound of which no frame is cut off."""
+        """Length in samples of the longest sound of which no frame is cut off."""
         return self.win_length + self.hop_length * self.max_length - 1
 
     def frames(self, samples: int) -> int:
-        """Frames of a sound of so many samples, at least 1, at most `max_length`."""
+        """Number of frames of a sound of `samples` samples, at least 1, at most `max_length`."""
         return min(self.max_length, 1 + max(0, samples - self.win_length) // self.hop_length)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Features; a sound shorter than a frame is followed by silence, a longer one than `max_length` is cut."""
         samples = waveform.shape[1]
-        # Of a sound shorter than one frame Kaldi makes nothing at all.
+        # Kaldi returns no frame for a sound shorter than one frame.
         waveform = functional.pad(waveform, (0, max(0, self.win_length - samples)))
         frames = waveform.unfold(1, self.win_length, self.hop_length)[:, : self.max_length]
         frames = frames - frames.mean(2, keepdim=True)
@@ -89,21 +92,21 @@ class KaldiFeatures(nn.Module):
 
 
 class AST(External):
-    """An `ASTForAudioClassification` that hears waveforms of any length: `AST.from_pretrained(name)` or `AST(model)`.
+    """An `ASTForAudioClassification` for waveforms of any length: `AST.from_pretrained(name)` or `AST(model)`.
 
-    Sounds longer than the model's 10.24 s are judged in equal pieces and their logits averaged. A feature map is what
-    a transformer block hears of each patch of the mel spectrogram (its normalised input: of the last block's output,
-    only the two tokens in front reach the logits), laid out as (batch, channel, freq, time): with the usual patches
-    12 x 101, of which those that lie in the padding of a shorter sound are left out.
+    Sounds longer than the model's 10.24 s are classified in pieces of equal length, and the pieces' logits averaged. A
+    feature map is the normalised input of a transformer block at each patch of the mel spectrogram, laid out as (batch,
+    channel, freq, time). (Of the last block's output, only the two tokens in front of the patches reach the logits.)
+    The usual patches are 12 x 101; those in the padding of a shorter sound are left out.
 
     Args:
         model: transformers' model.
         labels: class names; None: the model's own, `config.id2label`.
         sample_rate: that the model expects, in Hz.
-        multilabel: sigmoid instead of softmax. None: as `config.problem_type` says; without one, whether the labels
-            are AudioSet's 527.
+        multilabel: sigmoid instead of softmax. None: as `config.problem_type` states; if it is missing, True for
+            AudioSet's 527 labels.
         mean, std: of the features the model was trained with; AudioSet's by default.
-        blocks: of the transformer, whose feature maps are kept, earliest first.
+        blocks: transformer blocks whose inputs are the feature maps, earliest first.
         spectrogram: STFT that masks live on; None: as in `External`.
     Raises:
         ValueError: for another kind of model, a block that does not exist, or labels that do not fit the logits.
@@ -170,7 +173,7 @@ class AST(External):
         return cls(model, **{"sample_rate": extractor.sampling_rate, **scaled, **settings})
 
     def place(self, values: Tensor, samples: int) -> Tensor:
-        """As `External.place`, with each patch at its own time: patches have a fixed width, whatever the clip's."""
+        """As `External.place`, with each patch at its own time: a patch's width does not vary with the clip's."""
         pieces = -(-samples // self.module.features.max_samples)
         lengths = [len(each) for each in torch.empty(samples).tensor_split(pieces)]
         starts = torch.tensor([0, *lengths]).cumsum(0)[:-1]
@@ -182,7 +185,7 @@ class AST(External):
 
 
 class _Listener(nn.Module):
-    """Waveform -> features -> model -> logits; and the layout of the model's tokens."""
+    """Waveform -> features -> model -> logits, and the layout of the model's tokens."""
 
     def __init__(self, features: KaldiFeatures, model: nn.Module, config: Any):
         super().__init__()
@@ -199,19 +202,19 @@ class _Listener(nn.Module):
         return self.model(values).logits.float()
 
     def patches(self, tokens: Tensor) -> Tensor:
-        """(batch, tokens, channel) -> (batch, channel, freq, time), where the latest sound was: not in its padding.
+        """(batch, tokens, channel) -> (batch, channel, freq, time), without the padding of the latest sound.
 
-        The model flattens its patches with frequency as the outer axis: a token's neighbour is its neighbour in time.
+        The model flattens its patches with frequency as the outer axis: successive tokens are neighbours in time.
         """
         return tokens[:, PREFIX:].transpose(1, 2).unflatten(2, self.grid)[..., : self.heard]
 
     def column(self, sample: Tensor) -> Tensor:
-        """Of the grid, at a sample of the sound; a fraction between the centres of patches."""
+        """Column of the grid at a sample of the sound; fractional between the centres of patches."""
         half_frame, half_patch = self.features.win_length / 2, (self.patch - 1) / 2
         return ((sample - half_frame) / self.features.hop_length - half_patch) / self.strides[1]
 
     def frequency_axis(self, sample_rate: int):
-        """Share of the grid's height at a frequency: centres of bands are evenly spaced in mel, so are patches."""
+        """Hz -> share of the grid's height: centres of bands, and so of patches, are evenly spaced in mel."""
         low, high = mel(torch.tensor([LOWEST, sample_rate / 2], dtype=torch.float64)).tolist()
         band = (high - low) / (len(self.features.bank[0]) + 1)
         first = low + band * (1 + (self.patch - 1) / 2)  # centre of the lowest patch
@@ -219,20 +222,9 @@ class _Listener(nn.Module):
         return mel_axis(_hertz(first - step / 2), _hertz(first + step * (self.grid[0] - 0.5)))
 
     def _columns(self, samples: int) -> int:
-        """Patches with their centre in the sound."""
+        """Number of columns of patches whose centres are in the sound."""
         frames = self.features.frames(samples)
         return max(1, min(self.grid[1], -(-(2 * frames - self.patch) // (2 * self.strides[1]))))
-
-
-def _triangles(sample_rate: int, n_fft: int, bands: int) -> Tensor:
-    """Filters (freq, bands): triangles in mel, each from the centre of the band below to that of the band above."""
-    low, high = mel(torch.tensor([LOWEST, sample_rate / 2], dtype=torch.float64))
-    width = (high - low) / (bands + 1)
-    bins = mel(torch.arange(n_fft // 2 + 1, dtype=torch.float64) * sample_rate / n_fft)[:, None]
-    centres = low + width * torch.arange(1, bands + 1, dtype=torch.float64)
-    bank = (1 - (bins - centres).abs() / width).clamp(min=0)
-    bank[-1] = 0  # Kaldi's has no bin at half the rate
-    return bank.float()
 
 
 def _hertz(mels: float) -> float:
@@ -249,14 +241,14 @@ def _checked_config(model: nn.Module) -> Any:
 
 
 def _several_labels(config: Any) -> bool:
-    # The AudioSet checkpoints were trained with one sigmoid a label, and do not say so.
+    # The AudioSet checkpoints were trained with one sigmoid per label, but their config does not state it.
     if config.problem_type is None:
         return config.num_labels == AUDIOSET
     return config.problem_type == "multi_label_classification"
 
 
 def _layers(listener: _Listener, blocks: Sequence[int]) -> list[str]:
-    """Names of what normalises the blocks' inputs. Found by class: versions of transformers keep them elsewhere."""
+    """Names of the layers that normalise the blocks' inputs, found by class: the names vary between versions."""
     found = [name for name, each in listener.named_modules() if type(each).__name__ == "ASTLayer"]
     wrong = [block for block in blocks if not -len(found) <= block < len(found)]
     if wrong:

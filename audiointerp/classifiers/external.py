@@ -1,4 +1,4 @@
-"""Any `waveform -> logits` module as a classifier that our interpreters can explain."""
+"""Wraps any `waveform -> logits` module as a classifier that the interpreters can explain."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from audiointerp.contracts import Classifier, Prediction
+from audiointerp.sound.mel import mel
 from audiointerp.sound.spectrogram import STFT
 
 Reshape = Callable[[Tensor], Tensor]
 Axis = Callable[[Tensor], Tensor]
 
-__all__ = ["Axis", "External", "Reshape", "mel", "mel_axis"]
+__all__ = ["Axis", "External", "Reshape", "between", "mel_axis"]
 
 
 class External(Classifier):
-    """Wraps a module of which only `forward` is used; masks are judged through the inverse STFT.
+    """Wraps a module of which only `forward` is used; masked spectrograms are classified through the inverse STFT.
 
     Args:
         module: (batch, samples) -> logits (batch, classes).
@@ -27,10 +28,10 @@ class External(Classifier):
         layers: names of submodules (as in `named_modules`) whose outputs are the feature maps, earliest first.
         reshape: turns a layer's output into (batch, channel, freq, time), for modules whose maps are laid out
             otherwise; such as `lambda maps: maps.transpose(2, 3)`.
-        max_samples: longer inputs are judged in pieces of at most this length and their logits averaged.
+        max_samples: longer inputs are classified in pieces of at most this length and the pieces' logits averaged.
         spectrogram: STFT that masks live on; None: 64 ms FFT with the default's overlap at this rate.
-        frequency_axis: Hz -> share of a feature map's height, 0 to 1; None: even from 0 to half the rate. Behind a mel
-            filter bank it is not, and Grad-CAM would show the right patch at the wrong pitch: `mel_axis(low, high)`.
+        frequency_axis: Hz -> share of a feature map's height, 0 to 1; None: even from 0 to half the rate. Give
+            `mel_axis(low, high)` for a module with a mel filter bank, or Grad-CAM places its maps at wrong frequencies.
     Raises:
         ValueError: for a layer that does not exist, or logits that do not fit the labels.
 
@@ -83,7 +84,7 @@ class External(Classifier):
         return Prediction.from_logits(logits, self.multilabel, embedding=embedding, feature_maps=maps)
 
     def place(self, values: Tensor, samples: int) -> Tensor:
-        """Values on a feature map's grid, brought to the STFT's by bilinear interpolation.
+        """Values on a feature map's grid, interpolated bilinearly to the STFT's grid.
 
         Args:
             values: (batch, freq, time) of a feature map.
@@ -104,7 +105,7 @@ class External(Classifier):
             share = (bins + 0.5) / len(bins)
         else:
             share = self.frequency_axis(bins * (self.sample_rate / n_fft))
-        return _between(_between(values, share * rows - 0.5, 1), column, 2)
+        return between(between(values, share * rows - 0.5, 1), column, 2)
 
     def _run(self, waveform: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         captured: dict[str, Tensor] = {}
@@ -121,9 +122,16 @@ class External(Classifier):
                 f"{type(self.module).__name__} returned logits of shape {shape}; "
                 f"expected (batch, {len(self.labels)}), one per label"
             )
+        if not bool(torch.isfinite(logits).all()):
+            raise ValueError(f"{type(self.module).__name__} returned NaN or infinite logits; repair the module")
         if unused := [name for name in self.layers if name not in captured]:
             raise ValueError(f"layers {unused} were not called by {type(self.module).__name__}.forward; name others")
         maps = tuple(captured[name] if self.reshape is None else self.reshape(captured[name]) for name in self.layers)
+        if folded := [name for name, each in zip(self.layers, maps) if each.shape[:1] != logits.shape[:1]]:
+            raise ValueError(
+                f"layers {folded} give maps of another batch size than the input's {len(logits)}; does forward fold "
+                "crops into the batch? Name layers before or after that, or pass reshape to put them back"
+            )
         wrong = [name for name, each in zip(self.layers, maps) if not isinstance(each, Tensor) or each.ndim != 4]
         if wrong:
             raise ValueError(
@@ -132,13 +140,8 @@ class External(Classifier):
         return logits, maps
 
 
-def mel(hertz: Tensor) -> Tensor:
-    """1127 ln(1 + f / 700), the mel scale of Kaldi and HTK."""
-    return 1127 * (hertz / 700).log1p()
-
-
 def mel_axis(low: float, high: float) -> Axis:
-    """Hz -> share of the height of a mel spectrogram that reaches from `low` to `high` Hz; see `External`.
+    """Hz -> share of the height of a mel spectrogram from `low` to `high` Hz; see `External`.
 
     Raises:
         ValueError: unless 0 <= low < high.
@@ -152,7 +155,7 @@ def mel_axis(low: float, high: float) -> Axis:
     return lambda hertz: (mel(hertz) - bottom) / (top - bottom)
 
 
-def _between(values: Tensor, position: Tensor, axis: int) -> Tensor:
+def between(values: Tensor, position: Tensor, axis: int) -> Tensor:
     """Values at fractional positions of an axis, linearly interpolated; beyond its ends, the last value."""
     position = position.clamp(0, values.shape[axis] - 1)
     below = position.floor().long()
@@ -176,7 +179,7 @@ def _pieces(waveform: Tensor, limit: int) -> list[Tensor]:
 
 
 def _default_stft(sample_rate: int) -> STFT:
-    """The default front end's lengths in seconds, at another rate; the FFT as the next power of two of 64 ms."""
+    """An STFT with the default's lengths in seconds, at another rate; its FFT is the power of two from 64 ms up."""
     hop = round(186 / 16000 * sample_rate)
     n_fft = 1 << (round(1024 / 16000 * sample_rate) - 1).bit_length()
     return STFT(sample_rate, n_fft, 2 * hop, hop)

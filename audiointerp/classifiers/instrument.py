@@ -1,4 +1,4 @@
-"""Which family of instruments plays a note: convolutions along the log-frequency axis over level and phase.
+"""A classifier of a note's instrument family: convolutions along the log-frequency axis over level and phase.
 
 The paper that asks whether magnitude or phase identifies an instrument (Heiss et al., 2020,
 https://arxiv.org/abs/2007.00758) gives neither the classifier's layers nor its accuracy; the architecture is ours.
@@ -26,16 +26,16 @@ class InstrumentClassifier(BandClassifier):
     """1-D CNN on the level, cosine and sine of a note's log-frequency bands.
 
     Five convolutions of width 9 and stride 2, each with batch norm and ReLU; mean over the bands; dropout; a linear
-    layer. A note's level does not matter.
+    layer. A note's level does not change the prediction.
 
     Args:
         labels: class names.
         spectrogram: STFT that masks live on, and the sample rate; None: the default at 16 kHz. The network itself
-            never sees it.
+            does not use it.
         multilabel: sigmoid instead of softmax.
-        bands: of the log-frequency axis, up to 8 kHz or half the rate.
+        bands: number of bands of the log-frequency axis, up to 8 kHz or half the rate.
         channels: width of the first convolution; the others are 2, 4, 8 and 8 times as wide.
-        reads: "both", or "magnitude" or "phase" alone; what is not read is 0 for the network, in training too.
+        reads: "both", or "magnitude" or "phase" alone; the others are set to 0, in training too.
         dropout: probability before the linear layer.
     Attributes:
         log_frequency: the front end.
@@ -87,7 +87,7 @@ class InstrumentClassifier(BandClassifier):
         self.register_buffer("_read", torch.tensor(read)[:, None], persistent=False)
 
     def classify(self, features: Tensor) -> Prediction:
-        """Prediction of features (batch, 3, band), those of a sound or any other numbers; differentiable.
+        """Prediction of features (batch, 3, band), which need not be those of a sound; differentiable.
 
         Raises:
             ValueError: for features of another number of bands, such as those cached for another classifier.

@@ -1,4 +1,4 @@
-"""Supervised training of a classifier: the losses and scores that the training loop asks for."""
+"""Supervised training of a classifier: the losses and scores that the training loop needs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Supervised(Trainable):
     def _augmented(self, features: Tensor) -> Tensor:
         if self.augment_features is None:
             return features
-        # Seeded from the global generator, so that the loop's seed (and a resumed state) decides it.
+        # Seeded from the global generator, which the loop seeds (and restores when it resumes).
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
         return self.augment_features(features, generator)
 
@@ -59,7 +59,7 @@ class Supervised(Trainable):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, Tensor]:
-        """Per clip: accuracy and the log probability of its label; multilabel: the share of labels right at 0.5."""
+        """Per clip: accuracy, log probability of the label; multilabel: the share of labels right at threshold 0.5."""
         prediction = self.classifier.classify(self.classifier.features_of(batch))
         if self.classifier.multilabel:
             return {"accuracy": ((prediction.probabilities > 0.5) == batch.label.bool()).float().mean(1)}
@@ -71,7 +71,7 @@ class Supervised(Trainable):
 
 
 def _logits(classifier: Classifier, features: Tensor) -> Tensor:
-    """Logits, of a lone clip in evaluation mode: batch norm over pooled embeddings has no variance for one."""
+    """Logits; a batch of one clip runs in evaluation mode, because batch norm has no variance over one embedding."""
     if len(features) > 1 or not classifier.training:
         return classifier.classify(features).logits
     classifier.eval()

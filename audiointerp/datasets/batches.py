@@ -19,16 +19,16 @@ __all__ = ["ClipDataset"]
 
 
 class ClipDataset:
-    """Clips as batches of waveforms, mono at one rate and, whole, at peak 1 (silence untouched).
+    """Clips as batches of waveforms, mono at one rate, each clip as a whole at peak 1 (silence is unchanged).
 
     Files are decoded at the first use and kept in a cache on disk (`datasets/cache.py`); memory holds one batch.
 
     Args:
-        clips: from a reader, or one part of `split`.
+        clips: those of a reader, or one part of `split`.
         labels: class names; their order is the class index.
         sample_rate: in Hz.
         seconds: length of the waveforms of a batch; clips are cropped, or padded with silence at the end.
-        multilabel: labels are 0/1 sets instead of one index a clip.
+        multilabel: labels are 0/1 sets instead of one index per clip.
         cache_folder: None for `$AUDIOINTERP_CACHE` or `~/.cache/audiointerp`.
     Raises:
         ValueError: no clips, an unknown class, several labels where there may be one, a rate or length of 0 or less.
@@ -85,13 +85,13 @@ class ClipDataset:
 
     @property
     def content_hash(self) -> str:
-        """Hash of what the batches hold: samples, labels, rate, length; not of where the files lie."""
+        """Hash of the batches' content: samples, labels, rate, length. It does not depend on the files' location."""
         facts = [self.sample_rate, self.samples, self.multilabel, self.labels]
         facts += [[self._digest(i), clip.labels] for i, clip in enumerate(self.clips)]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def _digest(self, i: int) -> str:
-        """Hash of what a batch holds of clip i."""
+        """Hash of clip i's part of the content of a batch."""
         return self._cache.digest(i)
 
     @functools.cached_property
@@ -108,7 +108,7 @@ class ClipDataset:
             yield self._gather(order[first:stop].tolist(), where[first:stop].tolist())
 
     def _gather(self, indices: list[int], where: list[float]) -> Batch:
-        """Clips by index; `where`, in [0, 1), says how far into its room each crop starts."""
+        """Clips by index; `where`, in [0, 1), is the start of each crop as a share of the possible starts."""
         waveform = torch.zeros(len(indices), self.samples)
         for row, (i, share) in enumerate(zip(indices, where)):
             room = max(0, self._cache.length(i) - self.samples)

@@ -1,8 +1,8 @@
 """Decoded clips on disk: each file is read, mixed to mono and resampled once, then memory-mapped.
 
-One flat float32 file and one index a fold, in a folder named by a hash of the sources (paths, sizes, modification
-times), the segments and the rate: changed sources make another folder, and rotated folds share theirs. Any folder in
-the cache may be deleted at any time between runs.
+Each fold has one flat float32 file and one index, in a folder named by a hash of the sources (paths, sizes,
+modification times), the segments and the rate: changed sources get another folder, and runs with rotated folds share
+folders. Any folder in the cache may be deleted at any time between runs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from audiointerp.datasets.clips import Clip
 
 FORMAT = 1
-ABANDONED_AFTER = 24 * 3600  # seconds; a build that died (kill -9, power) is swept up by a later one
+ABANDONED_AFTER = 24 * 3600  # seconds, after which a later build deletes the folder of one that was killed
 
 # A segment of a file: path, start and length in seconds (None: to the end).
 Segment = tuple[str, float, float | None]
@@ -57,12 +57,12 @@ def default_root() -> Path:
 
 
 class ClipCache:
-    """The samples of a list of clips, decoded once; only what is asked for is read into memory.
+    """The samples of a list of clips, decoded once; only the requested samples are read into memory.
 
     Args:
-        clips: in the order in which `read` counts them.
-        sample_rate: in Hz, resampled to as `audio.read` does.
-        root: where the cache lies, or None for `default_root()`.
+        clips: numbered in this order by `read` and the other methods.
+        sample_rate: in Hz; files are resampled to it as by `audio.read`.
+        root: folder of the cache, or None for `default_root()`.
     Raises:
         AudioError: naming the file that is missing, broken, or ends before its clip starts.
     """
@@ -76,7 +76,7 @@ class ClipCache:
                 self._rows[place] = (samples, index[row])
 
     def length(self, place: int) -> int:
-        """Samples of a clip."""
+        """Number of samples of a clip."""
         return int(self._rows[place][1]["length"])
 
     def gain(self, place: int) -> float:
@@ -84,7 +84,7 @@ class ClipCache:
         return float(self._rows[place][1]["gain"])
 
     def digest(self, place: int) -> str:
-        """Hash of a clip's samples, wherever its file lies."""
+        """Hash of a clip's samples, independent of its file's location."""
         return self._rows[place][1]["digest"].decode()
 
     def read(self, place: int, start: int = 0, samples: int | None = None) -> Tensor:
@@ -96,14 +96,14 @@ class ClipCache:
 
 
 def segment_of(clip: Clip) -> Segment:
-    """The stretch of a file that a clip is; clips with other labels or folds may share it."""
+    """The stretch of a file that a clip covers; clips with other labels or folds may cover it too."""
     return os.path.abspath(clip.path), float(clip.start), None if clip.seconds is None else float(clip.seconds)
 
 
 def segments_by_fold(clips: Sequence[Clip]) -> Iterator[tuple[list[Segment], dict[int, int]]]:
-    """For each fold its segments, each once and in order of the file, and {place of a clip: row of its segment}.
+    """For each fold its segments, each once and in the order of the files, and {place of a clip: row of its segment}.
 
-    What is stored a fold at a time is made once for five rotations of five folds.
+    Data stored per fold are computed once, however the folds are rotated among training, validation and test.
     """
     members: dict[int, dict[int, Segment]] = {}
     for place, clip in enumerate(clips):
@@ -133,7 +133,7 @@ def _key(segments: list[Segment], sample_rate: int) -> str:
 
 
 def source_facts(segments: list[Segment]) -> list:
-    """Path, size, modification time and segments of each file: what the name of a cached folder is a hash of.
+    """Path, size, modification time and segments of each file, whose hash is the name of a cached folder.
 
     Raises:
         AudioError: naming a file that is missing.
@@ -149,7 +149,7 @@ def source_facts(segments: list[Segment]) -> list:
 
 
 def _complete(folder: Path) -> bool:
-    """Whether index and samples are there and agree; a crashed machine may leave renamed but empty files."""
+    """Whether index and samples exist and agree; a crashed machine may leave renamed but empty files."""
     try:
         index = np.load(folder / "index.npy")
         return (folder / "samples.f32").stat().st_size == 4 * int(index["length"].sum())
@@ -172,11 +172,11 @@ def _build(folder: Path, segments: list[Segment], sample_rate: int) -> None:
 
 @contextmanager
 def built_aside(folder: Path, complete: Callable[[Path], bool]) -> Iterator[Path]:
-    """A new folder to fill, renamed to `folder` at the end; on an error nothing is left behind.
+    """A temporary folder to fill, renamed to `folder` at the end, or deleted after an error.
 
     Args:
-        folder: the folder wanted; one that is there already is replaced unless it is complete.
-        complete: tells whether a folder is all there.
+        folder: the final folder; an existing one is replaced unless it is complete.
+        complete: whether a folder is complete.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     _sweep(folder.parent)
@@ -193,7 +193,7 @@ def _publish(aside: Path, folder: Path, complete: Callable[[Path], bool]) -> Non
         os.rename(aside, folder)
     except OSError:
         if complete(folder):
-            return  # another process was faster; what it wrote is the same
+            return  # another process was faster and wrote the same files
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(aside, folder)
 
@@ -214,7 +214,7 @@ def decode(segments: list[Segment], sample_rate: int, any_rate: bool = True) -> 
     threads = min(8, os.cpu_count() or 1)
     progress = tqdm(total=len(files), desc="reading clips", unit="file", disable=not sys.stderr.isatty())
     with progress, ThreadPoolExecutor(threads) as pool:
-        # In small groups: a plain `map` over all files would hold every clip that the disk is too slow to take.
+        # In small groups: a plain `map` over all files would hold every decoded clip that is not yet written to disk.
         for first in range(0, len(files), 4 * threads):
             group = files[first : first + 4 * threads]
             for parts in pool.map(lambda same: read_segments(same, sample_rate, any_rate), group):
@@ -228,7 +228,7 @@ def read_segments(same: list[Segment], sample_rate: int, any_rate: bool = True) 
     Args:
         same: segments of one file.
         sample_rate: in Hz.
-        any_rate: files of another rate are resampled; else they are refused.
+        any_rate: True resamples files of another rate, False refuses them.
     Raises:
         AudioError: the file is missing, broken, at a refused rate, or ends before a segment starts.
     """

@@ -55,7 +55,7 @@ def class_names(clips: Iterable[Clip]) -> tuple[str, ...]:
 
 
 def shuffle_labels(clips: Sequence[Clip], seed: int) -> list[Clip]:
-    """The clips with their labels dealt out anew: what a classifier learns from them is nothing but the clips."""
+    """The clips with their labels permuted at random, so that they no longer depend on the sounds."""
     order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(seed)).tolist()
     return [replace(clip, labels=clips[i].labels) for clip, i in zip(clips, order)]
 

@@ -1,4 +1,4 @@
-"""Clips that stand in for the parts of another: what a method by perturbation fills in with."""
+"""Donor clips, which perturbation methods put in place of removed parts of another clip."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["DonorClips"]
 
 
 class DonorClips:
-    """Waveforms of training clips, (count, samples) at peak 1, read when they are first asked for.
+    """Waveforms of training clips, (count, samples) at peak 1, read at the first call.
 
-    For recipes: an interpreter takes them as a function and knows nothing of data sets.
+    For recipes: an interpreter calls this object as a function and does not depend on data sets.
 
     Args:
         clips: a reader, such as `read_esc50` with its folder.
-        folds: whose clips may be drawn; the folds that the classifier was trained on.
-        count: clips at most.
+        folds: clips are drawn from these; name the folds that the classifier was trained on.
+        count: largest number of clips.
         seed: of the draw.
         sample_rate: in Hz.
-        seconds: of each.
+        seconds: length of each clip.
         cache_folder: see `ClipDataset`.
     Raises:
-        ValueError: when asked, if no clip is in the folds.
+        ValueError: when called, if no clip is in the folds.
     """
 
     def __init__(

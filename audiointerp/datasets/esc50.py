@@ -67,14 +67,14 @@ def _audio_files(folder: Path) -> dict[str, Path]:
 
 
 def _download(folder: Path, url: str) -> None:
-    """Fetches the archive of one commit beside `folder`, checks it, and renames it into place."""
+    """Downloads the archive of one commit next to `folder`, checks its content and renames it to `folder`."""
     import pooch
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder}: is not empty but has no meta/esc50.csv; name an empty or new folder to download")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".esc50-", dir=folder.parent) as aside:
-        # No hash of the archive: GitHub packs it anew and may compress differently. What is inside is checked instead.
+        # The archive has no fixed hash, because GitHub may compress it differently; its content is checked instead.
         fetcher = pooch.create(
             aside, base_url="", registry={"esc50.zip": None}, urls={"esc50.zip": url}, retry_if_failed=3
         )

@@ -1,9 +1,9 @@
 """Clips as a front end's features, computed once and memory-mapped: for data sets that would not fit into memory.
 
-One array of float32 a fold, in a folder of the cache (`datasets/cache.py`) named by a hash of the sources, the rate,
-the length and the front end: change any and the features are computed again. float16 would halve it, but its steps
-near 6.9 = log(1 + 1000), the highest level of `LogFrequency`, are 0.004 wide; the 289,205 notes of NSynth at 512 bands
-take 1.8 GB as they are.
+Each fold has one float32 array, in a folder of the cache (`datasets/cache.py`) named by a hash of the sources, the
+rate, the length and the front end: if any of them changes, the features are computed again. float16 would halve the
+size, but its steps near 6.9 = log(1 + 1000), the highest level of `LogFrequency`, are 0.004 wide; in float32 the
+289,205 notes of NSynth at 512 bands take 1.8 GB.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ __all__ = ["FeatureDataset"]
 class FeatureDataset(ClipDataset):
     """Clips as batches of `Batch.features`, computed before from the start of each clip; `Batch.waveform` is empty.
 
-    The front end hears each clip as a classifier would: the whole at peak 1 (silence untouched), its first `seconds`,
-    padded with silence at the end. There are no random crops.
+    The front end gets each clip as a classifier would: scaled as a whole to peak 1 (silence is unchanged), then its
+    first `seconds`, padded with silence at the end. There are no random crops.
 
     Args:
         clips, labels, multilabel, cache_folder: as for `ClipDataset`.
-        front_end: (batch, samples) -> (batch, ...); a module on a GPU is fed there.
-        sample_rate: in Hz; files of another rate are refused, because resampling would be heard in the features.
+        front_end: (batch, samples) -> (batch, ...); a module on a GPU gets its inputs there.
+        sample_rate: in Hz; files of another rate are refused, because resampling would change the features.
         seconds: length of the waveforms that the front end is given.
-        config: what makes this front end another than the next, as plain values; None for `front_end.config`.
+        config: settings that distinguish this front end from others, as plain values; None for `front_end.config`.
     Raises:
         ValueError: as `ClipDataset`, or a front end without config, or with one that is not plain values; at the first
-            use, features that are not finite numbers (the clip is named) or not one row a clip.
+            use, features that are not finite numbers (the clip is named) or not one row per clip.
         AudioError: at the first use, naming a file that cannot be read or has another rate.
     """
 
@@ -67,7 +67,7 @@ class FeatureDataset(ClipDataset):
         self._identity = _identify(front_end, config)
 
     def waveform(self, i: int) -> Tensor:
-        """Clip i from start to end, (samples,), at peak 1; decoded now, alone."""
+        """Clip i from start to end, (samples,), at peak 1; decoded at each call."""
         samples = cache.read_segments([cache.segment_of(self.clips[i])], self.sample_rate, any_rate=False)[0]
         return audio.normalize_peak(samples)[0]
 
@@ -123,11 +123,11 @@ class FeatureDataset(ClipDataset):
                 features = self.front_end(torch.stack(heard).to(_device(self.front_end))).float().cpu()
             if features.ndim < 2 or len(features) != len(part):
                 raise ValueError(
-                    f"{self._name}: gave shape {tuple(features.shape)} for {len(part)} clips; give a row each"
+                    f"{self._name}: gave shape {tuple(features.shape)} for {len(part)} clips; return one row per clip"
                 )
             broken = (~features.flatten(1).isfinite().all(1)).nonzero()
             if len(broken):
-                raise ValueError(f"{part[int(broken[0])][0][0]}: {self._name} gives NaN or infinite features of it")
+                raise ValueError(f"{part[int(broken[0])][0][0]}: {self._name} gives NaN or infinite features for it")
             yield features.numpy().astype("<f4", copy=False)
 
     @property
@@ -136,7 +136,7 @@ class FeatureDataset(ClipDataset):
 
 
 class _Rows:
-    """Row and digest of each clip, in whichever fold's array it lies."""
+    """Features and digest of each clip, looked up in the arrays of its fold."""
 
     def __init__(self, clips: int):
         self._stores: list[tuple[np.ndarray, np.ndarray]] = []
@@ -157,7 +157,7 @@ def _load(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _complete(folder: Path) -> bool:
-    """Whether features and digests are there and agree; a crashed machine may leave renamed but empty files."""
+    """Whether features and digests exist and agree; a crashed machine may leave renamed but empty files."""
     try:
         features, digests = _load(folder)
     except (OSError, ValueError, EOFError):
@@ -166,12 +166,12 @@ def _complete(folder: Path) -> bool:
 
 
 def _identify(front_end: Callable[[Tensor], Tensor], config: Mapping[str, Any] | None) -> list:
-    """Name, config, weights and source file of a front end: what its features are a function of."""
+    """Name, config, weights and source file of a front end, which determine its features."""
     kind = front_end if inspect.isroutine(front_end) else type(front_end)
     name = kind.__qualname__
     config = getattr(front_end, "config", None) if config is None else config
     if config is None:
-        raise ValueError(f"front end {name} has no config, by which its features are found again; give config")
+        raise ValueError(f"front end {name} has no config, which identifies its cached features; give config")
     try:
         plain = json.loads(json.dumps(dict(config)))
     except (TypeError, ValueError) as error:

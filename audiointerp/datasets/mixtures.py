@@ -1,4 +1,4 @@
-"""Two clips summed at a known ratio, with the stems kept: what an interpretation of the mixture should find.
+"""Two clips summed at a known level ratio, with the stems kept as references for interpretations of the mixture.
 
 The recipe of PIQ's and L2I's out-of-domain tests: unit-norm stems, a gain each, the sum scaled to peak 1.
 """
@@ -32,7 +32,7 @@ class Mixture:
         item_id: `m_` and a number.
         base, other: the source files.
         base_gain, other_gain: of the unit-norm stems, before the mixture was scaled to peak 1.
-        snr_db: energy of the base stem over that of the other, in dB.
+        snr_db: level of the base stem above the other stem, in dB.
         seed: of the draw.
         mixture, base_stem, other_stem: WAV files; the first is the sum of the others.
         base_label, other_label: class names, several separated by `;`.
@@ -56,7 +56,7 @@ COLUMNS = tuple(field.name for field in fields(Mixture))
 
 
 def gains_from_snr(snr_db: float) -> tuple[float, float]:
-    """Gains of base and other that set the base `snr_db` above the other.
+    """Gains of base and other that set the base's level `snr_db` above the other's, in dB.
 
     >>> gains_from_snr(20.0)
     (1.0, 0.1)
@@ -73,7 +73,7 @@ def mix(
 
     Args:
         base, other: (..., samples), of any level.
-        base_gain, other_gain: numbers, or (...,) for one a row.
+        base_gain, other_gain: numbers, or (...,) for one per row.
     Raises:
         ValueError: shapes differ, a stem is silent, or the two cancel.
 
@@ -86,7 +86,7 @@ def mix(
     for name, sound in (("base", base), ("other", other)):
         if (sound.abs().amax(-1) <= SILENCE).any():
             raise ValueError(f"the {name} sound is silent; its ratio to another cannot be set")
-    # The mixture is summed last, from the scaled stems: it equals the sum of what is stored to the bit.
+    # The mixture is summed last, from the scaled stems, so that it equals the sum of the stored stems to the bit.
     stems = [_unit(sound) * _column(gain) for sound, gain in ((base, base_gain), (other, other_gain))]
     peak = (stems[0] + stems[1]).abs().amax(-1, keepdim=True)
     if (peak <= SILENCE).any():
@@ -98,7 +98,7 @@ def mix(
 def draw_pairs(dataset: ClipDataset, items: int, seed: int) -> list[tuple[int, int]]:
     """`items` pairs (base, other) of clip indices that share no class; silent clips are left out.
 
-    Every clip that can be a base is one equally often, before any is once more.
+    Bases are drawn in rounds; each round uses every possible base once.
 
     Raises:
         ValueError: no two audible clips have disjoint classes.
@@ -135,9 +135,9 @@ def write_mixtures(
 
     Args:
         dataset: clips are cropped or padded to its `seconds`.
-        items: how many mixtures.
+        items: number of mixtures.
         seed: the same one gives the same pairs and samples.
-        snr_db: base over other, in dB.
+        snr_db: level of the base above the other, in dB.
         gains: of the unit-norm base and other, in place of `snr_db`.
     Raises:
         ValueError: fewer than one item, neither SNR nor gains, a gain that is not above 0, or no pairs.
@@ -157,7 +157,7 @@ def write_mixtures(
 
 
 def read_mixtures(csv_path: str | Path) -> list[Mixture]:
-    """Rows of a mixtures.csv, paths joined to its folder. The sources may be gone; the WAVs must be there.
+    """Rows of a mixtures.csv, paths joined to its folder. The source files need not exist; the WAVs must.
 
     Raises:
         ValueError: naming the row (the header is row 1): a missing column, file or label, a bad number, an item_id
@@ -226,7 +226,7 @@ def _parse(place: str, row: dict[str, str], folder: Path) -> Mixture:
 
 
 def _write_table(path: Path, rows: list[Mixture]) -> Path:
-    """Written last, aside and renamed: a table that is there has all its WAVs."""
+    """Writes the table, after its WAVs and then renamed, so that an existing table has all its WAVs."""
     with aside(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
@@ -237,7 +237,7 @@ def _write_table(path: Path, rows: list[Mixture]) -> Path:
 
 
 def _audible(dataset: ClipDataset) -> Callable[[int], bool]:
-    """Whether a clip has sound in the stretch that a mixture would use; each is read once."""
+    """Whether a clip has sound in the stretch that a mixture would use; each clip is read once."""
     known: dict[int, bool] = {}
 
     def audible(i: int) -> bool:

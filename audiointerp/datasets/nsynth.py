@@ -3,7 +3,7 @@
 Engel, Resnick, Roberts, Dieleman, Eck, Simonyan & Norouzi (2017), "Neural Audio Synthesis of Musical Notes with
 WaveNet Autoencoders", https://arxiv.org/abs/1704.01279. The notes are licensed CC BY 4.0.
 
-Its split is by instrument: no instrument of the training notes is among those of validation and test.
+NSynth's split is by instrument: no instrument of the training notes is among those of validation and test.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ __all__ = [
 
 
 class Count(NamedTuple):
-    """How many notes a class has in a fold, and of how many instruments."""
+    """Numbers of notes and of instruments of a class in a fold."""
 
     notes: int
     instruments: int
@@ -73,12 +73,12 @@ def read_nsynth(
     """Notes of `folder/nsynth-{train,valid,test}` (valid may be absent), labelled with their family.
 
     Each split has `examples.json` and `audio/<note_str>.wav` (or `.flac`, or another audio suffix). The counts of
-    notes and instruments are logged. Two ways to deal the notes to folds:
+    notes and instruments are logged. There are two ways to assign the notes to folds:
 
-    - "instrument": as published, so that test instruments were never heard; train, valid, test are folds 1, 2, 3.
-    - "note": the notes of all splits pooled, and each instrument's pitches, from low to high, dealt to folds 1 to 5
-      in turn, so that a fold has unheard pitches of known instruments. All velocities of a pitch share a fold: they
-      may be the same sound at another level.
+    - "instrument": as published, so that no test instrument is in training; train, valid, test are folds 1, 2, 3.
+    - "note": the notes of all splits are pooled, and each instrument's pitches, from low to high, assigned to folds 1
+      to 5 in turn, so that every fold has other pitches of the same instruments. All velocities of a pitch share a
+      fold: they may be the same sound at another level.
 
     Args:
         folder: where the three archives were unpacked.
@@ -204,7 +204,7 @@ def _filter(
 def _splits(folder: Path) -> list[str]:
     """Names of the splits on disk, in order; train and test must be there."""
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; name the one that holds nsynth-train, nsynth-valid, nsynth-test")
+        raise ValueError(f"{folder}: no such folder; give the folder of nsynth-train, nsynth-valid, nsynth-test")
     names = [name for name in SPLITS if (folder / f"nsynth-{name}").is_dir()]
     for needed in ("train", "test"):
         if needed not in names:
@@ -230,23 +230,23 @@ def _read_split(folder: Path, fold: int, wanted: _Filter) -> tuple[list[Clip], s
 
 
 def _audio_files(folder: Path) -> dict[str, str]:
-    """File names by stem, from one listing: a stat a note would take minutes on a network drive."""
+    """File names by stem, from one listing: one stat per note would take minutes on a network drive."""
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; NSynth has one beside each examples.json")
+        raise ValueError(f"{folder}: no such folder; NSynth has one next to each examples.json")
     found: dict[str, str] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
             stem, suffix = os.path.splitext(entry.name)
             if suffix.lower() in audio.SUFFIXES:
-                # The same stem twice: the first by name, whatever order the disk lists them in.
+                # Of two files with one stem, the first by name, whatever the order of the listing.
                 found[stem] = min(entry.name, found.get(stem, entry.name))
     return found
 
 
 def _deal(clips: list[Clip]) -> list[Clip]:
-    """The clips in folds by the rank of their pitch among those of their instrument.
+    """The clips with folds set by the rank of their pitch among the pitches of their instrument.
 
-    The start differs between the instruments of a family, so that no fold has all their lowest notes.
+    The first fold differs between the instruments of a family, so that no fold has all their lowest notes.
     """
     notes = [_parse(clip) for clip in clips]
     pitches: dict[str, set[int]] = defaultdict(set)
@@ -292,7 +292,7 @@ def read_notes(table: Path) -> dict[str, dict[str, Any]]:
         with open(table, encoding="utf-8") as file:
             entries = json.load(file, object_hook=_used_fields)
     except OSError as error:
-        raise ValueError(f"{table}: {(error.strerror or 'cannot be read').lower()}; NSynth has one a split") from None
+        raise ValueError(f"{table}: {(error.strerror or 'cannot be read').lower()}; NSynth has one per split") from None
     except ValueError as error:  # bad JSON or bad UTF-8
         raise ValueError(f"{table}: is not JSON ({error}); copy or unpack it again") from None
     if not isinstance(entries, dict):
@@ -306,7 +306,7 @@ def check_chosen(name: str, given: Sequence, known: tuple) -> frozenset:
     """The given choices as a set.
 
     Raises:
-        ValueError: not a list, an empty one, or one that names what is not known.
+        ValueError: not a list, an empty list, or a list with an unknown name.
     """
     listed = ", ".join(str(each) for each in known)
     if isinstance(given, (str, int)) or not given:
@@ -318,7 +318,7 @@ def check_chosen(name: str, given: Sequence, known: tuple) -> frozenset:
 
 
 def _used_fields(entry: dict[str, Any]) -> dict[str, Any]:
-    # While it is parsed, so that a third of the memory is enough; the table itself has none of these keys.
+    # Applied while parsing, which saves two thirds of the memory; the table itself has none of these keys.
     return {field: entry[field] for field in FIELDS if field in entry} or entry
 
 
@@ -338,7 +338,7 @@ def _check_entry(table: Path, name: str, entry: Any) -> None:
         raise ValueError(f"{place} has the unknown family {family!r}; NSynth has {', '.join(FAMILIES)}")
     if source not in SOURCES:
         raise ValueError(f"{place} has the unknown source {source!r}; NSynth has {', '.join(SOURCES)}")
-    # Instruments are told apart by the name, so it must say what the fields say.
+    # Instruments are identified by the note's name, so the name must agree with the fields.
     described = f"{entry['instrument_str']}-{entry['pitch']:03d}-{entry['velocity']:03d}"
     if not name == entry["note_str"] == described or not name.startswith(f"{family}_{source}_"):
-        raise ValueError(f"{place} is named otherwise than its fields say ({family}, {source}, {described})")
+        raise ValueError(f"{place} has a name that contradicts its fields ({family}, {source}, {described})")

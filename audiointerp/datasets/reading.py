@@ -1,4 +1,4 @@
-"""Which reader a folder or table of labelled clips needs."""
+"""Reads a folder or table of labelled clips with the reader that it needs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["read_clips"]
 
 
 def read_clips(path: str | Path) -> list[Clip]:
-    """Labelled clips of an ESC-50-layout folder, NSynth's, or a clips.csv.
+    """Labelled clips of a folder in ESC-50's layout, of an NSynth folder, or of a clips.csv.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if the path is none of these.
     """
     path = Path(path)
     if path.is_dir() and (path / "meta" / "esc50.csv").is_file():

@@ -1,8 +1,9 @@
 """The embedded default: ten classes of procedurally made sound events, laid out on disk like ESC-50.
 
 Every clip is computed from (seed, class, number). Pitch, timing, number of events, timbre, level and background noise
-are drawn per clip from ranges that overlap between classes: the average spectrum does not give the class away, the
-shape in time and frequency does (a sweep, a regular tick, a decaying chord), to the ear and on a spectrogram.
+are drawn per clip from ranges that overlap between classes: the average spectrum does not identify the
+class, but the shape in time and frequency does (a sweep, a regular tick, a decaying chord), by ear and on a
+spectrogram.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 Signal = NDArray[np.float64]
 SAMPLE_RATE = 16000
-SNR = (10.0, 25.0)  # events over background noise, in dB, both over the whole clip
+SNR = (10.0, 25.0)  # level of the events above the background noise, in dB, both over the whole clip
 VERSION = 1  # raise whenever a change here alters any sample of any clip
 
 __all__ = ["CLASSES", "make_synthetic", "synthesize"]
@@ -33,7 +34,7 @@ def synthesize(label: str, rng: Generator, seconds: float = 5.0, sample_rate: in
 
     Args:
         label: one of `CLASSES`.
-        rng: the only source of chance; the same state gives the same clip.
+        rng: the only source of random numbers; the same state gives the same clip.
         seconds, sample_rate: at least 0.5 s; at least 16,000 Hz, as the sounds reach 7 kHz.
 
     Raises:
@@ -61,24 +62,24 @@ def synthesize(label: str, rng: Generator, seconds: float = 5.0, sample_rate: in
 def make_synthetic(
     folder: Path, clips_per_class: int = 40, folds: int = 5, seed: int = 0, seconds: float = 5.0
 ) -> Path:
-    """Writes the dataset in ESC-50's layout and returns its folder; leaves it alone when it is there already.
+    """Writes the dataset in ESC-50's layout and returns its folder; does nothing if it exists already.
 
-    `meta/esc50.csv` has ESC-50's columns (`esc10` is True throughout, so that filter keeps every class), `audio` 16-bit
-    mono files at 16 kHz named `<fold>-<id>-A-<target>.wav`, `meta/synthetic.json` the settings. Every fold has as many
-    clips of each class, give or take one; a clip depends on its class and number, seed and seconds alone. The folder
-    appears by one rename when it is complete.
+    `meta/esc50.csv` has ESC-50's columns (`esc10` is always True, so that a filter by it keeps every class), `audio`
+    16-bit mono files at 16 kHz named `<fold>-<id>-A-<target>.wav`, `meta/synthetic.json` the settings. Every fold has
+    the same number of clips of each class, up to one; a clip depends on its class and number, seed and seconds alone.
+    The folder appears by one rename when it is complete.
 
     Args:
-        folder: where the dataset goes; must not exist, be empty, or hold this very dataset.
-        clips_per_class, folds: at least one clip a fold; folds are numbered from 1.
+        folder: of the dataset; must not exist, must be empty, or must hold this same dataset.
+        clips_per_class, folds: at least one clip per class and fold; folds are numbered from 1.
         seed, seconds: not negative; of each clip, at least 0.5 s.
 
     Raises:
-        ValueError: if a setting makes no sense, or the folder has other or incomplete content.
+        ValueError: if a setting is invalid, or the folder has other or incomplete content.
     """
     folder = Path(folder)
     if folds < 1 or clips_per_class < folds:
-        raise ValueError(f"{clips_per_class} clips per class cannot fill {folds} folds; ask for at least one a fold")
+        raise ValueError(f"{clips_per_class} clips per class cannot fill {folds} folds; give at least one per fold")
     if seed < 0:
         raise ValueError(f"seed is {seed}; it must not be negative")
     settings = {"version": VERSION, "sample_rate": SAMPLE_RATE, "seconds": float(seconds), "seed": seed}
@@ -93,7 +94,7 @@ def make_synthetic(
         try:
             os.replace(made, folder)
         except OSError:
-            if not _complete(folder, settings, rows):  # else another process finished the same one meanwhile
+            if not _complete(folder, settings, rows):  # else another process wrote the same dataset meanwhile
                 raise
     return folder
 
@@ -123,7 +124,7 @@ def _write(folder: Path, settings: dict[str, Any], rows: list[dict[str, Any]]) -
 
 
 def _complete(folder: Path, settings: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
-    """True if the folder holds this dataset, False if there is room for it, ValueError if something else is there."""
+    """True if the folder holds this dataset, False if it is missing or empty; ValueError for other content."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     try:
@@ -155,7 +156,7 @@ def _time(seconds: float, rate: int) -> Signal:
 
 
 def _tone(frequency: Signal, rate: int, weights: Iterable[float] = (1.0,)) -> Signal:
-    """A harmonic tone that follows a fundamental in Hz; weights of the fundamental, the octave, ...; never aliased."""
+    """A harmonic tone on a fundamental in Hz, without aliasing; weights of the fundamental, the octave, ..."""
     phase = 2 * np.pi * np.cumsum(frequency) / rate
     partials = [w * np.sin(k * phase) * (k * frequency < 0.48 * rate) for k, w in enumerate(weights, 1)]
     return np.sum(partials, axis=0)
@@ -175,7 +176,7 @@ def _gate(samples: int, rate: int, ramp: float) -> Signal:
 
 
 def _place(events: Iterable[tuple[float, Signal]], samples: int, rate: int) -> Signal:
-    """Adds (onset in seconds, event) into a silent clip; what reaches over its end is cut."""
+    """Adds (onset in seconds, event) into a silent clip; samples beyond its end are cut."""
     clip = np.zeros(samples)
     for onset, event in events:
         start = min(max(0, round(onset * rate)), samples - 1)
@@ -184,7 +185,7 @@ def _place(events: Iterable[tuple[float, Signal]], samples: int, rate: int) -> S
 
 
 def _regular(rng: Generator, period: float, seconds: float, jitter: float = 0.0) -> Signal:
-    """Onsets in seconds every `period`, from a random phase on, each off by up to `jitter` periods."""
+    """Onsets in seconds every `period`, starting at a random phase, each shifted by up to `jitter` periods."""
     onsets = np.arange(rng.uniform(0, min(period, seconds / 3)), max(seconds - 0.1, seconds / 2), period)
     return onsets + rng.uniform(-jitter, jitter, len(onsets)) * period
 

@@ -83,7 +83,7 @@ def _rows(csv_path: Path, reader: csv.DictReader, columns: Sequence[str]) -> Ite
         empty = False
         place = f"{csv_path}, row {reader.line_num}"
         if None in row or None in row.values():
-            raise ValueError(f"{place}: has not the header's {len(header)} cells; quote cells that contain commas")
+            raise ValueError(f"{place}: does not have the header's {len(header)} cells; quote cells with commas")
         yield place, {name: text.strip() for name, text in row.items()}
     if empty:
         raise ValueError(f"{csv_path}: has a header but no rows")

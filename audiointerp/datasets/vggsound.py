@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_vggsound(folder: str | Path, csv_path: str | Path | None = None) -> list[Clip]:
-    """The table's clips that lie in `folder` or below it; training is fold 1, test is fold 2.
+    """The table's clips whose files are in `folder` or below it; training is fold 1, test is fold 2.
 
     The table has no header: YouTube id, start in seconds, label, `train` or `test`. A clip's file is
     `<id>_<start in 6 digits>` or `<id>_<start>`, with any audio suffix. Clips that are missing are counted in a
@@ -72,7 +72,7 @@ def _files(folder: Path) -> tuple[dict[str, Path], int]:
             videos += suffix.lower() in (".mp4", ".mkv", ".webm")
             if suffix.lower() in audio.SUFFIXES:
                 path = Path(parent, name)
-                # The same stem twice: the first by name, whatever order the disk lists them in.
+                # Of two files with one stem, the first by name, whatever the order of the listing.
                 found[stem] = min(path, found.get(stem, path))
     return found, videos
 

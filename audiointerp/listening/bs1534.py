@@ -1,4 +1,4 @@
-"""ITU-R BS.1534-3 (MUSHRA): the low-pass anchors, what a trial lets listeners rate, and which limits it keeps."""
+"""ITU-R BS.1534-3 (MUSHRA): the low-pass anchors, the rated sounds of a trial, and the limits of the recommendation."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from audiointerp.listening.study import Study, Trial
 
 Anchors = Mapping[str, Mapping[str, str]]
 MAX_SOUNDS, MAX_SECONDS, MIN_TRIALS = 12, 12.0, 5
-MINUTES = 20  # answers are sent once, at the end: a longer test has more to lose
-BAND = 8000  # Hz; without energy above, the 7 kHz anchor is close to transparent
-_SAME = 4  # steps of 16 bits: copies of one sound differ by their dither
+MINUTES = 20  # answers are sent once, at the end, so an aborted long test loses much
+BAND = 8000  # Hz; without energy above it, the 7 kHz anchor is close to transparent
+_SAME = 4  # 16-bit steps by which copies of one sound may differ, because each has its own dither
 _NARROW = 1e-6  # share of the energy, -60 dB
 
 __all__ = [
@@ -32,10 +32,10 @@ __all__ = [
 
 
 def lowpass(waveform: np.ndarray, sample_rate: int, cutoff_hz: float) -> np.ndarray:
-    """A sound below a cutoff: the anchors of BS.1534 at 3500 and 7000 Hz. Linear phase, no delay, equal length.
+    """Low-passes a sound (BS.1534's anchors: 3500 and 7000 Hz). Linear phase, no delay, equal length.
 
     At 3.5 kHz the recommendation asks for +-0.1 dB in the pass band, 25 dB at 4 kHz and 50 dB at 4.5 kHz. This Kaiser
-    window gives about 60 dB from 8/7 of the cutoff on. Above Nyquist there is nothing to take away.
+    window gives about 60 dB from 8/7 of the cutoff on. A cutoff at or above Nyquist returns the sound unchanged.
 
     Args:
         waveform: (..., samples).
@@ -67,9 +67,10 @@ def lowpass(waveform: np.ndarray, sample_rate: int, cutoff_hz: float) -> np.ndar
 
 
 def conditions(study: Study, trial: Trial, public: Path, anchors: Anchors) -> dict[str, str]:
-    """What a listener rates beside the hidden reference, which webMUSHRA adds: key -> stimulus id.
+    """The rated sounds of a trial without the hidden reference, which webMUSHRA adds: key -> stimulus id.
 
-    The reference and one copy of it (equal up to dither) are left out; low-pass anchors have their own keys.
+    The reference and one copy of it (equal up to dither) are left out. The keys of the low-pass anchors are "anchor35"
+    and "anchor70"; the key of every other sound is its stimulus id.
     """
     given = anchors.get(trial.trial_id, {})
     keys = {name: key for key, name in given.items() if key in ("anchor35", "anchor70")}
@@ -79,7 +80,7 @@ def conditions(study: Study, trial: Trial, public: Path, anchors: Anchors) -> di
 
 
 def hidden_reference(study: Study, trial: Trial, public: Path, anchors: Anchors) -> str | None:
-    """Which of a trial's sounds is its reference or a copy of it."""
+    """The id of the sound, among those of a trial, that is its reference or a copy of it; None if there is none."""
     if trial.context is None or trial.context in trial.stimuli:
         return trial.context
     given = anchors.get(trial.trial_id, {}).values()
@@ -89,12 +90,12 @@ def hidden_reference(study: Study, trial: Trial, public: Path, anchors: Anchors)
 
 
 def is_mushra(keys: Iterable[str]) -> bool:
-    """Whether a page with a hidden reference may be called MUSHRA: it has both anchors."""
+    """Whether a page with a hidden reference may be called MUSHRA, which needs both anchors."""
     return {"anchor35", "anchor70"} <= set(keys)
 
 
 def limits(study: Study, public: Path, anchors: Anchors) -> list[str]:
-    """What makes a test risky in webMUSHRA, or of ratings no MUSHRA test; a line each."""
+    """Warnings, one line each: risks of the test in webMUSHRA, and reasons why ratings are not a MUSHRA test."""
     sounds = [
         name for trial in study.trials for name in (trial.stimuli[:1] if study.task == "simulate" else trial.stimuli)
     ]
@@ -137,7 +138,7 @@ def _some(names: list[str]) -> str:
 
 
 def read_pcm(path: Path) -> tuple[np.ndarray, int]:
-    """Samples (frames, channels), int16, and rate of a 16-bit WAV; ValueError for any other file."""
+    """Samples (frames, channels), int16, and sample rate of a 16-bit WAV; ValueError for any other file."""
     try:
         with wave.open(str(path), "rb") as file:
             if file.getsampwidth() != 2:
@@ -149,7 +150,7 @@ def read_pcm(path: Path) -> tuple[np.ndarray, int]:
 
 
 def same_sound(one: Path, other: Path) -> bool:
-    """Whether two WAVs hold one sound, equal up to dither."""
+    """Whether two WAVs hold the same sound, equal up to dither."""
     first, second = read_pcm(one), read_pcm(other)
     return (
         first[1] == second[1]
@@ -159,7 +160,7 @@ def same_sound(one: Path, other: Path) -> bool:
 
 
 def is_narrow(path: Path) -> bool:
-    """Whether a WAV has next to no energy above 8 kHz, as 16 kHz material has none."""
+    """Whether a WAV has almost no energy (at most -60 dB) above 8 kHz, as material sampled at 16 kHz."""
     samples, rate = read_pcm(path)
     power = np.abs(np.fft.rfft(samples.astype(np.float64), axis=0)) ** 2
     high = np.fft.rfftfreq(len(samples), 1 / rate) > BAND

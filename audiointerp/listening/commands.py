@@ -1,4 +1,4 @@
-"""`audiointerp listen export | serve | analyse | plan`: options, and what each does. Parsing imports nothing heavy."""
+"""`audiointerp listen export | serve | analyse | plan`: options and functions. Parsing imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EXPORT = (
 
 
 def add_listen_parser(parser: argparse.ArgumentParser) -> None:
-    """Adds the four subcommands; each sets `listen_command`, and `needs_output` where -o must be given."""
+    """Adds the four subcommands; each sets `listen_command`, and `needs_output` if it requires -o."""
     commands = parser.add_subparsers(
         dest="listen_command", required=True, metavar="export|serve|analyse|plan", parser_class=type(parser)
     )
@@ -27,91 +27,118 @@ def add_listen_parser(parser: argparse.ArgumentParser) -> None:
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         sub.set_defaults(needs_output=needs_output)
         if needs_output:
-            # Not `required`: argparse would ask for it before it names a misspelt option.
+            # Not `required`: argparse would report a missing -o before it reports a misspelt option.
             sub.add_argument("-o", "--output", type=Path, metavar="OUT", help="folder to write (needed)")
             sub.add_argument("--force", action="store_true", help="write into a folder that is not empty")
         return sub
 
-    _add_export(command("export", "make a listening test of a run: sounds made alike, names blind", True))
-    _add_serve(command("serve", "host a webMUSHRA checkout on 127.0.0.1 and keep every session"))
-    _add_analyse(command("analyse", "answers to scores, intervals, tests, figures and a report", True))
+    _add_export(
+        command("export", "make a listening test from a run: equal rate, length and loudness, blind names", True)
+    )
+    _add_serve(command("serve", "host a webMUSHRA checkout on 127.0.0.1 and store every session"))
+    _add_analyse(command("analyse", "turn answers into scores, intervals, tests, figures and a report", True))
     _add_plan(command("plan", "how many listeners a test needs"))
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "runs", metavar="RUN", nargs="+", type=Path, help="a folder that a run wrote; several are groups of items"
+        "runs", metavar="RUN", nargs="+", type=Path, help="a run folder; several run folders become groups of items"
     )
     parser.add_argument(
         "--target",
         choices=("html", "webmushra", "folder"),
         default="html",
-        help="one page to open from disk, files for a webMUSHRA checkout, or WAVs and tables (default: %(default)s)",
+        help="html: a page to open from disk; webmushra: files for a webMUSHRA checkout; folder: WAVs, tables "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--task",
         choices=TASKS,
         default="mos",
-        help="scores 1 to 5, scores 0 to 100, preference, which is X, or which class is this (default: %(default)s)",
+        help="mos: scores 1 to 5; rating: scores 0 to 100; ab: preference; abx: which sound is X; simulate: which "
+        "class the sound belongs to (default: %(default)s)",
     )
-    parser.add_argument("--items", nargs="+", metavar="ITEM", help="names of items, or how many to draw (default: all)")
+    parser.add_argument(
+        "--items", nargs="+", metavar="ITEM", help="names of items, or a number of items to draw (default: all)"
+    )
     parser.add_argument(
         "--methods",
         nargs="+",
         metavar="METHOD",
-        help="compare these only (default: all but those of a mixture's other class)",
+        help="methods to compare (default: all but those that explain a mixture's other class)",
     )
-    parser.add_argument("--question", help="asked of every trial; {class} stands for the predicted class")
-    parser.add_argument("--title", help="of the test")
-    parser.add_argument("--introduction", help="shown first; blank lines part paragraphs")
-    parser.add_argument("--seed", type=int, default=0, help="the same one gives the same test (default: %(default)s)")
+    parser.add_argument("--question", help="question of every trial; {class} is replaced by the predicted class")
+    parser.add_argument("--title", help="title of the test")
+    parser.add_argument("--introduction", help="text of the first page; blank lines separate paragraphs")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same test (default: %(default)s)")
     sounds = parser.add_argument_group("sounds")
-    sounds.add_argument("--rate", type=int, default=48000, help="in Hz, of every sound (default: %(default)s)")
+    sounds.add_argument(
+        "--rate", type=int, default=48000, help="sample rate of every sound, in Hz (default: %(default)s)"
+    )
     sounds.add_argument(
         "--loudness",
         choices=("match", "item", "none"),
         default="match",
-        help="every sound to -23 LUFS, one gain an item, or levels as they are (default: %(default)s)",
+        help="match: every sound to -23 LUFS; item: one gain per item; none: levels unchanged (default: %(default)s)",
     )
     sounds.add_argument(
-        "--bandwidth", choices=("none", "min"), default="none", help="min: low-pass to an item's lowest rate"
+        "--bandwidth", choices=("none", "min"), default="none", help="min: low-pass an item's sounds to its lowest rate"
     )
-    sounds.add_argument("--pad", action="store_true", help="accept lengths that differ by more than 0.5 s in an item")
+    sounds.add_argument(
+        "--pad", action="store_true", help="accept lengths that differ by more than 0.5 s within an item"
+    )
     trials = parser.add_argument_group("trials")
-    trials.add_argument("--practice", type=int, default=1, metavar="N", help="practice trials (default: %(default)s)")
     trials.add_argument(
-        "--practice_apart", action="store_true", help="leave items that are practised with out of the test"
+        "--practice", type=int, default=1, metavar="N", help="number of practice trials (default: %(default)s)"
     )
-    trials.add_argument("--catch", type=int, default=0, metavar="N", help="attention checks (default: %(default)s)")
     trials.add_argument(
-        "--no_anchors", dest="anchors", action="store_false", help="rating: without low-pass anchors and mixture"
+        "--practice_apart", action="store_true", help="leave the items of the practice trials out of the test"
+    )
+    trials.add_argument(
+        "--catch", type=int, default=0, metavar="N", help="number of attention checks (default: %(default)s)"
+    )
+    trials.add_argument(
+        "--no_anchors",
+        dest="anchors",
+        action="store_false",
+        help="rating: leave out the low-pass anchors and the mixture",
     )
     trials.add_argument("--ties", action="store_true", help="ab: allow “no preference”")
     trials.add_argument(
-        "--participants", type=int, default=24, metavar="N", help="folder: orders for so many (default: %(default)s)"
+        "--participants",
+        type=int,
+        default=24,
+        metavar="N",
+        help="folder: number of participants to write orders for (default: %(default)s)",
     )
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--webmushra", type=Path, required=True, metavar="DIR", help="a webMUSHRA checkout")
     parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="where sessions go (default: %(default)s)"
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="folder for the sessions (default: %(default)s)",
     )
     parser.add_argument(
-        "--port", type=int, default=8000, help="on 127.0.0.1; 0 takes a free one (default: %(default)s)"
+        "--port", type=int, default=8000, help="port on 127.0.0.1; 0 takes a free port (default: %(default)s)"
     )
 
 
 def _add_analyse(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("answers", nargs="+", metavar="ANSWERS", type=Path, help="result files of one test")
     parser.add_argument("--key", type=Path, required=True, help="key.csv, from the test's private folder")
-    parser.add_argument("--study", type=Path, help="study.json (default: looked for beside the key)")
-    parser.add_argument("--ci", choices=("t", "bootstrap"), default="t", help="of means (default: %(default)s)")
+    parser.add_argument("--study", type=Path, help="study.json (default: searched near the key)")
+    parser.add_argument(
+        "--ci", choices=("t", "bootstrap"), default="t", help="confidence intervals of means (default: %(default)s)"
+    )
     parser.add_argument(
         "--repeat",
         choices=("first", "keep", "mean"),
         default="first",
-        help="sessions of one code (default: %(default)s)",
+        help="if a participant code has several sessions: use the first, keep all, or average (default: %(default)s)",
     )
     parser.add_argument("--complete_only", action="store_true", help="leave out sessions with unanswered questions")
     parser.add_argument(
@@ -120,16 +147,28 @@ def _add_analyse(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--methods", type=int, default=2, help="how many are compared (default: %(default)s)")
-    parser.add_argument("--sd", type=float, default=1.0, help="between listeners, in points (default: %(default)s)")
+    parser.add_argument("--methods", type=int, default=2, help="number of methods compared (default: %(default)s)")
     parser.add_argument(
-        "--half_width", type=float, default=0.5, help="of the interval wanted, in points (default: %(default)s)"
+        "--sd", type=float, default=1.0, help="standard deviation between listeners, in points (default: %(default)s)"
     )
     parser.add_argument(
-        "--difference", type=float, default=0.5, help="between methods, to be found (default: %(default)s)"
+        "--half_width",
+        type=float,
+        default=0.5,
+        help="half width of the desired interval, in points (default: %(default)s)",
     )
-    parser.add_argument("--power", type=float, default=0.8, help="of finding it (default: %(default)s)")
-    parser.add_argument("--alpha", type=float, default=0.05, help="of the test (default: %(default)s)")
+    parser.add_argument(
+        "--difference",
+        type=float,
+        default=0.5,
+        help="difference between methods to detect, in points (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--power", type=float, default=0.8, help="probability of detecting the difference (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--alpha", type=float, default=0.05, help="significance level of the test (default: %(default)s)"
+    )
 
 
 def listen(options: argparse.Namespace, rest: list[str] | None = None) -> int:
@@ -138,7 +177,7 @@ def listen(options: argparse.Namespace, rest: list[str] | None = None) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Makes a listening test; prints what is where, and warnings on stderr."""
+    """Makes a listening test; prints the paths written, and warnings on stderr."""
     from audiointerp.listening.making.export import export_study
 
     chosen = {name: getattr(options, name) for name in _EXPORT}
@@ -147,9 +186,9 @@ def export(options: argparse.Namespace) -> int:
     done = export_study(options.runs, options.output, force=options.force, **chosen)
     for line in done.warnings:
         print(f"audiointerp: {line}", file=sys.stderr)
-    level = "levels as they were" if done.target_lufs is None else f"loudness {done.target_lufs:.1f} LUFS"
+    level = "levels unchanged" if done.target_lufs is None else f"loudness {done.target_lufs:.1f} LUFS"
     if done.lowered_db > 0:
-        level += f" (lowered by {done.lowered_db:.1f} dB, or a peak would clip)"
+        level += f" (lowered by {done.lowered_db:.1f} dB so that no peak clips)"
     print(f"{done.test_id}: {done.trials} trials, {done.stimuli} sounds, {level}, {done.sessions} orders")
     print(f"for listeners: {done.files[0]}" + (f" and {len(done.files) - 1} more" if len(done.files) > 1 else ""))
     key = done.private / "key.csv"
@@ -167,7 +206,7 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def analyse(options: argparse.Namespace) -> int:
-    """Writes the report; prints where it is."""
+    """Writes the report; prints its path."""
     from audiointerp.listening.analysis.analyse import analyse as analyse_answers
 
     names = ("study", "ci", "repeat", "complete_only", "screen", "force")

@@ -1,4 +1,4 @@
-"""Loudness, fades and 16-bit files: what is done to one waveform, (channels, samples), float32."""
+"""Loudness, fades and 16-bit files, for one waveform of shape (channels, samples), float32."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 FADE_SECONDS = 0.01
 SHORTEST_GATED = 0.4  # seconds; a gating block of BS.1770
-# Below, BS.1770's absolute gate at -70 LUFS would hide parts that are heard once the sound is raised.
+# In quieter sounds, BS.1770's absolute gate at -70 LUFS would skip parts that are audible after amplification.
 REMEASURE_LUFS = -55.0
 RAISED_LUFS = -23.0
-MTIME = 946684800  # 2000-01-01: when a test was written tells nothing
+MTIME = 946684800  # 2000-01-01: fixed, so that equal tests are equal files
 
 __all__ = ["fade", "loudness", "sha256", "write_pcm16"]
 
 
 def fade(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
-    """Raised-cosine fades of 10 ms at both ends; of sounds under 20 ms, half of it each.
+    """Raised-cosine fades of 10 ms at both ends; each fade takes half of a sound shorter than 20 ms.
 
     >>> fade(np.ones((1, 4), "float32"), 200).round(2)
     array([[0.15, 0.85, 0.85, 0.15]], dtype=float32)
@@ -41,9 +41,9 @@ def fade(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]
 def loudness(waveform: NDArray[np.float32], sample_rate: int) -> float:
     """Integrated loudness in LUFS (ITU-R BS.1770-4), -inf for silence.
 
-    Sounds under 0.4 s, which no gating block fits, count by their mean square summed over channels, on the same scale
-    without weighting and gates. Sounds under -55 LUFS are measured as if at -23 LUFS: the absolute gate is for
-    programmes, not for a faint explanation that is about to be raised.
+    Sounds shorter than 0.4 s (one gating block) are measured by their mean square summed over channels, on the same
+    scale, without weighting and gates. Sounds below -55 LUFS are amplified to -23 LUFS for the measurement, so that the
+    absolute gate does not drop parts of a faint explanation that is amplified later anyway.
 
     >>> tone = np.sin(2 * np.pi * 997 * np.arange(48000) / 48000).astype("float32")[None]  # BS.1770's own check
     >>> abs(loudness(tone, 48000) + 3.01) < 0.1, loudness(0 * tone, 48000)
@@ -60,9 +60,9 @@ def loudness(waveform: NDArray[np.float32], sample_rate: int) -> float:
 
 
 def _integrated(waveform: NDArray[np.float32], sample_rate: int) -> float:
-    import pyloudnorm  # takes a second to import, and only matched loudness needs it
+    import pyloudnorm  # here, because the import takes a second and only matched loudness needs it
 
-    # float64: its filters' state is; a meter keeps its last blocks, hence one a call.
+    # float64, as the filters of pyloudnorm compute. A meter keeps its last blocks, so each call makes a new one.
     return float(pyloudnorm.Meter(sample_rate).integrated_loudness(waveform.T.astype(np.float64)))
 
 
@@ -70,7 +70,7 @@ def write_pcm16(path: Path, waveform: NDArray[np.float32], sample_rate: int, dit
     """Writes (channels, samples) as a WAV of `fmt ` and `data` chunks only, at a fixed modification time.
 
     Args:
-        dither: seed of triangular noise of one step; None rounds.
+        dither: seed of triangular noise of one 16-bit step, added before rounding; None adds no noise.
     """
     steps = waveform.T.astype(np.float64) * 32768
     if dither is not None:
@@ -85,5 +85,5 @@ def write_pcm16(path: Path, waveform: NDArray[np.float32], sample_rate: int, dit
 
 
 def sha256(path: Path) -> str:
-    """Of a file, as hexadecimal digits."""
+    """The SHA-256 of a file, as hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

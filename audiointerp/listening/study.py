@@ -1,7 +1,7 @@
-"""What a listening test asks: trials over blind sounds, and the orders in which sessions meet them.
+"""A listening test: trials over blind sounds, and the orders in which sessions present them.
 
-Nothing here tells which method made a sound or which class is true: a `Study` may be shown to participants. What it
-means stands in the key (`KEY_COLUMNS`), which stays with the experimenter.
+A `Study` contains neither the method that made a sound nor the true class, so it may be shown to participants. The key
+(`KEY_COLUMNS`) maps blind names to methods and classes and stays with the experimenter.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Trial:
-    """One page.
+    """One page of the test.
 
     Attributes:
         trial_id: `t_` and a number or word, a letter first; unique in the study.
-        kind: "practice" is not analysed; a "catch" has an answer that an attentive listener gives.
+        kind: "practice" trials are not analysed; a "catch" trial has an answer that any attentive listener gives.
         prompt: the question, such as "How well does each sound explain the decision DOG?".
         context: stimulus id of the sound to hear first (the mixture; for ABX it is X; for "rating" the reference), or
             None.
-        stimuli: ids of the sounds judged (mos, rating: all of them; ab, abx: two; simulate: the candidates of which a
-            session meets one).
-        choices: what can be answered (simulate: class names and "cannot tell"; ab: may hold "no preference");
-            empty where the task's scale says it.
+        stimuli: ids of the sounds judged (mos, rating: all of them; ab, abx: two; simulate: candidates, of which each
+            session plays one).
+        choices: possible answers (simulate: class names and "cannot tell"; ab: may hold "no preference"); empty where
+            the task has a scale.
     """
 
     trial_id: str
@@ -65,7 +65,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Presentation:
-    """A trial as one session meets it: its sounds in the order shown."""
+    """A trial as one session presents it: its sounds in the order shown."""
 
     trial_id: str
     stimuli: tuple[str, ...]
@@ -77,14 +77,14 @@ class Study:
 
     Attributes:
         test_id: `lt_` and eight characters.
-        task: of all its trials.
+        task: the task of all its trials.
             mos: opinion score 1 to 5 of each sound; rating: 0 to 100 of each; ab: which of two is preferred;
-            abx: which of two is X; simulate: which class is this sound.
-        title, introduction: shown first.
-        seed: of the orders.
-        sample_rate: of every sound, in Hz.
-        trials: practice first.
-        sessions: participant p meets `sessions[p % len(sessions)]`, practice trials first.
+            abx: which of two is X; simulate: which class the sound belongs to.
+        title, introduction: texts of the first page.
+        seed: seed of the orders.
+        sample_rate: sample rate of every sound, in Hz.
+        trials: all trials, practice trials first.
+        sessions: participant p gets `sessions[p % len(sessions)]`, practice trials first.
         files: stimulus id -> path of its WAV relative to the folder that holds the study.
         seconds: stimulus id -> duration in seconds.
     """
@@ -101,7 +101,7 @@ class Study:
     seconds: dict[str, float]
 
     def trial(self, trial_id: str) -> Trial:
-        """The trial of that name; KeyError if there is none."""
+        """The trial with that id; KeyError if there is none."""
         return {each.trial_id: each for each in self.trials}[trial_id]
 
     def to_json(self) -> str:
@@ -110,7 +110,7 @@ class Study:
 
     @classmethod
     def from_json(cls, text: str) -> Study:
-        """A study that `to_json` wrote; ValueError if it is none."""
+        """Reads a study that `to_json` wrote; ValueError for any other text."""
         try:
             data: dict[str, Any] = json.loads(text)
             if data.pop("schema") != SCHEMA or data["task"] not in get_args(Task):

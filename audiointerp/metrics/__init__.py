@@ -1,1 +1,1 @@
-"""Scores of interpretations: each a pure function with one value a clip; `names.INFO` says what each asks."""
+"""Scores of interpretations: pure functions with one value per clip; `names.INFO` describes each score."""

@@ -1,4 +1,4 @@
-"""How small an interpretation is: pure functions of masks and waveforms, one value a clip.
+"""How small an interpretation is: pure functions of masks and waveforms, one value per clip.
 
 Sparseness: Chalasani et al. (2020), https://arxiv.org/abs/1810.06583; complexity: Bhatt et al. (2020),
 https://arxiv.org/abs/2005.00631; both as Quantus computes them, on the mask itself.
@@ -17,10 +17,10 @@ __all__ = ["complexity", "kept_energy", "mean_mask", "sparseness"]
 
 
 def sparseness(mask: Tensor) -> Tensor:
-    """Gini index of |mask|, (batch, ...) -> (batch,): 0 for an even (or empty) mask, towards 1 for a single bin.
+    """Gini index of |mask|, (batch, ...) -> (batch,): 0 for a uniform (or empty) mask, near 1 for a single bin.
 
-    A binary mask that keeps the share r of its bins has 1 - r. As in Quantus, a mask is first scaled to a largest value
-    of 1, so that its level does not matter, and 1e-7 is added.
+    A binary mask that keeps the share r of its bins has sparseness 1 - r. As in Quantus, a mask is first scaled to a
+    largest value of 1, so that its level does not matter, and 1e-7 is added.
 
     >>> sparseness(torch.tensor([[1.0, 0.0, 0.0, 0.0]])).round(decimals=3)
     tensor([0.7500], dtype=torch.float64)
@@ -33,7 +33,7 @@ def sparseness(mask: Tensor) -> Tensor:
 
 
 def complexity(mask: Tensor) -> Tensor:
-    """Entropy in nats of |mask| as a distribution over bins, (batch, ...) -> (batch,); an empty mask has the largest.
+    """Entropy in nats of |mask| as a distribution over bins, (batch, ...) -> (batch,); largest if the mask is empty.
 
     >>> complexity(torch.tensor([[1.0, 1.0, 0.0, 0.0]])).exp().round(decimals=6)
     tensor([2.], dtype=torch.float64)

@@ -1,8 +1,8 @@
-"""Insertion and deletion at equal energy: does the order of the mask's bins matter to the classifier?
+"""Insertion and deletion at equal energy: the class's probability as the mask's highest bins are added or removed.
 
 Petsiuk et al. (2018), https://arxiv.org/abs/1806.07421, on spectrograms, with one change: the axis is the clip's
-energy, not the number of bins. A few loud bins hold most of a clip, so at equal area whoever ranks loud bins first
-wins; at equal energy loudness alone gains nothing.
+energy, not the number of bins. A few loud bins hold most of a clip's energy, so at equal area a mask that ranks loud
+bins first scores well; at equal energy, loudness alone gives no advantage.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["SHARES", "energy_ranked_masks", "insertion_and_deletion"]
 def energy_ranked_masks(mask: Tensor, magnitude: Tensor, shares: Sequence[float] = SHARES) -> Tensor:
     """Masks (batch, share, freq, time), in the magnitude domain, that keep the highest-ranked bins of each clip.
 
-    Bins enter in falling order of the mask until they hold the share of the clip's energy (of the STFT, power). Bins of
-    equal mask value enter together, attenuated so that the energy is exact: no order is invented between them.
+    Bins are added in falling order of the mask until they hold the share of the clip's energy (power of the STFT). Bins
+    of equal mask value are added together, attenuated so that the energy is exact, because the mask does not rank them.
 
     Args:
         mask: (batch, freq, time), the ranking.
@@ -41,7 +41,7 @@ def energy_ranked_masks(mask: Tensor, magnitude: Tensor, shares: Sequence[float]
     cumulated = power.gather(1, order).cumsum(1)
     first = torch.ones_like(ranks, dtype=torch.bool)
     first[:, 1:] = ranks[:, 1:] != ranks[:, :-1]
-    # Energy before and after each bin's group of equals: of its first bin, and of the last before the next group.
+    # Summed energy before and after each bin's group of equal values, taken from the group's first and last bin.
     before = torch.where(first, cumulated - power.gather(1, order), -torch.inf).cummax(1).values
     last = first.roll(-1, 1)
     last[:, -1] = True
@@ -56,7 +56,7 @@ def energy_ranked_masks(mask: Tensor, magnitude: Tensor, shares: Sequence[float]
 def insertion_and_deletion(
     mask: Tensor, stft: Tensor, probability: Callable[[Tensor], Tensor], shares: Sequence[float] = SHARES
 ) -> tuple[Tensor, Tensor]:
-    """Mean probability of the explained class when the mask's first bins are heard alone, and when they are removed.
+    """Mean probability of the target class for the mask's highest bins alone, and for the clip without them.
 
     The mean over the shares is the area under the curve by the midpoint rule. Insertion: higher is better; deletion:
     lower. Both keep (or remove) the same energy whatever the mask.
@@ -64,7 +64,7 @@ def insertion_and_deletion(
     Args:
         mask: (batch, freq, time).
         stft: complex, (batch, freq, time).
-        probability: complex STFTs (batch * share, freq, time), a clip's shares side by side -> (batch * share,).
+        probability: complex STFTs (batch * share, freq, time), a clip's shares in successive rows -> (batch * share,).
         shares: of the energy.
 
     Returns:

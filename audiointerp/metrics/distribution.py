@@ -1,4 +1,4 @@
-"""How far a method's interpretations lie, as a whole, from the sounds the classifier knows."""
+"""Distance between a method's interpretations, as a set, and a set of reference sounds, in a classifier's embedding."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
     precision.
 
     Raises:
-        ValueError: if the sets have other than two axes, differ in width, or hold fewer than two clips.
+        ValueError: if a set does not have two axes or has fewer than two clips, or their numbers of channels differ.
 
     >>> frechet_distance(np.array([[0.0], [2.0]]), np.array([[3.0], [5.0]]))
     9.0
     """
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1] or min(len(first), len(second)) < 2:
-        raise ValueError(f"embeddings {first.shape} and {second.shape}; give (clips, channel), alike, 2 clips at least")
+        raise ValueError(
+            f"embeddings are {first.shape} and {second.shape}; give (clips, channel), equal channels, 2 clips or more"
+        )
     covariances = [np.atleast_2d(np.cov(each, rowvar=False)) for each in (first, second)]
     shared = np.linalg.eigvals(covariances[0] @ covariances[1]).real.clip(min=0)
     apart = np.square(first.mean(0) - second.mean(0)).sum()
@@ -33,5 +35,5 @@ def frechet_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def too_few(clips: int, channels: int) -> str:
-    """Why the distance of so many clips cannot be trusted, or "" if it can: a covariance wants twice its width."""
+    """Reason why the distance of `clips` clips is unreliable, else "": a covariance needs 2 clips per channel."""
     return f"{clips} clips for {channels} channels, {2 * channels} needed" if clips < 2 * channels else ""

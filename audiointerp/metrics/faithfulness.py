@@ -1,10 +1,10 @@
-"""How much of the decision the interpretation carries: pure functions of probabilities, one value a clip.
+"""How well interpretation and residual account for the decision: pure functions of probabilities, one value per clip.
 
-c is the explained class, p its probability on the input, o on the interpretation, q on the residual; probabilities have
-been through softmax (or sigmoid) exactly once. Several explained classes count by the mean of their probabilities.
+p is the probability of the explained class on the input, o on the interpretation, q on the residual; softmax (or
+sigmoid) was applied to them exactly once. For several explained classes, p, o and q are means over these classes.
 Definitions: Paissan et al. (2023), https://arxiv.org/abs/2303.12659, equations (3) and (4); average increase, drop and
 gain as in Paissan et al. (2024), https://arxiv.org/abs/2403.13086. The released code takes the softmax of
-probabilities before the average drop, which reports 54.6 for a fall from 0.9 to 0.1 among 50 classes; it is 88.9.
+probabilities before the average drop, which gives 54.6 for a fall from 0.9 to 0.1 among 50 classes instead of 88.9.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def target_probability(probabilities: Tensor, target: Tensor) -> Tensor:
     """Mean probability of the explained classes; (batch, classes) and (batch, classes) bool -> (batch,).
 
     Raises:
-        ValueError: if the target is not bool, or shaped otherwise.
+        ValueError: if the target is not bool, or its shape is not that of the probabilities.
     """
     return mean_over_target(probabilities, target)
 
@@ -42,7 +42,7 @@ def mean_over_target(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def in_top(probabilities: Tensor, predicted: Tensor, k: int) -> Tensor:
-    """1 where the class, (batch, 1), is among the k likeliest of (batch, classes): L2I's top-k fidelity.
+    """1 where the predicted class, (batch, 1), is among the k likeliest of (batch, classes): L2I's top-k fidelity.
 
     >>> scores = torch.tensor([[0.5, 0.3, 0.2]])
     >>> in_top(scores, torch.tensor([[1]]), 1), in_top(scores, torch.tensor([[1]]), 2)
@@ -74,7 +74,7 @@ def faithfulness(p: Tensor, q: Tensor) -> Tensor:
 
 
 def average_increase(p: Tensor, o: Tensor, tolerance: float = 0.0) -> Tensor:
-    """100 where the interpretation alone is surer than the input by more than the tolerance, else 0 (per cent)."""
+    """100 where the probability on the interpretation, o, exceeds p by more than the tolerance, else 0 (per cent)."""
     check_alike(1, p=p, o=o)
     return 100.0 * (o > p + tolerance)
 
@@ -90,7 +90,7 @@ def average_drop(p: Tensor, o: Tensor) -> Tensor:
 
 
 def average_gain(p: Tensor, o: Tensor) -> Tensor:
-    """100 max(0, o - p) / (1 - p): the share of the missing probability that it gains (per cent); 0 where p is 1."""
+    """100 max(0, o - p) / (1 - p): the interpretation's share of the missing probability (per cent); 0 where p is 1."""
     check_alike(1, p=p, o=o)
     missing = 1 - p
     return torch.where(missing > 0, 100 * (o - p).clamp(min=0) / missing.clamp(min=1e-12), torch.zeros_like(p))
@@ -100,5 +100,5 @@ def _check(probabilities: Tensor, target: Tensor) -> None:
     if probabilities.shape != target.shape or target.dtype != torch.bool:
         raise ValueError(
             f"probabilities {tuple(probabilities.shape)} need a bool target of that shape, got {tuple(target.shape)} "
-            f"{target.dtype}; labels and scores are never one argument"
+            f"{target.dtype}; give a set of classes, not class indices"
         )

@@ -1,6 +1,6 @@
-"""What each score is called, which way is better, and what it asks, in a sentence; read by tables and report pages.
+"""Name, better direction and a short description of each score, for tables and report pages.
 
-Only words stand here, so that a page can be written without the libraries that compute the scores.
+This module holds only text, so that a page can be written without the libraries that compute the scores.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ class MetricInfo:
     """How one column of scores.csv is shown.
 
     Attributes:
-        name: the column.
-        label: what people read.
-        higher_is_better: None where neither direction is.
-        help: what it asks and its range.
+        name: name of the column.
+        label: the name shown to readers.
+        higher_is_better: None where neither direction is better.
+        help: the question that the score answers, and its range.
         unit: "" for a plain number, else "%" (the column holds 0 to 100), "dB" or "s".
     """
 
@@ -43,64 +43,66 @@ _ALL = (
         "fidelity",
         "Fidelity",
         True,
-        "Does the classifier still choose the explained class when it hears only the interpretation? 1 yes, 0 no; "
-        "the mean is the share of clips.",
+        "Does the classifier still predict the explained class from the interpretation alone? 1 yes, 0 no; the mean is "
+        "the share of clips.",
     ),
     MetricInfo(
         "faithfulness",
         "Faithfulness",
         True,
-        "How far does the explained class's probability fall when the interpretation is taken out and only the rest "
-        "is heard? -1 to 1; around 0, the classifier does not miss it.",
+        "How far does the explained class's probability fall when the interpretation is removed and only the residual "
+        "is classified? -1 to 1; around 0, removing the interpretation makes no difference.",
     ),
     MetricInfo(
         "faithfulness_logit",
         "Faithfulness, logit",
         True,
-        "The same fall, of the class's logit (before softmax): it still moves where the probability is close to 1.",
+        "How far does the explained class's logit (before softmax) fall when the interpretation is removed? The logit "
+        "still changes where the probability is close to 1.",
     ),
     MetricInfo(
         "ai",
         "Average increase (AI)",
         True,
-        "Is the classifier surer of the class from the interpretation alone than from the whole clip? 100 yes, 0 no; "
-        "the mean is the percentage of clips.",
+        "Is the class's probability higher on the interpretation alone than on the whole clip? 100 yes, 0 no; the mean "
+        "is the percentage of clips.",
         "%",
     ),
     MetricInfo(
         "ad",
         "Average drop (AD)",
         False,
-        "What part of the class's probability is lost when only the interpretation is heard? 0 to 100.",
+        "Which share of the class's probability is lost when only the interpretation is classified? 0 to 100.",
         "%",
     ),
     MetricInfo(
         "ag",
         "Average gain (AG)",
         True,
-        "What part of the missing probability (1 minus the clip's) is gained when only the interpretation is heard? "
-        "0 to 100.",
+        "Which share of the missing probability (1 minus the clip's) is gained when only the interpretation is "
+        "classified? 0 to 100.",
         "%",
     ),
     MetricInfo(
         "insertion",
         "Insertion",
         True,
-        "Mean probability of the class when the mask's highest bins alone are heard, up to 10, 30, 50, 70 and 90 % of "
-        "the clip's energy. 0 to 1; at equal energy, so that loudness alone gains nothing.",
+        "Mean probability of the class when only the mask's highest bins are kept, up to 10, 30, 50, 70 and 90 % of "
+        "the clip's energy. 0 to 1; the energy is equal for all masks, so that loudness alone gives no advantage.",
     ),
     MetricInfo(
         "deletion",
         "Deletion",
         False,
-        "Mean probability of the class when the mask's highest bins are removed, up to the same shares of the energy. "
-        "0 to 1.",
+        "Mean probability of the class when the mask's highest bins are removed, up to 10, 30, 50, 70 and 90 % of the "
+        "clip's energy. 0 to 1.",
     ),
     MetricInfo(
         "sparseness",
         "Sparseness",
         True,
-        "Is the mask gathered in few time-frequency bins? Gini index of the mask: 0 spread evenly, near 1 in few bins.",
+        "Is the mask concentrated in few time-frequency bins? Gini index of the mask: 0 if it is spread evenly, near 1 "
+        "if it is in few bins.",
     ),
     MetricInfo(
         "complexity",
@@ -113,14 +115,14 @@ _ALL = (
         "kept_energy",
         "Kept energy",
         None,
-        "Which part of the clip's energy is in the interpretation? 0 nothing, 1 everything. Neither is better; it says "
-        "how much the other scores were given to work with.",
+        "Which share of the clip's energy is in the interpretation? 0 nothing, 1 everything. Neither is better, but "
+        "the other scores depend on how much energy is kept.",
     ),
     MetricInfo(
         "mean_mask",
         "Mean mask",
         None,
-        "How open is the mask on average? 0 shut, 1 open.",
+        "Mean of the mask over all time-frequency bins: 0 keeps nothing, 1 keeps everything.",
     ),
     MetricInfo(
         "si_sdr",
@@ -142,48 +144,48 @@ _ALL = (
         "other_si_sdr",
         "SI-SDR to the other sound",
         None,
-        "How close is the interpretation to the other sound of the mixture, the one that was not explained? In dB.",
+        "How close is the interpretation to the other sound of the mixture, which was not explained? In dB.",
         "dB",
     ),
     MetricInfo(
         "other_si_sdr_improvement",
         "SI-SDR improvement to the other sound",
         False,
-        "How much closer to the other sound of the mixture is the interpretation than the input was? In dB; a method "
-        "that singles out its class moves away from it.",
+        "How much closer to the other sound of the mixture is the interpretation than the input was? In dB; below 0 "
+        "for a method that isolates the explained class.",
         "dB",
     ),
     MetricInfo(
         "wav_fidelity",
         "Fidelity of the WAV",
         True,
-        "Fidelity once more, on the interpretation's waveform analysed again, as a listener's copy would be.",
+        "Fidelity computed from the interpretation's written waveform, which people listen to.",
     ),
     MetricInfo(
         "wav_faithfulness",
         "Faithfulness of the WAV",
         True,
-        "Faithfulness once more, on the waveforms of interpretation and residual analysed again.",
+        "Faithfulness computed from the written waveforms of interpretation and residual.",
     ),
     MetricInfo(
         "wav_ai",
         "AI of the WAV",
         True,
-        "Average increase once more, on the written waveform; an increase counts above 0.00001.",
+        "Average increase computed from the written waveform; only increases above 0.00001 count.",
         "%",
     ),
     MetricInfo(
         "wav_ad",
         "AD of the WAV",
         False,
-        "Average drop once more, on the written waveform.",
+        "Average drop computed from the written waveform.",
         "%",
     ),
     MetricInfo(
         "wav_ag",
         "AG of the WAV",
         True,
-        "Average gain once more, on the written waveform.",
+        "Average gain computed from the written waveform.",
         "%",
     ),
     *(
@@ -191,23 +193,23 @@ _ALL = (
             f"theta_top{k}",
             f"Top-{k} fidelity",
             True,
-            f"L2I only: is the classifier's class among the {k} likeliest of L2I's own prediction from its components? "
-            "1 yes, 0 no.",
+            f"L2I only: is the classifier's class among the {k} likeliest classes that L2I predicts from its "
+            "components? 1 yes, 0 no.",
         )
         for k in (1, 3, 5)
     ),
     MetricInfo(
         "distortion_empty",
-        "Distortion of nothing kept",
+        "Distortion with nothing kept",
         None,
-        "Rate-distortion only: half the squared change of the asked logit when every part is filled, D(empty). What an "
-        "explanation has to win back.",
+        "Rate-distortion only: half the squared change of the target's logit when every part is filled, D(empty): the "
+        "distortion that an explanation has to reduce.",
     ),
     MetricInfo(
         "distortion",
         "Distortion",
         False,
-        "Rate-distortion only: half the squared change of the asked logit when the parts that are not kept are filled.",
+        "Rate-distortion only: half the squared change of the target's logit when the parts not kept are filled.",
     ),
     MetricInfo(
         "rate",
@@ -219,13 +221,14 @@ _ALL = (
         "saturated",
         "Saturated",
         True,
-        "Rate-distortion only: the share of the parts whose importance is below 0.1 or above 0.9, that is, decided.",
+        "Rate-distortion only: the share of the parts whose importance is below 0.1 or above 0.9, that is, clearly "
+        "kept or left out.",
     ),
     MetricInfo(
         "silent",
         "Silent outputs",
         False,
-        "Interpretations without any sound: the method found nothing to play.",
+        "Silent interpretations: the method kept no audible part of the clip.",
     ),
     MetricInfo(
         "seconds",
@@ -244,8 +247,8 @@ OF_METHOD: dict[str, MetricInfo] = {
         "frechet_distance",
         "Frechet distance",
         False,
-        "How far do a method's interpretations as a whole lie from the clean clips, in the classifier's embedding? 0 "
+        "How far are a method's interpretations, as a set, from the clean clips, in the classifier's embedding? 0 "
         "for equal distributions; blank where clips are too few for a covariance.",
     )
 }
-"""What a method has as a whole, and no clip by itself."""
+"""Scores of a method's interpretations as a set, without a value per clip."""

@@ -1,4 +1,4 @@
-"""How well an interpretation is the true sound, where it is known: pure functions of waveforms, one value a clip."""
+"""How close an interpretation is to the true sound, where that is known: pure functions, one value per clip."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     """Scale-invariant signal-to-distortion ratio in dB, (batch, samples) -> (batch,).
 
     Le Roux et al. (2019), https://arxiv.org/abs/1811.02508, without removing the mean. A silent estimate or reference
-    has no score: NaN, never the 0 dB that would beat any real estimate below it. Scores end at -156.5 and 156.5 dB,
-    where double precision does, so that a mean over clips stays finite.
+    scores NaN, because 0 dB would rank it above other estimates with negative scores. Scores are limited to -156.5 to
+    156.5 dB, the range of double precision, so that a mean over clips stays finite.
 
     Raises:
         ValueError: if the shapes differ.
@@ -39,12 +39,12 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
 
 
 def si_sdr_improvement(estimate: Tensor, reference: Tensor, mixture: Tensor) -> Tensor:
-    """SI-SDR of the estimate minus that of the untouched mixture, in dB; NaN where either has none."""
+    """SI-SDR of the estimate minus that of the untouched mixture, in dB; NaN where either is NaN."""
     return si_sdr(estimate, reference) - si_sdr(mixture, reference)
 
 
 def is_silent(interpretation: Tensor, waveform: Tensor) -> Tensor:
-    """Whether an interpretation's peak lies over 80 dB below its input's, (batch,) bool."""
+    """Whether an interpretation's peak is at least 80 dB below its input's, (batch,) bool."""
     check_alike(2, interpretation=interpretation, waveform=waveform)
     bound = waveform.abs().amax(1) * 10 ** (SILENCE_DB / 20)
     return interpretation.abs().amax(1) <= bound

@@ -1,8 +1,8 @@
 """Intervals and tests for comparing methods: arrays in, numbers out. Used by listening tests and comparison tables.
 
-Missing values: NaN is a value that was not observed. Every function leaves NaN out (of pairs and rows: the whole pair
-or row) and never fills it in; `n` in the results counts what is left. Where too little is left for a number, the
-number is NaN. Infinite values raise ValueError.
+Missing values: NaN is a value that was not observed. Every function leaves NaN out (with pairs and rows: the whole pair
+or row) and never replaces it; `n` in the results counts the remaining values. A result that needs more values than
+remain is NaN. Infinite values raise ValueError.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 Alternative = Literal["two-sided", "less", "greater"]
-DECIMALS = 9  # 0.3 - 0.1 and 0.2 tie only after rounding
+DECIMALS = 9  # 0.3 - 0.1 and 0.2 are equal only after rounding
 _BLOCK = 2_000_000  # resampled values held at once
 
 __all__ = [
@@ -34,7 +34,7 @@ __all__ = [
 
 
 class Interval(NamedTuple):
-    """An estimate with its confidence interval; `low` and `high` are NaN where `n` allows none."""
+    """An estimate with its confidence interval; `low` and `high` are NaN if `n` is too small."""
 
     estimate: float
     low: float
@@ -72,7 +72,7 @@ class FriedmanTest(NamedTuple):
 
 
 def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Mean and Student's t interval m ± t · s/√n, for independent values; two at least.
+    """Mean and Student's t interval m ± t · s/√n, for at least two independent values.
 
     >>> interval = mean_interval([4, 5, 3, 4, 5, 4, 2, 5, 4, 4])
     >>> interval.estimate, round(interval.high - interval.estimate, 6)
@@ -99,9 +99,9 @@ def bootstrap_interval(
     Args:
         values: (n,), resampled one by one, or cluster by cluster.
         level: coverage, 0 to 1.
-        resamples: how often.
+        resamples: number of resamples.
         seed: of the resampling.
-        clusters: (n,), whom each value belongs to, such as the participant. Whole clusters are resampled, so that
+        clusters: (n,), the cluster of each value, such as the participant. Whole clusters are resampled, so that
             values of one cluster need not be independent; the estimate is the mean of all values, and the result's
             `n` counts clusters. To weigh participants equally, give one mean per participant instead.
 
@@ -137,7 +137,7 @@ def wilcoxon(differences: ArrayLike) -> PairedTest:
     Wilcoxon (1945); Pratt (1959): zeros are ranked, then their ranks are dropped. Differences are first rounded to
     1e-9, because equal differences of decimal fractions are not equal as floats. p is SciPy's `method="auto"`: exact or
     by permutation for small samples, otherwise asymptotic, but never below 2 / 2^(non-zero differences), the smallest
-    that can be: fewer than six non-zero differences never reach 0.05. If all differences are zero, p is 1.
+    possible value: fewer than six non-zero differences never reach 0.05. If all differences are zero, p is 1.
 
     >>> wilcoxon([1, 2, 0, 1, 3, 1, 0, 2, -1, 1, 2, 1]).w
     5.5
@@ -179,7 +179,7 @@ def friedman(table: ArrayLike) -> FriedmanTest:
     Args:
         table: (rows, treatments), such as participants x methods. Rows with NaN are left out.
 
-    If no row tells treatments apart, p is 1; with fewer than two complete rows p is NaN.
+    If all treatments are equal in every row, p is 1; with fewer than two complete rows p is NaN.
 
     Raises:
         ValueError: if the table has fewer than three columns.
@@ -235,7 +235,7 @@ def binomial_p(k: int, n: int, alternative: Alternative = "two-sided", chance: f
 
 
 def mcnemar_p(b: int, c: int) -> float:
-    """McNemar's exact two-sided p from the counts of pairs that only the one, or only the other, got right.
+    """McNemar's exact two-sided p from b pairs that only the first, and c pairs that only the second, got right.
 
     >>> mcnemar_p(1, 8)
     0.0390625

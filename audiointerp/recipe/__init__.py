@@ -1,18 +1,18 @@
-"""Recipes: HyperPyYAML (https://github.com/speechbrain/HyperPyYAML) with every mistake named before anything runs.
+"""Recipes: HyperPyYAML (https://github.com/speechbrain/HyperPyYAML) with every mistake reported before anything runs.
 
 The tags are SpeechBrain's: `!new:`, `!name:`, `!apply:`, `!module:`, `!ref`, `!copy`, `!tuple`, `!include:`,
-`!PLACEHOLDER`. A recipe states its difference to a base with `<<: !include:base.yaml`: a key replaces the base's key
-of that name; where both hold named arguments and the child writes no other tag, they merge argument by argument;
-references in the base see the child's values.
+`!PLACEHOLDER`. A recipe includes a base with `<<: !include:base.yaml` and states only its differences: a key replaces
+the base's key of that name; where both hold named arguments and the recipe gives no other tag, they are merged argument
+by argument; references in the base take the recipe's values.
 
-    signatures    what a dotted name stands for, its parameters, whether a value fits an annotation
-    merging       files, bases, includes and the command line -> one document that knows its lines
-    references    what `<a[b]>` names, and its value as far as it can be known without building anything
+    signatures    the object of a dotted name, its parameters, whether a value fits an annotation
+    merging       files, bases, includes and the command line -> one document whose nodes keep their lines
+    references    the node that `<a[b]>` names, and its value if it is known without building any object
     checking      the problems of a document
     moved         names that recipes of earlier versions use
-    loading       check, load, resolve: what programs call
+    loading       check, load, resolve: the functions for programs
 
-A recipe is code: it imports and calls what it names. Do not run a stranger's.
+A recipe is code: it imports and calls the objects that it names. Do not run recipes from people you do not trust.
 """
 
 from audiointerp.recipe.loading import check, load, resolve

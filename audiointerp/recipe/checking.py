@@ -1,4 +1,4 @@
-"""The problems of a merged recipe: names that do not exist, keys nobody reads, values of the wrong type."""
+"""The problems of a merged recipe: names that do not exist, keys that are not used, values of the wrong type."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Checker:
         self.problems.append(f"{where(node)}: {message}")
 
     def _used(self, key: Node, value: Node, path: tuple[str, ...]) -> None:
-        """A key that the program does not know must serve some reference; in a plain mapping, each key in it."""
+        """Reports a key that neither the program nor a reference uses; in a plain mapping, each such key in it."""
         if not any(each[: len(path)] == path[: len(each)] for each in self.used):
             right = list(self.schema) if len(path) == 1 else [each[-1] for each in self.used]
             self._add(key, f"unknown key '{'.'.join(path)}', and no !ref uses it" + nearest(path[-1], right))
@@ -53,7 +53,7 @@ class Checker:
                 self._used(inner, node, (*path, inner.value))
 
     def _cycles(self, node: Node, trail: list[Node], done: set[int]) -> None:
-        """Follows children and references: a way back to where one came from can never be built."""
+        """Reports cycles of children and references, which can never be built."""
         loop = next((trail[start:] for start, each in enumerate(trail) if each is node), None)
         if loop is not None:
             references = [each for each in loop if names_in(each)]
@@ -67,10 +67,10 @@ class Checker:
         done.add(id(node))
 
     def _visit(self, node: Node, key: Node, path: tuple[str, ...], annotation: Any) -> None:
-        """Checks a value below `key`: its tag, what it calls, everything in it, and its type."""
+        """Checks a value below `key`: its tag, the object that it calls, its content and its type."""
         before, tag, name = len(self.problems), node.tag, ".".join(path)
         if tag == PLACEHOLDER:
-            option = "" if key is node else f"give --{name} VALUE or "  # no option reaches into a list
+            option = "" if key is node else f"give --{name} VALUE or "  # options cannot change elements of a list
             self._add(node, f"'{name}' is not filled in; {option}write a value")
         elif tag in REFERENCES:
             self._reference(node)
@@ -114,12 +114,14 @@ class Checker:
                 hint = f" (did you mean '<{name.replace('.', '[', 1)}]>'?)" if target.tag == MAP else ""
                 self._add(node, f"{node.tag} <{name}>: only objects have attributes{hint}")
             elif node.value != f"<{name}>" and (attribute or target.tag.startswith("!new:") or children(target)):
-                self._add(node, f"{node.tag} {node.value}: <{name}> is no number or text, so it must stand alone")
+                self._add(
+                    node, f"{node.tag} {node.value}: <{name}> is not a number or text, so it must be the whole value"
+                )
             elif self._copied_too_early(node, target):
-                self._add(node, f"{node.tag} <{name}> must stand below '{name}'")
+                self._add(node, f"{node.tag} <{name}> must be below '{name}'")
 
     def _copied_too_early(self, node: Node, target: Node) -> bool:
-        """HyperPyYAML copies in the order of the document: what it copies must not wait for references itself."""
+        """HyperPyYAML copies in document order, so a copied value must not hold references that it resolves later."""
         if self.order[id(node)] > self.order[id(target)]:
             return False
         return target.tag == "!copy" or (node.tag == "!copy" and any(names_in(each) for each in walk(target)))
@@ -134,7 +136,7 @@ class Checker:
         return ""
 
     def _call(self, node: Node, path: tuple[str, ...]) -> None:
-        """What a `!new:`, `!name:`, `!apply:` or `!module:` names must exist and take the arguments given."""
+        """Checks that the object of `!new:`, `!name:`, `!apply:` or `!module:` exists and takes the given arguments."""
         tag, _, dotted = node.tag.partition(":")
         entries, signature, problem = arguments_of(node), None, None
         try:
@@ -156,7 +158,7 @@ class Checker:
         if signature is not None and problem is None and tag in ("!new", "!apply"):
             for name in signature.required:
                 if name not in filled:
-                    self._add(node, f"{dotted} misses its argument '{name}'")
+                    self._add(node, f"{dotted} lacks its argument '{name}'")
 
     def _positions(self, node: SequenceNode, signature: Signature | None, path: tuple[str, ...]) -> list[str]:
         """Checks a list of arguments; names of the parameters it fills."""

@@ -1,4 +1,4 @@
-"""From a recipe's path to its problems, its values, or its text with everything merged."""
+"""From a recipe's path to its problems, its values, or its merged text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["check", "load", "resolve"]
 
 
 def check(path: str | Path, overrides: Mapping[str, str], schema: Mapping[str, Any]) -> list[str]:
-    """Every problem of a recipe, a line each; empty when there is none. Imports what is named, instantiates nothing.
+    """Every problem of a recipe, one line each. Imports the objects that are named, but instantiates nothing.
 
     Args:
         path: the recipe.
@@ -47,19 +47,19 @@ def load(path: str | Path, overrides: Mapping[str, str], schema: Mapping[str, An
             node.flow_style = False  # HyperPyYAML cannot write a block that a list in brackets refers to
     try:
         return hyperpyyaml.load_hyperpyyaml(_text(root))
-    except (TypeError, AttributeError) as error:  # HyperPyYAML puts the class in front, as a first argument
+    except (TypeError, AttributeError) as error:  # HyperPyYAML adds the class's name as first argument
         raise RecipeError([f"{path}: {': '.join(str(each) for each in error.args)}"]) from error
     except YAMLError as error:
         raise RecipeError([f"{path}: {' '.join(str(error).split())}"]) from error
 
 
 def resolve(path: str | Path, overrides: Mapping[str, str], schema: Mapping[str, Any] | None = None) -> str:
-    """The recipe as one YAML text that stands alone: bases merged, includes inlined, overrides in, references kept.
+    """The recipe as one self-contained YAML text: bases merged, includes inlined, overrides applied, references kept.
 
-    With the schema, `--name 123` stays text for a key of type str, and a key that the recipe lacks can be given.
+    With the schema, `--name 123` stays text for a key of type str, and overrides may add keys that the recipe lacks.
 
     Raises:
-        RecipeError: if a file is missing or broken, or an override has no place.
+        RecipeError: if a file is missing or broken, or an override names no key.
     """
     problems: list[str] = []
     root = read(path, overrides, schema or {}, problems)
@@ -86,7 +86,7 @@ class _Serializer(Serializer):
 
 def _text(root: Node) -> str:
     for node in walk(root):
-        node.anchor = None  # two files may use one anchor name; the serializer makes fresh ones
+        node.anchor = None  # two files may use the same anchor name; the serializer makes new ones
     stream = io.StringIO()
     writer = ruamel.yaml.YAML(typ="safe", pure=True)
     writer.default_flow_style, writer.width = False, 1 << 16

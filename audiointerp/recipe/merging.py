@@ -1,6 +1,6 @@
-"""What replaces what in a recipe: a child's keys its base's, the command line's both. On YAML nodes, before any value.
+"""Merges a recipe's YAML nodes: a recipe's keys replace those of its base, the command line's options replace both.
 
-A node knows the file and line it came from, so every later error can name them.
+Each node keeps its file and line, so that later errors can name them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ STR, MAP, MERGE = (f"tag:yaml.org,2002:{name}" for name in ("str", "map", "merge
 PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map")}
 INCLUDE, REFERENCES, CALLS = "!include:", ("!ref", "!copy"), ("!new:", "!name:", "!apply:", "!module:")
 
-# HyperPyYAML does the same at each load; done here first, `(1, 2)` is a tuple from the first reading on.
+# HyperPyYAML does the same at each load; done here, `(1, 2)` is read as a tuple before the first load, too.
 ruamel.yaml.Loader.add_implicit_resolver("!tuple", re.compile(r"^\(.*\)$"), first="(")
 
 
 class RecipeError(ValueError):
-    """What is wrong with a recipe, every problem on its own line with file, line and the nearest right name."""
+    """The problems of a recipe, each on its own line with file, line and the most similar valid name."""
 
     def __init__(self, problems: list[str]):
         super().__init__("\n".join(problems))
@@ -94,10 +94,10 @@ def arguments_of(node: Node) -> list[tuple[Node, Node]] | None:
 
 
 def read(path: str | Path, overrides: Mapping[str, str], schema: Mapping[str, Any], problems: list[str]) -> MappingNode:
-    """The recipe as one document: bases merged, includes inlined, overrides in. Adds to `problems`.
+    """The recipe as one document: bases merged, includes inlined, overrides applied. Adds to `problems`.
 
     Raises:
-        RecipeError: if a file is missing or is not YAML, so that there is nothing to look at.
+        RecipeError: if a file is missing or is not YAML.
     """
     root = _document(Path(path), (), "", problems)
     if not isinstance(root, MappingNode) or root.tag != MAP:
@@ -111,7 +111,7 @@ def read(path: str | Path, overrides: Mapping[str, str], schema: Mapping[str, An
 
 
 class _Named(io.StringIO):
-    """Text with the name that YAML marks carry."""
+    """Text with a `name`, which YAML marks show as the file's."""
 
     def __init__(self, text: str, name: str):
         super().__init__(text)
@@ -121,7 +121,7 @@ class _Named(io.StringIO):
 def compose(text: str, name: str) -> Node:
     """The node graph of a YAML text."""
     reader = ruamel.yaml.YAML(typ="safe", pure=True)
-    reader.composer.warn_double_anchors = False  # YAML allows to use an anchor's name again
+    reader.composer.warn_double_anchors = False  # YAML allows an anchor's name to be used again
     try:
         root = reader.compose(_Named(text, name))
     except MarkedYAMLError as error:
@@ -139,13 +139,13 @@ def compose(text: str, name: str) -> Node:
 
 def _refuse_cycles(node: Node, ancestors: list[Node]) -> None:
     if any(node is each for each in ancestors):
-        raise RecipeError([f"{where(node)}: an alias (*) stands inside what it names"])
+        raise RecipeError([f"{where(node)}: an alias (*) is inside the value that it names"])
     for child in children(node):
         _refuse_cycles(child, [*ancestors, node])
 
 
 def _document(path: Path, chain: tuple[Path, ...], at: str, problems: list[str]) -> Node:
-    """A file's node graph with its includes and bases in. `at` is the place of the include, `chain` those around it."""
+    """A file's node graph with includes and bases merged. `at`: place of the include; `chain`: the files around it."""
     if path.resolve() in chain:
         loop = [each.name for each in (*chain[chain.index(path.resolve()) :], path)]
         raise RecipeError([f"{at}: cyclic !include: {' -> '.join(loop)}"])
@@ -203,7 +203,7 @@ def _expand(node: Node, path: tuple[str, ...] | None, chain: tuple[Path, ...], p
         elif isinstance(base, MappingNode) and not base.tag.startswith(INCLUDE):
             entries = arguments_of(node) or []
             own = {key.value for key, _ in entries}
-            # a key of its own, or the serializer would write it as an alias
+            # a copy of the key, because the serializer would write a shared key as an alias
             inherited = [(copy.copy(key), value) for key, value in base.value if key.value not in own]
             node.value = inherited + entries
         else:
@@ -212,7 +212,7 @@ def _expand(node: Node, path: tuple[str, ...] | None, chain: tuple[Path, ...], p
 
 
 def _include(node: Node, path: tuple[str, ...] | None, chain: tuple[Path, ...], problems: list[str]) -> Node:
-    """A file in the place of a value. Its references keep meaning its own keys: `<a>` becomes `<path[a]>`."""
+    """Replaces a value by a file. References in the file keep naming its own keys: `<a>` becomes `<path[a]>`."""
     file = Path(node.start_mark.name).parent / node.tag.removeprefix(INCLUDE)
     root = _document(file, chain, where(node), problems)
     references = [each for each in walk(root) if each.tag in REFERENCES and isinstance(each, ScalarNode)]
@@ -228,7 +228,7 @@ def _include(node: Node, path: tuple[str, ...] | None, chain: tuple[Path, ...], 
 
 
 def merge(base: Node, child: Node) -> Node:
-    """The child; or, where both have named arguments and the child no tag of its own, key by key."""
+    """The child or, if both have named arguments and the child has no other tag, both merged key by key."""
     old, new = arguments_of(base), arguments_of(child)
     if old is None or new is None or child.tag not in (MAP, base.tag):
         return child
@@ -266,7 +266,7 @@ def _override(root: MappingNode, dotted: str, text: str, schema: Mapping[str, An
 
 
 def _position(node: MappingNode, name: str, path: str, schema: Mapping[str, Any]) -> int | None:
-    """Where a key stands; None if it may be added (the callable's signature will judge an argument)."""
+    """Position of a key; None if it may be added (an argument is checked later, by the callable's signature)."""
     names = [key.value for key, _ in node.value]
     if name in names:
         return names.index(name)
@@ -288,7 +288,7 @@ def _annotation(node: MappingNode, name: str, outer: Any) -> Any:
 
 
 def _value(text: str, annotation: Any, dotted: str) -> Node:
-    """The node that an option's text stands for, given the type that is expected."""
+    """The node of an option's text, given the expected type."""
     mark = FileMark(COMMAND_LINE, 0, 0, 0)
     if is_text(annotation) and not text.startswith(REFERENCES) and text not in ("null", "~"):
         return ScalarNode(STR, text, mark, mark)

@@ -1,4 +1,4 @@
-"""Names that recipes of earlier versions use, and what they are called today."""
+"""Names that recipes of earlier versions use, and their present names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `!ref <a[b]>` names, and what a node's value will be, as far as it is known without building anything."""
+"""The node that `!ref <a[b]>` names, and a node's value if it is known without building any object."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SINGLE = (str, int, float, bool, type(None), datetime.date)
 
 
 def names_in(node: Node) -> list[str]:
-    """What a `!ref` or `!copy` names, without the angle brackets; empty for other nodes."""
+    """The names in a `!ref` or `!copy`, without the angle brackets; empty for other nodes."""
     return REFERENCE.findall(node.value) if node.tag in REFERENCES and isinstance(node, ScalarNode) else []
 
 
@@ -48,7 +48,7 @@ def find(root: Node, path: tuple[str, ...]) -> Node | None:
 
 
 def shorten_chains(root: Node) -> None:
-    """Lets `a: !ref <b>` skip a `b: !ref <c>` that stands further down, which HyperPyYAML leaves unresolved."""
+    """Turns `a: !ref <b>` into `a: !ref <c>` if `b: !ref <c>`: HyperPyYAML does not resolve a `b` further down."""
     for node in walk(root):
         while (names := names_in(node)) and node.value == f"<{names[0]}>":
             target = None if "." in names[0] else find(root, path_of(names[0]))
@@ -58,10 +58,10 @@ def shorten_chains(root: Node) -> None:
 
 
 def evaluate(root: Node, node: Node, active: tuple[Node, ...] = ()) -> Any:
-    """Value of a node; an Instance for `!new:`, UNKNOWN where only a run can tell. `active` ends cycles.
+    """Value of a node; an Instance for `!new:`, UNKNOWN if it is known only in a run. `active` ends cycles.
 
     Raises:
-        ValueError, ArithmeticError, YAMLError: if the text is no number, the arithmetic has no result, ...
+        ValueError, ArithmeticError, YAMLError: if the text is not a number, the arithmetic has no result, ...
     """
     if any(node is each for each in active):
         return UNKNOWN
@@ -70,7 +70,7 @@ def evaluate(root: Node, node: Node, active: tuple[Node, ...] = ()) -> Any:
         return _reference(root, node, active)
     if node.tag.startswith(CALLS):
         return _call(node)
-    if node.tag == "!tuple":  # HyperPyYAML reads the elements so, by the rules of YAML 1.1
+    if node.tag == "!tuple":  # as HyperPyYAML: elements follow the rules of YAML 1.1
         return tuple(pyyaml.safe_load(f"[{node.value[1:-1]}]"))
     if node.tag not in PLAIN:
         return UNKNOWN

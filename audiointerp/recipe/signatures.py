@@ -1,4 +1,4 @@
-"""What a dotted name in a recipe stands for: the object, its parameters, and whether a value fits an annotation."""
+"""The object of a dotted name in a recipe, its parameters, and whether a value fits an annotation."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ __all__ = [
     "nearest",
 ]
 
-UNKNOWN = object()  # a value that only running the recipe can tell
+UNKNOWN = object()  # a value that is known only when the recipe runs
 
 
 class Instance(NamedTuple):
-    """Stands for what calling `type` would make."""
+    """Placeholder for the object that calling `type` would make."""
 
     type: type
 
 
 def nearest(wrong: str, options: Iterable[str], show: str = "{}") -> str:
-    """A hint to append to an error message, empty when nothing is near.
+    """A hint to append to an error message, empty if no option is similar.
 
     >>> nearest("n_code", ["n_codes", "classifier"])
     " (did you mean 'n_codes'?)"
@@ -51,7 +51,7 @@ def _submodules(module: Any) -> list[str]:
 
 
 def locate(name: str) -> Any:
-    """The object at a dotted name, importing what it takes.
+    """The object at a dotted name; imports the modules in it.
 
     >>> locate("fractions.Fraction")
     <class 'fractions.Fraction'>
@@ -88,7 +88,7 @@ def locate(name: str) -> Any:
 
 
 class Signature:
-    """Parameters of a callable, annotations evaluated where they can be.
+    """Parameters of a callable, annotations evaluated where possible.
 
     Attributes:
         positional: those that a list of arguments fills, in order.
@@ -107,13 +107,13 @@ class Signature:
 
     @classmethod
     def of(cls, target: Any) -> Signature | None:
-        """Signature of a callable; None when it has none, as some written in C."""
+        """Signature of a callable; None if it has none, such as some callables written in C."""
         try:
             found = inspect.signature(target).parameters.values()
         except (TypeError, ValueError):
             return None
         function = inspect.unwrap(target.__init__ if inspect.isclass(target) else target)
-        # A dataclass inherits fields whose annotations name what only the parent's module imports.
+        # The annotations of a dataclass's inherited fields may use names that only the parent's module imports.
         owners = reversed(target.__mro__) if inspect.isclass(target) else [target]
         modules = [sys.modules.get(getattr(owner, "__module__", None) or "", builtins) for owner in owners]
         names = {name: value for module in modules for name, value in vars(module).items()}
@@ -130,7 +130,7 @@ class Signature:
 
 
 def kind_problem(tag: str, target: Any, called: bool) -> str | None:
-    """Why `!new`, `!name`, `!apply` or `!module` cannot take this object; `called`: with arguments."""
+    """Why `!new`, `!name`, `!apply` or `!module` cannot take this object, or None; `called`: with arguments."""
     if tag == "!new" and not inspect.isclass(target):
         return "is not a class; use !apply: to call a function"
     if tag == "!new" and inspect.isabstract(target):
@@ -151,7 +151,7 @@ def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
         return annotation
     try:
         return eval(annotation, names)
-    except (NameError, AttributeError, SyntaxError, TypeError):  # may name what only a type checker imports
+    except (NameError, AttributeError, SyntaxError, TypeError):  # names may be imported for type checkers only
         return Any
 
 
@@ -193,7 +193,7 @@ def is_list(annotation: Any) -> bool:
 
 
 def is_mapping(annotation: Any) -> bool:
-    """Whether a mapping is among what fits."""
+    """Whether a mapping fits."""
     return any(_is_class(member, Mapping) for member in _members(annotation))
 
 
@@ -212,7 +212,7 @@ def _fits_one(value: Any, annotation: Any) -> bool:
     if origin is Literal:
         return any(value == each and type(value) is type(each) for each in arguments)
     if origin in (Any, object) or not isinstance(origin, type) or getattr(origin, "_is_protocol", False):
-        return True  # Any, a type variable, ...: nothing to judge by
+        return True  # Any, a type variable, ...: nothing to check against
     if isinstance(value, Instance):
         return origin is Callable or issubclass(value.type, origin)
     if isinstance(value, bool) or value is None or origin in (bool, int, str):
@@ -224,12 +224,12 @@ def _fits_one(value: Any, annotation: Any) -> bool:
     if issubclass(origin, tuple) and isinstance(value, (list, tuple)):
         return _fits_tuple(value, arguments)
     if issubclass(origin, Collection) and isinstance(value, str):
-        return False  # a str is a Collection too, of letters, which nobody means
+        return False  # a str is also a Collection of letters, but never meant as one
     if isinstance(value, (list, tuple)) and isinstance(value, origin):
         return not arguments or all(fits(each, arguments[0]) for each in value)
     if isinstance(value, dict) and isinstance(value, origin):
         return len(arguments) < 2 or all(fits(each, arguments[1]) for each in value.values())
-    return origin.__module__ == "torch" or isinstance(value, origin)  # "cpu" is good enough for a torch.device
+    return origin.__module__ == "torch" or isinstance(value, origin)  # "cpu" is accepted for a torch.device
 
 
 def _fits_tuple(value: list[Any] | tuple[Any, ...], arguments: tuple[Any, ...]) -> bool:
@@ -241,7 +241,7 @@ def _fits_tuple(value: list[Any] | tuple[Any, ...], arguments: tuple[Any, ...]) 
 
 
 def misfit(value: Any, annotation: Any) -> str:
-    """The end of a sentence on a value that does not fit: what was expected and, where it is clear, what to write.
+    """The end of an error message on a value that does not fit: the expected type and, if clear, the text to write.
 
     >>> misfit("no", bool)
     'expected bool (write true or false)'

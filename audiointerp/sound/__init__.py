@@ -1,6 +1,7 @@
 """Sound itself: files, recordings of any length, spectrograms, log-frequency bands, masks, NMF and audible components.
 
-Nothing here knows classifiers or interpreters. Names are imported at first use: reading a file's length needs no torch.
+This package imports no classifier and no interpreter. Names are imported at first use, so that reading a file's
+length needs no torch.
 """
 
 import lazy_loader

@@ -1,8 +1,8 @@
 """A clip split into audible parts behind one `render(selection, filler)`: tiles, frequency bands, NMF components.
 
-Every explanation by perturbation asks the same: how does this clip sound with some parts left out? A part is a share
-m_k (freq, time) of the clip's magnitude; shares add up to 1 in every bin, so that all parts together are the clip. The
-phase of what is kept is the clip's.
+Explanations by perturbation need the clip with some of its parts left out. A part is a share m_k (freq, time) of the
+clip's magnitude; shares add up to 1 in every bin, so that all parts together are the clip. Kept parts have the clip's
+phase.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from audiointerp.sound.spectrogram import STFT, log_magnitude
 Background: TypeAlias = Literal["silence", "noise_floor"] | Tensor
 Parts = Literal["tiles", "bands", "nmf"]
 
-EPSILON = 1e-10  # added to a model, for bins of which no component knows anything
-ITERATIONS = 100  # of the factorisation
+EPSILON = 1e-10  # added to W H, for bins where every component is 0
+ITERATIONS = 100  # of the NMF fitted to a clip
 
 __all__ = ["Background", "Components", "Parts", "Splitter", "component_waveforms"]
 
@@ -32,7 +32,7 @@ __all__ = ["Background", "Components", "Parts", "Splitter", "component_waveforms
 class Components:
     """Parts of one clip; made by `tiles`, `bands` or `nmf`.
 
-    Tiles and bands are kept as one index a bin, NMF components as their two factors: never `count` full masks.
+    Tiles and bands are stored as one index per bin, NMF components as their two factors, not as `count` full masks.
 
     Attributes:
         stft: (freq, time), the clip's complex spectrogram.
@@ -50,7 +50,7 @@ class Components:
 
     @classmethod
     def tiles(cls, stft: Tensor, freq_parts: int, time_parts: int) -> Components:
-        """A grid of equal tiles (to a bin); part `f * time_parts + t` is tile f from below, t from the left.
+        """A grid of equal tiles (up to one bin); part `f * time_parts + t` is tile f from below, t from the left.
 
         Raises:
             ValueError: if there are more parts than bins or frames, or none.
@@ -70,8 +70,8 @@ class Components:
 
         Args:
             stft: complex, (freq, time), from 0 Hz to half the rate.
-            bands: how many, of equal width on the scale; or the borders between them in Hz, rising (two borders make
-                three bands). A border belongs to the band above it.
+            bands: number of bands, of equal width on the scale; or the rising borders between them in Hz (two borders
+                make three bands). A border belongs to the band above it.
             sample_rate: in Hz.
             scale: "mel" (2595 log10(1 + f / 700)) or "linear".
 
@@ -94,15 +94,15 @@ class Components:
     def nmf(
         cls, stft: Tensor, dictionary: NMF | Tensor, activations: Tensor | None = None, domain: Domain = "log_magnitude"
     ) -> Components:
-        """Parts of a factorisation: share of component k = w_k h_k / (W H).
+        """The components of a factorisation; the share of component k is w_k h_k / (W H).
 
-        Bins of which no component knows anything (W H = 0) are shared in the ratio of the components' whole levels.
+        Bins where every component is 0 (W H = 0) are shared in proportion to the components' total levels.
 
         Args:
             stft: complex, (freq, time).
             dictionary: an NMF, or (freq, components).
             activations: (components, time), e.g. L2I's; by default the NMF's own for this clip.
-            domain: of the magnitudes that the NMF was fitted to; only read where activations are not given.
+            domain: of the magnitudes that the NMF was fitted to; used only without `activations`.
 
         Raises:
             ValueError: if shapes do not fit, or a plain dictionary comes without activations.
@@ -123,7 +123,7 @@ class Components:
         """The share of each bin that a selection keeps, (batch, freq, time), in [0, 1].
 
         Raises:
-            ValueError: if a selection is not (batch, count) or leaves [0, 1].
+            ValueError: if a selection is not (batch, count) or not in [0, 1].
         """
         selection = self._checked(selection)
         mask = self._parts.mask(selection).expand(-1, *self.stft.shape)
@@ -135,8 +135,8 @@ class Components:
 
         Args:
             selection: (batch, count) in [0, 1].
-            filler: "silence"; "noise_floor", the clip at no more than the steady background of each frequency; or a
-                donor's complex STFT, (freq, time) or (batch, freq, time).
+            filler: "silence"; "noise_floor", the clip with magnitudes limited to each frequency's steady background; or
+                a donor's complex STFT, (freq, time) or (batch, freq, time).
         Returns:
             Complex STFT (batch, freq, time): the clip itself for all ones, the filler for all zeros.
 
@@ -149,7 +149,7 @@ class Components:
         return self.stft * mask + self._fill(filler, len(mask)) * (1 - mask)
 
     def energy(self) -> Tensor:
-        """Energy of each part alone, the sum of |m_k X|^2 over its bins, (count,); 0 tells a silent part."""
+        """Energy of each part alone, the sum of |m_k X|^2 over its bins, (count,); 0 for a silent part."""
         return self._parts.energy(self.stft.abs().square())
 
     def _fill(self, filler: Background, batch: int) -> Tensor:
@@ -171,7 +171,7 @@ class Components:
             raise ValueError(f"selection has shape {tuple(selection.shape)}; expected (batch, {self.count})")
         selection = selection.to(self.stft.real)
         if not bool(((selection >= 0) & (selection <= 1)).all()):
-            raise ValueError("selection leaves [0, 1]; it is the share of each part that is kept")
+            raise ValueError("selection is not in [0, 1]; it is the share of each part that is kept")
         return selection
 
 
@@ -192,7 +192,7 @@ class _Indexed:
 
 @dataclass(frozen=True)
 class _Factored:
-    """Each bin is shared in the ratio of w_k h_k; where their sum vanishes, in that of the components' whole levels."""
+    """Each bin is shared in proportion to w_k h_k or, where their sum is 0, to the components' total levels."""
 
     spectra: Tensor
     activations: Tensor
@@ -203,13 +203,13 @@ class _Factored:
 
     @property
     def remainder(self) -> Tensor:
-        """Added to each w_k h_k, (count,): EPSILON in all, of which a silent component gets nothing."""
+        """Added to each w_k h_k, (count,): EPSILON, divided among the components by level; 0 for a silent component."""
         level = self.spectra.sum(0) * self.activations.sum(1)
         total = level.sum()
         return EPSILON * torch.where(total > 0, level / total.clamp(min=EPSILON), 1 / self.count)
 
     def mask(self, selection: Tensor) -> Tensor:
-        # (w_k s_k) H, a matrix product a selection: no mask a component is ever made.
+        # (w_k s_k) H, one matrix product per selection, so that no mask per component is made.
         kept = (self.spectra * selection[:, None]) @ self.activations + (selection @ self.remainder)[:, None, None]
         return (kept / (self.spectra @ self.activations + EPSILON)).clamp_(0, 1)
 
@@ -236,9 +236,9 @@ def component_waveforms(
         activations: (components, time).
         stft: the clip's complex spectrogram, (freq, time).
         spectrogram: the transform that made it.
-        samples: length of the clip; by default the least that has as many frames.
-        domain: what the share w_k h_k / (W H) multiplies. "log_magnitude" is L2I's, for an NMF of log1p magnitudes: the
-            sounds add up in log1p only. In "magnitude" they add up to the clip.
+        samples: length of the clip; by default the shortest with as many frames.
+        domain: of the magnitude that the share w_k h_k / (W H) multiplies. "log_magnitude" is L2I's, for an NMF of
+            log1p magnitudes: the sounds add up to the clip in log1p only. In "magnitude" their waveforms add up to it.
 
     Raises:
         ValueError: if shapes do not fit.
@@ -275,7 +275,7 @@ def _borders(bands: int | Sequence[float], sample_rate: int, scale: str) -> Tens
         raise ValueError(f"scale is {scale!r}; choose 'mel' or 'linear'")
     if isinstance(bands, int):
         if bands < 1:
-            raise ValueError(f"bands is {bands}; a clip has at least one")
+            raise ValueError(f"bands is {bands}; give at least one band")
         inner = torch.arange(1, bands, dtype=torch.float64) / bands
         if scale == "linear":
             return inner * sample_rate / 2
@@ -290,13 +290,13 @@ def _borders(bands: int | Sequence[float], sample_rate: int, scale: str) -> Tens
 
 @dataclass(frozen=True)
 class Splitter:
-    """Clip -> `Components`.
+    """Splits a clip into `Components`.
 
     Attributes:
-        parts: "tiles" of a grid, "bands" of equal width in mel, or "nmf", components.
-        tiles: along frequency and along time; fewer where the clip has fewer bins.
+        parts: "tiles" of a grid, "bands" of equal width in mel, or "nmf" for NMF components.
+        tiles: number of tiles along frequency and along time; fewer where the clip has fewer bins.
         n_components: number of bands, or of components of the NMF that is fitted to each clip's log-magnitude.
-        dictionary: of an NMF learnt before, instead.
+        dictionary: an NMF learnt before, instead of fitting one to each clip.
         sample_rate: of the clips, in Hz.
     """
 
@@ -315,10 +315,10 @@ class Splitter:
         dictionary: NMF | Tensor | None,
         spectrogram: STFT,
     ) -> Splitter:
-        """From a method's arguments.
+        """A splitter from a method's arguments, checked.
 
         Raises:
-            ValueError: for unknown parts, no part, or a dictionary of other bins.
+            ValueError: for unknown parts, no part, or a dictionary with another number of bins.
         """
         if parts not in get_args(Parts):
             raise ValueError(f"parts are {parts!r}; choose 'tiles', 'bands' or 'nmf'")
@@ -330,11 +330,11 @@ class Splitter:
 
     @property
     def count(self) -> int:
-        """Parts of a clip that has bins enough."""
+        """Number of parts of a clip that has enough bins."""
         return self.tiles[0] * self.tiles[1] if self.parts == "tiles" else self.n_components
 
     def __call__(self, stft: Tensor, seed: int) -> Components:
-        """Parts of one clip, complex (1, freq, time); `seed` of the NMF's start."""
+        """Parts of one clip's complex STFT (1, freq, time); `seed` is the random start of an NMF fitted to it."""
         freq, time = stft.shape[1:]
         if self.parts == "tiles":
             return Components.tiles(stft, min(self.tiles[0], freq), min(self.tiles[1], time))

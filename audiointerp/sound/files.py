@@ -1,8 +1,7 @@
 """Audio files and levels: read, write, mono, resample, fit length, peak.
 
-Waveforms here are float32 tensors (..., samples); torch is imported by the functions that return some, so that what
-only looks at files does without it. Files that would lead to silent nonsense (empty, truncated, NaN) are
-refused by name.
+Waveforms here are float32 tensors (..., samples). Only functions that return waveforms import torch, so that inspecting
+files does not need it. Empty and truncated files and files with NaN samples raise an error that names the file.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".caf")
 RESAMPLER = "soxr_hq"
 SILENCE = 1e-8  # peak at or below which a sound counts as silent
-# Of lossy formats the header's count of frames is an estimate, by up to a codec frame or two.
+# In lossy formats the header's count of frames is an estimate, off by up to a codec frame or two.
 FRAMES_SLACK = 4608
 
-# First bytes of a file -> where its chunks start, how a chunk's head is laid out, and the chunk that holds the samples.
+# First bytes of a file -> start of its chunks, layout of a chunk's header, name of the chunk that holds the samples.
 _CHUNKED = {b"RIFF": (12, "<4sI", b"data"), b"FORM": (12, ">4sI", b"SSND"), b"caff": (8, ">4sq", b"data")}
-# Sizes in headers of streams whose length was not known: nothing was promised. 0x7FFFF000 is SoX's.
+# Sizes in headers that were written before the length was known, so that no bytes are missing. 0x7FFFF000 is SoX's.
 _UNKNOWN_SIZES = (0, -1, 0xFFFFFFFF, 0x7FFFF000)
 
 __all__ = [
@@ -50,14 +49,14 @@ __all__ = [
 
 
 class AudioError(ValueError):
-    """A file that cannot be used as audio; the message names it and says why."""
+    """A file that cannot be used as audio; the message names the file and the reason."""
 
 
 def probe(path: str | Path) -> soundfile._SoundFileInfo:
-    """Rate, frames and channels of a file, after checking that it is one piece.
+    """Rate, frames and channels of a file, after checking that it is complete.
 
     Raises:
-        AudioError: missing, not audio, empty, or shorter than its header says.
+        AudioError: missing, not audio, empty, or shorter than its header states.
     """
     path = Path(path)
     if not path.is_file():
@@ -83,8 +82,8 @@ def read(path: str | Path, sample_rate: int | None = None) -> Tensor:
     """A file as mono float32, at its own level, shape (1, samples).
 
     Args:
-        path: WAV, FLAC, OGG, MP3 or whatever else libsndfile reads; channels are averaged.
-        sample_rate: in Hz, resampled to with soxr; None keeps the file's.
+        path: WAV, FLAC, OGG, MP3 or any other format that libsndfile reads; channels are averaged.
+        sample_rate: in Hz; soxr resamples the file to it. None keeps the file's rate.
 
     Raises:
         AudioError: missing, not audio, empty, truncated, or with NaN or infinite samples.
@@ -106,7 +105,7 @@ def read(path: str | Path, sample_rate: int | None = None) -> Tensor:
 
 
 def write(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
-    """Writes (samples,) as a float32 WAV (no clipping, no dither), aside and then renamed.
+    """Writes (samples,) as a float32 WAV (no clipping, no dither) under a temporary name, then renames it.
 
     Raises:
         ValueError: if the waveform has other axes.
@@ -114,7 +113,7 @@ def write(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
     """
     if waveform.ndim != 1:
         raise ValueError(
-            f"waveform has shape {tuple(waveform.shape)}; a file holds one, (samples,): write a row at a time"
+            f"waveform has shape {tuple(waveform.shape)}; a file holds one waveform (samples,): write one row at a time"
         )
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +179,7 @@ def normalize_peak(waveform: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def quiet_decoder() -> Iterator[None]:
-    """Silences the MP3 decoder, which writes its own remarks to stderr; our errors name the file instead."""
+    """Suppresses the MP3 decoder's messages on stderr; the errors of this module name the file instead."""
     silenced, stderr = os.open(os.devnull, os.O_WRONLY), os.dup(2)
     os.dup2(silenced, 2)
     try:
@@ -193,12 +192,12 @@ def quiet_decoder() -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     reason = str(error).strip().rsplit(": ", 1)[-1].rstrip(".") or type(error).__name__
-    # So libsndfile calls an MP3 without a single frame; the file does exist.
+    # libsndfile reports this for an MP3 without a single frame, although the file exists.
     return "Format not recognised" if reason.startswith("File does not exist") else reason
 
 
 def _missing_bytes(path: Path) -> int:
-    """Bytes that the header of a WAV, AIFF or CAF promises and the file lacks; libsndfile mends that count silently."""
+    """Bytes missing from a WAV, AIFF or CAF by its header's size; libsndfile corrects that size without a warning."""
     with open(path, "rb") as file:
         start, layout, wanted = _CHUNKED.get(file.read(4), (0, "", b""))
         if not layout:
@@ -224,5 +223,5 @@ def _ogg_unfinished(path: Path) -> bool:
     page = tail[max(0, tail.rfind(b"OggS")) :]
     if len(page) < 27 or not page[5] & 4:
         return True
-    # A page: a head of 27 bytes, whose last counts the sizes that follow, then as many bytes as these add up to.
+    # A page is a header of 27 bytes, as many sizes of one byte as its last byte states, and data as long as their sum.
     return len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])

@@ -2,18 +2,18 @@
 
 The representation of Heiss et al. (2020), "In-Distribution Interpretability for Challenging Modalities",
 https://arxiv.org/abs/2007.00758: one Fourier transform of the whole note from 20 to 8000 Hz, its magnitude
-power-normalised, and its phase. The paper states neither the number of bands nor how it pools; ours, for band centres
+power-normalised, and its phase. The paper states neither the number of bands nor how it pools; here, for band centres
 f_k = low (high / low)^(k / (bands - 1)) and B_k the bins nearer to f_k than to any other centre on the log axis:
 
-- m_k = sqrt(sum of |X|^2 over B_k), then m / sqrt(sum m^2). Reading |X| at f_k alone would miss most partials: those
-  of a 4 s note are about 0.25 Hz wide, and from 50 Hz on the centres lie further apart;
-- phi_k = phase of the strongest bin of B_k, as cosine and sine, with time 0 at the note's onset, because a delay turns
-  the phase of each band by another angle; both are 0 for a band so far below the clip's level that its phase would be
-  the transform's rounding error;
-- the clip is padded with zeros, so that the lowest bands have bins of their own; a band without any takes the nearest.
+- m_k = sqrt(sum of |X|^2 over B_k), then m / sqrt(sum m^2). |X| at f_k alone would miss most partials: partials of a
+  4 s note are about 0.25 Hz wide, and from 50 Hz on the centres are further apart than that;
+- phi_k = phase of the strongest bin of B_k, as cosine and sine, with time 0 at the note's onset, because a delay
+  changes the phase of each band by a different angle; both are 0 for a band so far below the clip's level that its
+  phase would be the transform's rounding error;
+- the clip is padded with zeros, so that the lowest bands have bins of their own; a band without bins takes the nearest.
 
-The bands cannot say what the bins of a band do apart, so both ways back start from the clip's own spectrum and change
-each band as a whole; what changes nothing gives the clip back.
+The features describe each band as a whole, not its single bins. Both ways back therefore start from the clip's own
+spectrum and change all bins of a band alike; unchanged features give the clip back.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-LEVEL_SCALE = 1000.0  # level = log(1 + 1000 m): partials down to 60 dB below the whole note count
+LEVEL_SCALE = 1000.0  # level = log(1 + 1000 m), which resolves partials down to 60 dB below the note
 SILENCE = 1e-8  # peak at or below which a clip is silent
-MAGNITUDE_FLOOR = 1e-6  # of the normalised magnitude, below which a band is not raised or lowered (-120 dB)
-# A float32 transform is off by about EPSILON times the root mean square of its spectrum in every bin, differently on
-# each processor. A bin of that size has no phase but that error's: phasors fade out from 300 to 30 times it (for notes
-# of 4 s about -140 to -160 dB below the whole), where the error turns a phase by 1 / 200 to 1 / 20 of a radian.
+MAGNITUDE_FLOOR = 1e-6  # normalised magnitudes below it (-120 dB) are treated as this value
+# The error of a float32 transform is about EPSILON times the root mean square of its spectrum in every bin, and differs
+# between processors. The phase of a bin that small is the error's, so phasors fade out from 300 to 30 times the error
+# (for notes of 4 s about -140 to -160 dB below the note), where it changes a phase by 1 / 200 to 1 / 20 of a radian.
 EPSILON, CERTAIN, UNKNOWN = torch.finfo(torch.float32).eps, 300.0, 30.0
 
 __all__ = ["LogFrequency", "level_to_magnitude", "magnitude_to_level"]
 
 
 class LogFrequency(nn.Module):
-    """Level and phase of a clip in bands from `low` to `high` Hz; see the module for the formulas.
+    """Level and phase of a clip in bands from `low` to `high` Hz; formulas in the module's docstring.
 
     Args:
         sample_rate: in Hz.
         bands: number of bands.
         low, high: centres of the lowest and highest band, in Hz.
         n_fft: length that clips are padded to, in samples; longer clips take the next power of two.
-        onset: share of a clip's peak at which its note begins.
+        onset: share of a clip's peak; the note begins at the first sample that reaches it.
     Attributes:
         config: the constructor's arguments.
         frequencies: (bands,) float64, centres in Hz.
@@ -53,7 +53,7 @@ class LogFrequency(nn.Module):
     Raises:
         ValueError: for fewer than two bands, or frequencies that are not 0 < low < high <= sample_rate / 2.
 
-    The level does not change with a clip's gain, the phase only by its sign. Silence gives zeros.
+    A clip's gain does not change the level; a negative gain changes the phase by pi. Silence gives zeros.
 
     >>> front_end = LogFrequency(bands=64)
     >>> tone = torch.sin(6.2832 * 500 * torch.arange(16000) / 16000)[None]
@@ -104,21 +104,21 @@ class LogFrequency(nn.Module):
         return torch.stack([magnitude_to_level(magnitude), phasor.real, phasor.imag], 1)
 
     def onset(self, waveform: Tensor) -> Tensor:
-        """Where each note of (batch, samples) begins, (batch,): its first sample of at least `onset` of the peak."""
+        """Index of each note's first sample, (batch,): the first of at least `onset` times the clip's peak."""
         level = waveform.detach().abs()
         return (level >= self._onset * level.amax(1, keepdim=True)).byte().argmax(1)
 
     def masked_waveform(self, waveform: Tensor, keep: Tensor, generator: torch.Generator) -> Tensor:
-        """Way back 1: each band as loud as `keep` says, with its own phases or random ones.
+        """Way back 1: each band scaled by `keep`, with its own phases or random ones.
 
-        A bin whose phase is dropped keeps its magnitude (the two bins that must be real get a random sign): the note
-        is smeared over the clip. All ones give the clip. Bins below the lowest band count to it, so that what a mask
-        and its complement keep adds up to the clip.
+        A bin whose phase is dropped keeps its magnitude (the two bins that must be real get a random sign), which
+        smears the note over the clip. A `keep` of ones gives the clip. Bins below the lowest band belong to it, so that
+        the sounds of a mask and of its complement add up to the clip.
 
         Args:
             waveform: (batch, samples), at any level.
-            keep: (batch, 2, band) in [0, 1], of the magnitude and of the phase, which is dropped below 0.5.
-            generator: of the random phases; one draw for each bin, dropped or not.
+            keep: (batch, 2, band) in [0, 1]: the factor on the magnitude, and a value below 0.5 to drop the phase.
+            generator: of the random phases; one is drawn for each bin, used or not.
         Returns:
             (batch, samples).
         Raises:
@@ -135,15 +135,15 @@ class LogFrequency(nn.Module):
         return torch.fft.irfft(stft, waveform.shape[1])
 
     def morphed_waveform(self, waveform: Tensor, features: Tensor) -> Tensor:
-        """Way back 2: each band of a clip brought to other features, by one gain and one turn of the phase.
+        """Way back 2: each band of a clip changed to other features, by one gain and one rotation of the phase.
 
-        The clip's own features give the clip. Other ones are met only roughly when the sound is analysed again: bands
-        leak into their neighbours, and the note's onset may move. Normalised magnitudes count as at least 1e-6
-        (-120 dB); phasors of any length count as their angle, those of length 0 as angle 0.
+        The clip's own features give the clip. Other features are reproduced only roughly when the sound is
+        analysed again: bands leak into their neighbours, and the note's onset may move. Normalised magnitudes below
+        1e-6 (-120 dB) are treated as 1e-6. Of a phasor only the angle is used; length 0 means angle 0.
 
         Args:
             waveform: (batch, samples), at any level.
-            features: (batch, 3, band), those wanted.
+            features: (batch, 3, band), the wanted features.
         Returns:
             (batch, samples), at the level of the waveform.
         Raises:
@@ -160,10 +160,10 @@ class LogFrequency(nn.Module):
     def _analyse(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised magnitudes and phasors of the bands, both (batch, band).
 
-        Phasors have length 1, down to 0 where a band has no phase but rounding error.
+        Phasors have length 1, falling to 0 where a band's phase is only rounding error.
         """
         self._check(waveform)
-        # The result does not depend on the level, so neither does its gradient: the peak may be a constant.
+        # The result does not depend on the level, so the gradient through the peak is 0 and the peak may be a constant.
         peak = waveform.detach().abs().amax(1, keepdim=True)
         n_fft = max(self.n_fft, 1 << (waveform.shape[1] - 1).bit_length())
         spectrum = torch.fft.rfft(waveform / peak.where(peak > SILENCE, torch.inf), n_fft)
@@ -192,7 +192,7 @@ class LogFrequency(nn.Module):
 
 
 def magnitude_to_level(magnitude: Tensor) -> Tensor:
-    """log(1 + 1000 m) of a normalised magnitude, linear amplitude: what the network reads."""
+    """The level log(1 + 1000 m) of a normalised magnitude m, linear amplitude; input of the classifiers."""
     return (LEVEL_SCALE * magnitude).log1p()
 
 
@@ -206,7 +206,7 @@ def level_to_magnitude(level: Tensor) -> Tensor:
 
 
 class _Axis(NamedTuple):
-    """Where the bands lie; hashable, so that the tables below are made once."""
+    """Centres and borders of the bands; hashable, so that the tables below can be cached."""
 
     sample_rate: int
     bands: int
@@ -221,7 +221,7 @@ class _Axis(NamedTuple):
         return self.at(torch.arange(self.bands, device="cpu"))
 
     def borders(self) -> Tensor:
-        """(bands + 1,): geometric means of neighbours, and as far beyond the outermost centres."""
+        """Borders in Hz, (bands + 1,): geometric means of neighbouring centres; outside, half a band further."""
         return self.at(torch.arange(self.bands + 1, device="cpu") - 0.5)
 
     def band_of(self, n_fft: int) -> Tensor:
@@ -230,7 +230,7 @@ class _Axis(NamedTuple):
         return torch.bucketize(frequency, self.borders(), right=True) - 1
 
 
-# Tables must serve autograd later, even if they are first asked for in inference mode.
+# Autograd could not use tables that were first made in inference mode.
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def _pooled_bins(axis: _Axis, n_fft: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -239,7 +239,7 @@ def _pooled_bins(axis: _Axis, n_fft: int, device: torch.device) -> tuple[Tensor,
     bins = ((band_of >= 0) & (band_of < axis.bands)).nonzero()[:, 0]
     band = band_of[bins]
     empty = (torch.bincount(band, minlength=axis.bands) == 0).nonzero()[:, 0]
-    # The nearest bin, but never 0 Hz, from which every frequency is infinitely far on a log axis.
+    # The nearest bin, but never 0 Hz, which is infinitely far from every frequency on a log axis.
     nearest = (axis.centres()[empty] * n_fft / axis.sample_rate).round().long().clamp(1, n_fft // 2)
     bins, band = torch.cat([bins, nearest]), torch.cat([band, empty])
     order = band.argsort(stable=True)
@@ -249,15 +249,15 @@ def _pooled_bins(axis: _Axis, n_fft: int, device: torch.device) -> tuple[Tensor,
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def _assigned(axis: _Axis, samples: int, device: torch.device) -> Tensor:
-    """The band of every rfft bin of a clip; what lies beyond the outermost borders counts to the outermost bands."""
+    """The band of every rfft bin of a clip; bins beyond the outermost borders belong to the outermost bands."""
     return axis.band_of(samples).clamp(0, axis.bands - 1).to(device)
 
 
 def _strongest(power: Tensor, band: Tensor, bands: int) -> Tensor:
-    """Index of the largest power of each band, the first of equals, (batch, band); `power` is (batch, index).
+    """Index of the largest power of each band, the first of equal ones, (batch, band); `power` is (batch, index).
 
-    Non-negative floats are ordered as their bits are, so the largest of (bits, -index) is found in one pass; padding
-    all bands to the widest takes ten times as long.
+    Non-negative floats have the order of their bits, so the largest (bits, -index) is found in one pass; padding all
+    bands to the widest takes ten times as long.
     """
     last = 2**31 - 1
     index = torch.arange(power.shape[1], device=power.device)
@@ -267,7 +267,7 @@ def _strongest(power: Tensor, band: Tensor, bands: int) -> Tensor:
 
 
 def _real_bins(samples: int, device: torch.device) -> Tensor:
-    """Which bins of a real signal's spectrum are real: 0 Hz, and half the rate if the length is even."""
+    """Whether each bin of a real signal's spectrum is real: at 0 Hz, and at half the rate if the length is even."""
     index = torch.arange(samples // 2 + 1, device=device)
     return (index == 0) | (2 * index == samples)
 
@@ -278,7 +278,7 @@ def _root(x: Tensor) -> Tensor:
 
 
 def _unit(z: Tensor) -> Tensor:
-    """z / |z|, or 0 (and no gradient) where there is nothing."""
+    """z / |z|, or 0 (without gradient) where z is 0."""
     power = z.real.square() + z.imag.square()
     return z * power.where(power > torch.finfo(power.dtype).tiny, torch.inf).rsqrt()
 

@@ -1,4 +1,4 @@
-"""Masks: from a spectrogram to the mask a method should learn, from a mask to the sound it keeps.
+"""Masks: target masks computed from a spectrogram, and the multiplication of a spectrogram by a mask.
 
 A mask is (batch, freq, time) in [0, 1], 1 = keep. It acts in one of two domains:
 
@@ -41,10 +41,10 @@ __all__ = [
 
 
 def apply_mask(stft: Tensor, mask: Tensor, domain: Domain) -> Tensor:
-    """The complex STFT that a mask keeps, with the phase of `stft`.
+    """The complex STFT multiplied by a mask in the given domain, with the phase of `stft`.
 
     In the log domain the magnitude is expm1(m log1p|X|) = (1 + |X|)^m - 1, so the bin is scaled by that over |X|;
-    where |X| vanishes the scale tends to m. Binary masks act alike in both domains, to the last bit.
+    where |X| vanishes the scale tends to m. Binary masks give bit-identical results in both domains.
 
     Raises:
         ValueError: if the domain does not exist.
@@ -57,7 +57,7 @@ def apply_mask(stft: Tensor, mask: Tensor, domain: Domain) -> Tensor:
     if domain != "log_magnitude":
         raise ValueError(f"domain {domain!r} does not exist; choose log_magnitude or magnitude")
     magnitude = stft.abs()
-    # At m = 1 the rounding of expm1(log1p) alone would let a classifier be surer of the same sound.
+    # At m = 1 the rounding of expm1(log1p) alone could raise a class's probability on an unchanged sound.
     plain = (magnitude < 1e-6) | (mask == 1)
     kept = torch.expm1(mask * magnitude.log1p())
     return stft * torch.where(plain, mask, kept / magnitude.masked_fill(plain, 1.0))
@@ -71,7 +71,7 @@ def binary_mask(mask: Tensor, threshold: float = 0.5) -> Tensor:
 def threshold_mask(magnitude: Tensor, threshold: float = 0.35, domain: Domain = "log_magnitude") -> Tensor:
     """1 where the (log-)magnitude exceeds `threshold` times the clip's maximum; the PIQ paper's training target.
 
-    The paper's text thresholds the magnitude; its released code log1p of it, which keeps far more.
+    The paper's text thresholds the magnitude; its released code thresholds log1p of it, which keeps far more bins.
     """
     level = magnitude.log1p() if domain == "log_magnitude" else magnitude
     return (level > threshold * level.amax((1, 2), keepdim=True)).to(magnitude.dtype)
@@ -89,7 +89,7 @@ def energy_mask(magnitude: Tensor, share: float = 0.9, quantile: float = 0.1) ->
     """1 on the fewest bins that hold `share` of the clip's energy above its noise floor (power, per frequency)."""
     above = (magnitude.square() - noise_floor(magnitude, quantile).square()).clamp(min=0).flatten(1)
     power, order = above.sort(1, descending=True)
-    # A bin belongs as long as the louder ones before it hold less than the share.
+    # A bin is kept as long as the louder bins before it hold less than the share.
     before = power.cumsum(1) - power
     keep = (before < share * power.sum(1, keepdim=True)) & (power > 0)
     return torch.zeros_like(above).scatter(1, order, keep.to(above.dtype)).view_as(magnitude)
@@ -103,8 +103,8 @@ def noise_floor(magnitude: Tensor, quantile: float = 0.1) -> Tensor:
 def fill_with_noise_floor(mask: Tensor, magnitude: Tensor, domain: Domain, quantile: float = 0.1) -> Tensor:
     """The mask that leaves removed bins at the clip's noise floor instead of at silence.
 
-    m + (1 - m) floor / |X| in the mask's own domain, so that the filled sound is again a masked input. A classifier has
-    heard background noise; it has never heard holes.
+    m + (1 - m) floor / |X| in the mask's own domain, so that the filled sound is again a masked input.
+    Classifiers are trained on sounds with background noise, not on sounds with silent bins.
     """
     floor = torch.minimum(noise_floor(magnitude, quantile), magnitude)
     if domain == "log_magnitude":
@@ -113,7 +113,7 @@ def fill_with_noise_floor(mask: Tensor, magnitude: Tensor, domain: Domain, quant
 
 
 def ideal_ratio_mask(stem: Tensor, rest: Tensor) -> Tensor:
-    """|S| / (|S| + |R|) from the magnitudes of the wanted stem and of everything else; 0 where both are silent."""
+    """|S| / (|S| + |R|) from the magnitudes of the stem and of the rest of the mixture; 0 where both are silent."""
     return stem / (stem + rest).clamp(min=1e-8)
 
 
@@ -123,12 +123,13 @@ def ideal_binary_mask(stem: Tensor, rest: Tensor) -> Tensor:
 
 
 def attribution_mask(attribution: Tensor, quantile: float = 0.99, smooth: int = 3, absolute: bool = False) -> Tensor:
-    """Soft mask of signed scores: a_+ over its quantile, cut at 1; what speaks against the class is not kept.
+    """Soft mask of signed scores: a_+ divided by its quantile, limited to 1; bins with negative scores are not kept.
 
     Args:
         attribution: (batch, freq, time), any range.
-        quantile: of the positive part over the clip; the bins above it are kept whole. Where it is 0, the maximum.
-        smooth: bins and frames averaged over first (odd; 1: none): isolated bins sound like musical noise.
+        quantile: of the positive part over the clip; bins above it are kept whole. If it is 0, the maximum is used.
+        smooth: number of bins and frames over which scores are averaged first (odd; 1: no averaging), because isolated
+            bins sound like musical noise.
         absolute: |a| instead of the positive part.
 
     >>> attribution_mask(torch.tensor([[[-1.0, 0.0, 1.0, 2.0]]]), quantile=1.0, smooth=1)
@@ -136,7 +137,7 @@ def attribution_mask(attribution: Tensor, quantile: float = 0.99, smooth: int = 
     """
     values = attribution.abs() if absolute else attribution
     if smooth > 1:
-        # Beyond the edges there is nothing to average with, and no zeros either.
+        # At the edges, only existing bins are averaged, without padded zeros.
         pool = torch.nn.functional.avg_pool2d
         values = pool(values.unsqueeze(1), smooth, 1, smooth // 2, count_include_pad=False)[:, 0]
     positive = values.clamp(min=0)
@@ -148,7 +149,7 @@ def attribution_mask(attribution: Tensor, quantile: float = 0.99, smooth: int = 
 
 @dataclass(frozen=True)
 class AttributionMask:
-    """How an attribution becomes a mask; see `attribution_mask`."""
+    """Turns an attribution into a mask; see `attribution_mask`."""
 
     quantile: float = 0.99
     smooth: int = 3
@@ -197,7 +198,7 @@ class StemMask:
     Args:
         kind: of the mask.
         share: below 1, only the fewest bins that hold this share of the mixture's energy above its noise floor are kept
-            (see `energy_mask`): what is too faint to matter need not be explained.
+            (see `energy_mask`), so that the faintest bins need not be explained.
     """
 
     kind: Literal["ratio", "binary"] = "ratio"

@@ -1,16 +1,18 @@
-"""Non-negative matrix factorisation: a dictionary of spectra, learnt from magnitudes, and activations for a fixed one.
+"""Non-negative matrix factorisation: learns a dictionary of spectra, and finds activations for a fixed dictionary.
 
 X (freq, frames) ~ W H with W (freq, components), H (components, frames), all non-negative (Lee & Seung, 1999,
-https://doi.org/10.1038/44565). With w_k = W_k / |W_k|, so that sparsity cannot be had by shrinking H and growing W
-(Le Roux, Hershey & Weninger, 2015, "Sparse NMF - half-baked or well done?", MERL TR2015-023), the objectives are
+https://doi.org/10.1038/44565). The columns are normalised, w_k = W_k / |W_k|; otherwise the sparsity penalty could be
+lowered by shrinking H and growing W (Le Roux, Hershey & Weninger, 2015, "Sparse NMF - half-baked or well done?", MERL
+TR2015-023). The objectives are
 
 - "frobenius": ||X - w H||^2 + sparsity sum(H), by exact block updates of one row or column at a time (HALS: Cichocki &
-  Phan, 2009; Gillis & Glineur, 2012, https://arxiv.org/abs/1107.5194). It never rises, whatever the sparsity;
-- "kl": sum(X log(X / w H) - X + w H) + sparsity sum(H), by multiplicative updates (Lee & Seung, 2001). It never rises
-  without sparsity; with it, Le Roux et al.'s normalised update falls in practice, without a proof.
+  Phan, 2009; Gillis & Glineur, 2012, https://arxiv.org/abs/1107.5194). It never rises, with or without sparsity;
+- "kl": sum(X log(X / w H) - X + w H) + sparsity sum(H), by multiplicative updates (Lee & Seung, 2001). Without
+  sparsity the objective never rises; with sparsity, Le Roux et al.'s normalised update lowers it in practice, but
+  without a proof.
 
-Columns of W are kept at unit L2 norm throughout, H carries the level. L2I learns W on log1p magnitudes, of which parts
-add up in the log domain; the NMF itself does not care.
+Columns of W have unit L2 norm throughout; H carries the level. L2I learns W on log1p magnitudes, so that its
+components add up in the log domain; this module accepts any non-negative data.
 """
 
 from __future__ import annotations
@@ -24,11 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Loss = Literal["frobenius", "kl"]
-Statistics = tuple[Tensor, Tensor]  # sums over frames: all that an update of the dictionary needs of the data
+Statistics = tuple[Tensor, Tensor]  # sums over frames, from which the dictionary is updated
 
-FLOOR = 1e-12  # least model value in a quotient
+FLOOR = 1e-12  # smallest value of W H used as a divisor
 VANISHED = 2.2e-16  # activations below it are set to 0 by multiplicative updates: denormal numbers are slow
-BLOCK = 2**19  # numbers in a block of activations on a CPU: about its second-level cache
+BLOCK = 2**19  # numbers in a block of activations on a CPU, about the size of its second-level cache
 
 __all__ = [
     "NMF",
@@ -46,7 +48,7 @@ class Frobenius:
     sparsity: float
 
     def start(self, frames: Tensor, dictionary: Tensor) -> Tensor:
-        """Activations to begin with, (components, frames), each frame's its own."""
+        """Initial activations, (components, frames); those of a frame depend on that frame alone."""
         return frames.new_zeros(dictionary.shape[1], frames.shape[1])
 
     def encode(self, frames: Tensor, dictionary: Tensor, activations: Tensor, sweeps: int) -> None:
@@ -65,7 +67,7 @@ class Frobenius:
         return loss, (frames @ activations.T, activations @ activations.T)
 
     def learn(self, dictionary: Tensor, statistics: Statistics, sweeps: int) -> tuple[Tensor, Tensor]:
-        """The next dictionary, and the factor (components, 1) by which activations keep the model."""
+        """The next dictionary, unit columns, and the factor (components, 1) by which to scale the activations."""
         cross, gram = statistics
         rows = dictionary.T.clone()
         coordinate_sweeps(rows, gram, cross.T.contiguous(), sweeps, unit=self.sparsity > 0)
@@ -73,7 +75,7 @@ class Frobenius:
         return (new, new.new_ones(new.shape[1], 1)) if self.sparsity else unit_columns(new, dictionary)
 
     def rescale(self, statistics: Statistics, scale: Tensor) -> Statistics:
-        """Statistics as they would be, had the activations been multiplied by `scale`."""
+        """The statistics for activations multiplied by `scale`."""
         return statistics[0] * scale.T, statistics[1] * scale * scale.T
 
 
@@ -84,7 +86,7 @@ class KullbackLeibler:
     sparsity: float
 
     def start(self, frames: Tensor, dictionary: Tensor) -> Tensor:
-        """Activations to begin with, (components, frames), each frame's its own."""
+        """Initial activations, (components, frames); those of a frame depend on that frame alone."""
         level = frames.sum(0) / dictionary.sum().clamp(min=FLOOR)
         return level.expand(dictionary.shape[1], -1).clone()
 
@@ -107,7 +109,7 @@ class KullbackLeibler:
         return loss, ((quotient @ activations.T).mul_(dictionary), total)
 
     def learn(self, dictionary: Tensor, statistics: Statistics, sweeps: int) -> tuple[Tensor, Tensor]:
-        """The next dictionary, and the factor (components, 1) by which activations keep the model."""
+        """The next dictionary, unit columns, and the factor (components, 1) by which to scale the activations."""
         pull, push = statistics
         if not self.sparsity:
             return unit_columns(pull / push.clamp(min=FLOOR), dictionary)
@@ -117,7 +119,7 @@ class KullbackLeibler:
         return unit_columns(new, dictionary)[0], new.new_ones(new.shape[1], 1)
 
     def rescale(self, statistics: Statistics, scale: Tensor) -> Statistics:
-        """Statistics as they would be, had the activations been multiplied by `scale`."""
+        """The statistics for activations multiplied by `scale`."""
         return statistics[0], statistics[1] * scale[:, 0]
 
 
@@ -125,13 +127,13 @@ UPDATES = {"frobenius": Frobenius, "kl": KullbackLeibler}
 
 
 def coordinate_sweeps(rows: Tensor, gram: Tensor, cross: Tensor, sweeps: int, unit: bool = False) -> None:
-    """In turn, each row is set to what minimises tr(rows^T gram rows) - 2 tr(rows^T cross) over rows >= 0.
+    """Sets each row in turn to the minimiser of tr(rows^T gram rows) - 2 tr(rows^T cross) over rows >= 0.
 
-    With `unit` over non-negative rows of unit norm, where only the direction of cross_k - sum_{j != k} gram_kj row_j
-    matters; a row for which it has no positive entry stays.
+    With `unit`, rows also have unit norm: the minimiser is the direction of the positive part of
+    cross_k - sum_{j != k} gram_kj row_j, and a row for which this has no positive entry is left unchanged.
     """
     diagonal = gram.diagonal()[:, None]
-    # A row of zero weight is 0, not 0 / 0.
+    # A row whose diagonal entry is 0 becomes 0, not 0 / 0.
     inverse = torch.where(diagonal > 1e-30, 1 / diagonal, 0.0)
     others, cross = (gram * inverse).fill_diagonal_(0), cross.mul_(inverse)
     flipped, row = rows.T, torch.empty_like(rows[0])
@@ -147,7 +149,7 @@ def coordinate_sweeps(rows: Tensor, gram: Tensor, cross: Tensor, sweeps: int, un
 
 
 def unit_columns(dictionary: Tensor, fallback: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns at unit norm and the norms (components, 1); a vanished column takes the fallback's direction, norm 0."""
+    """Unit-norm columns and the norms (components, 1); a zero column is replaced by the fallback's, with norm 0."""
     norm = torch.linalg.vector_norm(dictionary, dim=0)
     return torch.where(norm > 0, dictionary / norm.clamp(min=torch.finfo(norm.dtype).tiny), fallback), norm[:, None]
 
@@ -157,9 +159,9 @@ class NMF(nn.Module):
 
     Args:
         n_components: columns of the dictionary.
-        loss: "frobenius" or "kl" (generalised Kullback-Leibler divergence); see the module.
-        sparsity: weight of sum(H); 0.8 with the Frobenius loss on log1p magnitudes is what L2I's authors name.
-        bins: frequencies, rows of the data.
+        loss: "frobenius" or "kl" (generalised Kullback-Leibler divergence); formulas in the module's docstring.
+        sparsity: weight of sum(H); L2I's authors give 0.8 with the Frobenius loss on log1p magnitudes.
+        bins: number of frequencies, the rows of the data.
         seed: of the random start.
     Attributes:
         dictionary: (freq, components), columns of unit L2 norm; random until fitted.
@@ -209,20 +211,20 @@ class NMF(nn.Module):
     ) -> list[float]:
         """Learns the dictionary from all frames at once, beginning at the current one (random at first).
 
-        An iteration updates the dictionary, then the activations. Without sparsity and with one sweep it is that of
+        An iteration updates the dictionary, then the activations. Without sparsity and with one sweep it equals one of
         scikit-learn's `NMF` (solver "cd" without shuffling, or "mu"), up to the scale shared by a column and its row.
 
         Args:
             data: (freq, frames) or (batch, freq, time), non-negative, on any device.
-            iterations: at most this many.
-            tolerance: ends when the loss falls by less than this share of itself; 0 never does.
-            start: dictionary (freq, components) and activations (components, frames) instead of the random ones;
-                scale is moved from the first to the second.
-            sweeps: updates of the activations, and of the dictionary, for each product with the data.
+            iterations: largest number of iterations.
+            tolerance: stops when an iteration lowers the loss by at most this share of the loss; 0: never stops early.
+            start: dictionary (freq, components) and activations (components, frames) instead of the random ones; the
+                dictionary's columns are brought to unit norm and the activations scaled to match.
+            sweeps: updates of the activations (and, with "frobenius", of the dictionary) in each iteration.
         Returns:
             The objective after each iteration, divided by freq x frames.
         Raises:
-            ValueError: if data are negative, not finite or of other bins, or the start does not fit.
+            ValueError: if data are negative, not finite or have another number of bins, or the start does not fit.
         """
         frames = self._frames(data)
         pairs = self._start(frames, start)
@@ -234,7 +236,7 @@ class NMF(nn.Module):
                 activations.mul_(scale)
             loss, statistics = self._sweep(pairs, sweeps)
             losses.append(loss / frames.numel())
-            # Looking at a loss waits for the device: only where it decides.
+            # Reading a loss waits for the device, so it is read only where a tolerance is set.
             if tolerance and len(losses) > 1 and bool(losses[-2] - losses[-1] <= tolerance * losses[-2]):
                 break
         return torch.stack(losses).tolist() if losses else []
@@ -247,18 +249,18 @@ class NMF(nn.Module):
 
         Mairal et al. (2010), https://arxiv.org/abs/0908.0050; Lefevre, Bach & Fevotte (2011),
         https://arxiv.org/abs/1106.4198. A batch's activations for the current dictionary enter the sums from which
-        the dictionary is updated; earlier sums fade. The first batch is fitted by itself to begin with.
+        the dictionary is updated; earlier sums fade. The dictionary starts from a fit of the first batch alone.
 
         Args:
-            batches: gives one epoch's batches, each as `fit`'s data, whenever it is called.
+            batches: function that returns the batches of one epoch, each as `fit`'s data; called once per epoch.
             epochs: passes over the batches.
             forgetting: factor on the earlier sums at each batch, in (0, 1].
             sweeps: updates of a batch's activations.
         Returns:
-            For each epoch the objective per number (as in `fit`), each batch judged just before it changes the
-            dictionary.
+            For each epoch the objective divided by freq x frames; each batch's is computed just before the batch
+            changes the dictionary.
         Raises:
-            ValueError: as `fit`; if there is no batch; if `forgetting` leaves (0, 1].
+            ValueError: as `fit`; if there is no batch; if `forgetting` is outside (0, 1].
         """
         if not 0 < forgetting <= 1:
             raise ValueError(f"forgetting is {forgetting}; the factor on earlier batches must be above 0, at most 1")
@@ -277,7 +279,7 @@ class NMF(nn.Module):
                 sums = self._updates.rescale(sums, scale)
                 seen.append((loss, frames.numel()))
             if not seen:
-                raise ValueError("batches() gave no batch; it must give one epoch's batches whenever it is called")
+                raise ValueError("batches() gave no batch; it must return one epoch's batches at each call")
             losses.append(float(torch.stack([loss for loss, _ in seen]).sum()) / sum(count for _, count in seen))
         return losses
 
@@ -285,10 +287,10 @@ class NMF(nn.Module):
     def activations(self, magnitude: Tensor, iterations: int = 100) -> Tensor:
         """Activations (batch, components, time) of (batch, freq, time) for the fixed dictionary.
 
-        The objective is convex in them; a frame's do not depend on other frames.
+        The objective is convex in the activations; those of a frame do not depend on other frames.
 
         Raises:
-            ValueError: if magnitudes are negative, not finite, or of other axes or bins.
+            ValueError: if magnitudes are negative or not finite, or have other axes or another number of bins.
         """
         if magnitude.ndim != 3:
             raise ValueError(f"magnitude has shape {tuple(magnitude.shape)}; it must be (batch, freq, time)")
@@ -304,7 +306,7 @@ class NMF(nn.Module):
         return self.activations(magnitude, iterations)
 
     def _frames(self, data: Tensor) -> Tensor:
-        """Data as (freq, frames), where the dictionary is, checked."""
+        """Checked data as (freq, frames), on the dictionary's device."""
         bins = len(self.dictionary)
         if data.ndim not in (2, 3) or data.shape[-2] != bins or not data.numel():
             raise ValueError(f"data have shape {tuple(data.shape)}; expected ({bins}, frames) or (batch, {bins}, time)")
@@ -318,7 +320,7 @@ class NMF(nn.Module):
         return flat
 
     def _blocks(self, frames: Tensor) -> tuple[Tensor, ...]:
-        """Frames in blocks whose activations stay in a CPU's cache; a GPU takes them all at once."""
+        """Frames in blocks whose activations fit into a CPU's cache; on a GPU, one block of all frames."""
         columns = frames.shape[1] if frames.is_cuda else max(BLOCK // self.dictionary.shape[1], 64)
         return frames.split(columns, 1)
 
@@ -326,7 +328,7 @@ class NMF(nn.Module):
         """Blocks of frames with their first activations; a given start's dictionary becomes the current one."""
         shapes = tuple(self.dictionary.shape), (self.dictionary.shape[1], frames.shape[1])
         if start is None:
-            # Drawn on the CPU, so that every device starts alike.
+            # Drawn on the CPU, so that the start is the same on every device.
             generator = torch.Generator().manual_seed(self.config["seed"] + 1)
             activations = torch.rand(shapes[1], generator=generator).to(frames)
             activations *= frames.mean() / (self.dictionary.mean(0).sum() / 2)

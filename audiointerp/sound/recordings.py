@@ -1,6 +1,6 @@
-"""Recordings of any length, a window at a time: read and resample a stream, cross-fade what was made of it.
+"""Recordings of any length, one window at a time: reads and resamples a stream, writes results with cross-fades.
 
-Memory holds one window, so that hours of audio need no more than a minute does.
+Memory holds one window, so that hours of audio need no more memory than a minute.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Window:
 
 
 class Recording:
-    """A file read in blocks, as mono at one rate.
+    """A file read in blocks, as mono resampled to one rate.
 
     Args:
         path: any file that `audio.read` takes.
@@ -91,7 +91,7 @@ class Recording:
 
 
 def windows(blocks: Iterator[Tensor], length: int, overlap: int) -> Iterator[Window]:
-    """Windows of `length` samples every `length - overlap`, and one for what remains (always longer than the overlap).
+    """Windows of `length` samples every `length - overlap`, and one for the rest (always longer than the overlap).
 
     Raises:
         ValueError: unless 0 <= overlap < length.
@@ -114,14 +114,14 @@ def windows(blocks: Iterator[Tensor], length: int, overlap: int) -> Iterator[Win
 
 
 class WindowWriter:
-    """Writes what was made of windows as one float32 WAV, cross-fading linearly where they overlap.
+    """Writes processed windows as one float32 WAV, cross-fading linearly where they overlap.
 
-    The file is written aside and renamed by `close`; `discard` leaves nothing.
+    The file is written under a temporary name and renamed by `close`; `discard` deletes it.
 
     Args:
         path: of the WAV.
         sample_rate: of the windows, in Hz.
-        file_rate: of the file, in Hz; resampled as a stream.
+        file_rate: of the file, in Hz; windows are resampled to it as one stream. None: the windows' rate.
     """
 
     def __init__(self, path: Path, sample_rate: int, file_rate: int | None = None):
@@ -137,7 +137,7 @@ class WindowWriter:
         self._written = 0
 
     def add(self, waveform: Tensor, overlap: int, keep: int) -> None:
-        """Adds (samples,) that shares `overlap` samples with what came before; the last `keep` wait for the next."""
+        """Adds (samples,); the first `overlap` cross-fade with the samples held back, the last `keep` are held back."""
         if overlap:
             fade = torch.linspace(0, 1, overlap + 2)[1:-1]
             waveform = torch.cat([torch.lerp(self._held, waveform[:overlap], fade), waveform[overlap:]])
@@ -146,14 +146,14 @@ class WindowWriter:
         self._put(self._resampled(ready.numpy()))
 
     def close(self, frames: int) -> None:
-        """Writes what is held, up to exactly `frames`, and gives the file its name."""
+        """Writes the samples held back, so that the file has exactly `frames`, and renames it."""
         tail = self._resampled(self._held.numpy(), last=True)
         self._put(fit_length(torch.from_numpy(tail), frames - self._written).numpy())
         self._file.close()
         os.replace(self.aside, self.path)
 
     def discard(self) -> None:
-        """Gives the file up."""
+        """Closes and deletes the unfinished file."""
         self._file.close()
         self.aside.unlink(missing_ok=True)
 
@@ -172,7 +172,7 @@ class WindowWriter:
 
 
 def listening_copy(source: Path, target: Path) -> None:
-    """A float32 copy of a WAV at peak 1 (silence stays silence), made in blocks."""
+    """Writes a float32 copy of a WAV at peak 1 (silence stays silence), made in blocks."""
     with soundfile.SoundFile(str(source)) as file:
         size = int(BLOCK_SECONDS * file.samplerate)
         peak = max((float(np.abs(piece).max()) for piece in file.blocks(size, dtype="float32")), default=0.0)

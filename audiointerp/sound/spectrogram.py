@@ -1,4 +1,4 @@
-"""STFT and its inverse in one place, and the magnitudes read off it.
+"""The STFT, its inverse, and log-magnitudes.
 
 The default is the front end of the PIQ paper's audio experiments as released (SpeechBrain, recipes/ESC50): 16 kHz,
 1024-point FFT, a periodic Hamming window of 372 samples every 186, centred, zero padding.

@@ -1,1 +1,1 @@
-"""One training loop for whatever is Trainable, its schedules, and the device it computes on."""
+"""The training loop for every `Trainable`, its schedules, and the choice of the device."""

@@ -1,4 +1,4 @@
-"""Where a run computes: one device by name."""
+"""The device that a run computes on, chosen by name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["make_fabric", "pick_device"]
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that a name stands for: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
+    """The device of a name: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
 
     >>> pick_device("cpu")
     device(type='cpu')
 
     Raises:
-        ValueError: for another name, or a device that torch does not see.
+        ValueError: for another name, or a device that torch does not find.
     """
     kind, _, which = name.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps"):
@@ -30,7 +30,7 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"device {name!r} is unknown; one device is used, give its number as in cuda:0")
     available = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, 1)
     if int(which or 0) >= available:
-        raise ValueError(f"device {name} was asked for, but torch sees {available} of {kind}; give --device cpu")
+        raise ValueError(f"device {name} does not exist: torch finds {available} {kind} devices; give --device cpu")
     return torch.device(kind) if kind == "cpu" else torch.device(kind, int(which or 0))
 
 

@@ -1,7 +1,7 @@
-"""One training loop for whatever is Trainable, read from top to bottom.
+"""The training loop for every `Trainable`.
 
-Losses are a dict of named scalars; their weights stand in the recipe and the same dict is what is logged. A run that is
-killed at any moment goes on from `checkpoints/last.ckpt` and ends with the same weights.
+Losses are a dict of named scalars; the recipe gives their weights, and the same dict is logged. A run that is killed at
+any moment resumes from `checkpoints/last.ckpt` and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Trainer", "TrainingSettings", "epoch_seed"]
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """Start of an epoch's random numbers, so that a resumed epoch repeats itself whatever came before."""
+    """Seed of an epoch's random numbers; a function of its arguments, so that a resumed epoch repeats exactly."""
     return seed * 100_003 + epoch
 
 
@@ -40,14 +40,14 @@ class TrainingSettings:
     """How a module is trained.
 
     Args:
-        epochs: how often every clip is seen.
+        epochs: number of passes over the training clips.
         lr: peak learning rate of AdamW.
         weight_decay, betas: of AdamW.
         clip_norm: largest gradient norm of a group.
         loss_weights: name -> weight; a loss not named here has weight 1, a name without a loss is an error.
         schedule: of the learning rate.
-        seed: start of every random number drawn while training.
-        select: column of the log whose highest value marks the weights to keep; None keeps the last epoch's.
+        seed: of every random number drawn during training.
+        select: column of the log whose highest value selects the weights to keep; None: those of the last epoch.
         checkpoint_minutes: longest time between checkpoints; one is always kept at the end of an epoch.
     Raises:
         ValueError: without an epoch, or for a learning rate that is not above 0.
@@ -78,10 +78,10 @@ class Trainer:
         trainable: the module.
         folder: the run folder.
         settings: how it is trained.
-        steps_per_epoch: batches in an epoch.
+        steps_per_epoch: number of batches in an epoch.
         fabric: device, precision and processes; None: the CPU.
     Raises:
-        ValueError: for a module that is no `Trainable`.
+        ValueError: for a module that is not a `Trainable`.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Trainer:
         fabric: Fabric | None = None,
     ):
         if not isinstance(trainable, Trainable):
-            raise ValueError(f"{type(trainable).__name__} is no Trainable: it cannot be trained")
+            raise ValueError(f"{type(trainable).__name__} is not a Trainable: it cannot be trained")
         self.trainable, self.folder, self.settings = trainable, folder, settings
         self.steps_per_epoch, self.saved_at = steps_per_epoch, time.monotonic()
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
@@ -120,7 +120,7 @@ class Trainer:
 
     @property
     def checkpoint(self) -> Path:
-        """Where the run goes on from."""
+        """The file that the run resumes from."""
         return self.folder / "checkpoints" / "last.ckpt"
 
     def fit(
@@ -133,10 +133,10 @@ class Trainer:
         """Trains to the last epoch and returns the log row of the weights to keep.
 
         Args:
-            batches: epoch -> its batches, the same ones each time it is asked.
+            batches: epoch -> its batches, the same ones at each call.
             valid_batches: the validation clips.
-            augment: changes a training batch, drawing from the generator it is given.
-            on_best: called with the log row while the weights to keep are in place.
+            augment: changes a training batch, drawing random numbers from the given generator.
+            on_best: called with the log row of each epoch that is the best so far, while its weights are in place.
 
         Raises:
             ValueError: a damaged or unfit checkpoint, a loss that is not finite, a weight without a loss, or a `select`
@@ -198,7 +198,7 @@ class Trainer:
             raise ValueError(f"loss_weights names {sorted(unknown)}; the losses are {sorted(known)}")
 
     def _steps(self) -> Iterator[tuple[str, Any]]:
-        """Groups in turn, as often as each wants, with their optimisers."""
+        """Each group in turn with its optimiser, as many times as it is stepped."""
         for group, optimizer in self.optimizers.items():
             yield from [(group, optimizer)] * self.repeats.get(group, 1)
 
@@ -232,7 +232,7 @@ class Trainer:
             return self.epoch + 1 == self.settings.epochs
         if select not in row:
             raise ValueError(f"select names {select!r}, which no epoch logs; the columns are {sorted(row)}")
-        # A score that is not a number is beaten by any that is.
+        # Any number is better than NaN.
         return self.best is None or (not row[select] <= self.best[select] and not isnan(row[select]))
 
     def _finish_epoch(self, row: dict[str, float]) -> None:
@@ -243,7 +243,7 @@ class Trainer:
             write_table(self.folder / "log.csv", pandas.DataFrame(self.history))
 
     def _save(self) -> None:
-        """Everything needed to go on bit for bit, written aside and renamed."""
+        """Writes the state needed to resume bit for bit, under a temporary name, then renames it."""
         state: dict[str, Any] = {
             "trainable": self.trainable.state_dict(),
             "buffers": self._passing_buffers(),
@@ -254,14 +254,14 @@ class Trainer:
             "generator": self.generator.get_state(),
             **{name: getattr(self, name) for name in ("epoch", "step", "sums", "history", "best")},
         }
-        # Through memory: torch reports a full disk as anything but an OSError.
+        # Serialised in memory first, because torch does not report a full disk as an OSError.
         data = io.BytesIO()
         torch.save(state, data)
         write_bytes(self.checkpoint, data.getbuffer())
         self.saved_at = time.monotonic()
 
     def _passing_buffers(self) -> dict[str, Tensor]:
-        """Buffers that no bundle keeps, such as counts of this epoch's codes, yet the next step depends on."""
+        """Buffers that bundles leave out but the next step depends on, such as counts of this epoch's codes."""
         kept = self.trainable.state_dict().keys()
         return {name: each for name, each in self.trainable.named_buffers() if name not in kept}
 

@@ -1,4 +1,4 @@
-"""What changes while training goes on: the learning rate by the step, the losses' weights by the epoch."""
+"""Values that change during training: the learning rate by the step, the losses' weights by the epoch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Schedule:
         if not 0 < self.warmup < 1:
             raise ValueError(f"schedule's warmup is {self.warmup}; give a share of the steps between 0 and 1")
         if self.kind == "one_cycle":
-            # torch divides by the length of the ramp, which therefore takes one step at least.
+            # torch divides by the length of the ramp, so the ramp must take at least one step.
             steps = max(steps, 3)
             return OneCycleLR(optimizer, lr, total_steps=steps, pct_start=max(self.warmup, 2 / steps))
         if self.kind == "constant":
@@ -42,7 +42,7 @@ class Schedule:
 
 
 def weight_at(weight: Weight, epoch: int) -> float:
-    """A loss weight at an epoch: a number, or [[epoch, weight], ...] of which the last one reached holds.
+    """A loss weight at an epoch: a number, or [[epoch, weight], ...], of which the latest one reached is used.
 
     >>> weight_at([[0, 1.0], [5, 0.1]], 4), weight_at([[0, 1.0], [5, 0.1]], 5)
     (1.0, 0.1)

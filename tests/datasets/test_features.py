@@ -181,9 +181,9 @@ def broken_at(value):
 @pytest.mark.parametrize(
     ("front_end", "message"),
     [
-        (broken_at(float("nan")), r"310\.wav: .*front_end gives NaN or infinite features of it"),
+        (broken_at(float("nan")), r"310\.wav: .*front_end gives NaN or infinite features for it"),
         (broken_at(float("inf")), r"310\.wav: .*front_end gives NaN or infinite features"),
-        (lambda waveform: waveform[0], r"gave shape \(500,\) for 4 clips; give a row each"),
+        (lambda waveform: waveform[0], r"gave shape \(500,\) for 4 clips; return one row per clip"),
         (lambda waveform: waveform[:1], r"gave shape \(1, 500\) for 4 clips"),
     ],
 )

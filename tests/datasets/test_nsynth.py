@@ -214,7 +214,7 @@ def test_a_class_without_notes_in_a_split(small):
 
 
 def test_missing_folders_and_files(small, tmp_path):
-    with pytest.raises(ValueError, match="nowhere: no such folder; name the one that holds nsynth-train"):
+    with pytest.raises(ValueError, match="nowhere: no such folder; give the folder of nsynth-train"):
         read_nsynth(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="nsynth-train: no such folder; unpack"):
         read_nsynth(small / "nsynth-test")
@@ -222,7 +222,7 @@ def test_missing_folders_and_files(small, tmp_path):
     with pytest.raises(ValueError, match=r"nsynth-test.audio: no such folder"):
         read_nsynth(small)
     (small / "nsynth-valid" / "examples.json").unlink()
-    with pytest.raises(ValueError, match=r"examples\.json: no such file or directory; NSynth has one a split"):
+    with pytest.raises(ValueError, match=r"examples\.json: no such file or directory; NSynth has one per split"):
         read_nsynth(small)
 
 
@@ -243,9 +243,9 @@ NAME = "bass_acoustic_000-040-050"
         ({NAME: entry(NAME, sample_rate=44100)}, f"note '{NAME}' has sample_rate 44100; convert .* to 16000 Hz"),
         ({NAME: entry(NAME, instrument_family_str="kazoo")}, "has the unknown family 'kazoo'; NSynth has bass"),
         ({NAME: entry(NAME, instrument_source_str="tape")}, "has the unknown source 'tape'; NSynth has acoustic"),
-        ({NAME: entry(NAME, note_str="x")}, f"note '{NAME}' is named otherwise than its fields say"),
-        ({NAME: entry(NAME, pitch=41)}, r"is named otherwise .* \(bass, acoustic, bass_acoustic_000-041-050\)"),
-        ({NAME: entry(NAME, instrument_family_str="reed")}, r"is named otherwise .* \(reed, acoustic"),
+        ({NAME: entry(NAME, note_str="x")}, f"note '{NAME}' has a name that contradicts its fields"),
+        ({NAME: entry(NAME, pitch=41)}, r"has a name that .* \(bass, acoustic, bass_acoustic_000-041-050\)"),
+        ({NAME: entry(NAME, instrument_family_str="reed")}, r"has a name that .* \(reed, acoustic"),
     ],
 )  # fmt: skip
 def test_a_broken_table(small, content, message):

@@ -99,9 +99,9 @@ def load(path, **overrides):
         ),
         (
             "classifier: !new:torch.nn.Linear\n  in_features: 2",
-            "r.yaml:1: torch.nn.Linear misses its argument 'out_features'",
+            "r.yaml:1: torch.nn.Linear lacks its argument 'out_features'",
         ),
-        ("classifier: !new:torch.nn.Linear [2]", "r.yaml:1: torch.nn.Linear misses its argument 'out_features'"),
+        ("classifier: !new:torch.nn.Linear [2]", "r.yaml:1: torch.nn.Linear lacks its argument 'out_features'"),
         (
             "classifier: !new:torch.nn.Linear [1, 2, true, cpu, null, 9]",
             "r.yaml:1: !new:torch.nn.Linear takes 5 arguments at most, 6 are given",
@@ -167,16 +167,16 @@ def load(path, **overrides):
         ),
         (
             "epochs: !ref <seed>\nseed: !copy <n>\nn: 1",
-            "r.yaml:1: !ref <seed> must stand below 'seed'",
+            "r.yaml:1: !ref <seed> must be below 'seed'",
         ),
         (
             "interpreter: !copy <train_folds>\ntrain_folds: [!ref <n>]\nn: 1",
-            "r.yaml:1: !copy <train_folds> must stand below 'train_folds'",
+            "r.yaml:1: !copy <train_folds> must be below 'train_folds'",
         ),
         ("seed: !ref 3", "r.yaml:1: !ref names no <key>"),
         (
             "classifier: !new:torch.nn.ReLU\ndata_folder: !ref <classifier>/x",
-            "r.yaml:2: !ref <classifier>/x: <classifier> is no number or text, so it must stand alone",
+            "r.yaml:2: !ref <classifier>/x: <classifier> is not a number or text, so it must be the whole value",
         ),
         ("seed: !ref <lr>\nlr: !ref <seed>", "r.yaml:1: cyclic reference <lr> -> <seed>"),
         ("seed: !ref <seed>", "r.yaml:1: cyclic reference <seed>"),
@@ -184,7 +184,7 @@ def load(path, **overrides):
             "interpreter: !name:fractions.Fraction\n  numerator: !ref <interpreter>",
             "r.yaml:2: cyclic reference <interpreter>",
         ),
-        ("train_folds: &x [*x]", "r.yaml:1: an alias (*) stands inside what it names"),
+        ("train_folds: &x [*x]", "r.yaml:1: an alias (*) is inside the value that it names"),
         ("seed: [1\nlr: 3", "r.yaml:2: broken YAML: expected ',' or ']', but got ':'"),
         ("seed: 1\n\tlr: 3", "r.yaml:2: broken YAML: found character '\\t' that cannot start any token"),
         ("", "r.yaml: is empty"),
@@ -244,7 +244,7 @@ def test_all_problems_come_together_with_the_file_each_stands_in(write):
         "sub/../base.yaml:1: 'data_folder' is not filled in; give --data_folder VALUE or write a value",
         "sub/../base.yaml:2: 'lr' is 'slow', expected float",
         "sub/r.yaml:4: torch.nn.Linear takes no argument 'outfeatures' (did you mean 'out_features'?)",
-        "sub/../base.yaml:3: torch.nn.Linear misses its argument 'out_features'",
+        "sub/../base.yaml:3: torch.nn.Linear lacks its argument 'out_features'",
         "sub/r.yaml:5: unknown key 'sede', and no !ref uses it (did you mean 'seed'?)",
     ]
 

@@ -80,7 +80,7 @@ def test_killed_runs_end_alike(tiny, tmp_path, name):
         assert after <= epochs(killed) < len((whole / "log.csv").read_text().splitlines()) - 1
     status, error = stop(commands["killed"], killed, 9, rng.uniform(0, 0.15), signal.SIGINT)
     assert status == 130, error
-    assert error.count("\n") == 1 and "the same command goes on" in error
+    assert error.count("\n") == 1 and "the same command resumes" in error
     finish(commands["killed"])
 
     for file in ("log.csv", "best/model.safetensors", "best/metrics.json"):

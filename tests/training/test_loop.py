@@ -358,7 +358,7 @@ def test_select_names_no_column(tmp_path):
 
 
 def test_what_cannot_be_trained(tmp_path):
-    with pytest.raises(ValueError, match=r"Linear is no Trainable: it cannot be trained"):
+    with pytest.raises(ValueError, match=r"Linear is not a Trainable: it cannot be trained"):
         train(nn.Linear(1, 1), tmp_path)
     with pytest.raises(ValueError, match="epochs is 0"):
         train(Toy(), tmp_path, epochs=0)

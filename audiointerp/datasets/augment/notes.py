@@ -1,6 +1,6 @@
 """Augmentation of notes on a logarithmic frequency axis: (batch, 3, band), level, cosine and sine of the phase.
 
-Everything random comes from the torch.Generator passed in, as in `augment`; each row draws for itself.
+Everything random comes from the torch.Generator passed in, as in `waveforms`; each note has its own draws.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["BlankChannel", "Equalize", "Polarity", "Transpose"]
 class Transpose:
     """Moves each note up or down the axis by a normally distributed number of bands: another pitch, other formants.
 
-    What moves in from beyond the axis is silent and has the outermost band's phase.
+    Bands that move in from beyond the axis are silent and have the outermost band's phase.
 
     Args:
         std: in bands.
@@ -41,11 +41,11 @@ class Transpose:
 
 
 class Equalize:
-    """Another microphone: a smooth random gain over the axis; the magnitudes are power-normalised again.
+    """Applies a smooth random gain over the axis, as another microphone would; then power-normalises the magnitudes.
 
     Args:
-        std: of the gain at each of `points` places, in dB, between which it is interpolated.
-        points: evenly spaced on the axis.
+        std: standard deviation in dB of the gain at each of `points` places; in between, the gain is interpolated.
+        points: number of places, evenly spaced on the axis.
     Raises:
         ValueError: if std is negative or there are fewer than two points.
     """
@@ -56,7 +56,7 @@ class Equalize:
         self.std, self.points = _at_least_zero("Equalize's std", std), points
 
     def __call__(self, features: Tensor, generator: Generator) -> Tensor:
-        """A copy with another colour; phases stay."""
+        """A copy with other magnitudes and the same phases."""
         decibels = self.std * torch.randn(len(features), 1, self.points, generator=generator)
         gain = functional.interpolate(decibels, size=features.shape[2], mode="linear", align_corners=True)[:, 0]
         magnitude = level_to_magnitude(features[:, 0]) * 10 ** (gain.to(features) / 20)
@@ -66,19 +66,19 @@ class Equalize:
 
 
 class Polarity:
-    """Turns every other waveform upside down, by chance: all phases by pi; nobody hears it."""
+    """Inverts the polarity of each note with probability 1/2, that is, adds pi to all its phases; this is inaudible."""
 
     def __call__(self, features: Tensor, generator: Generator) -> Tensor:
-        """A copy with or without the opposite phases."""
+        """A copy in which the phases of some notes are inverted."""
         sign = 1.0 - 2.0 * torch.randint(2, (len(features), 1, 1), generator=generator)
         return torch.cat([features[:, :1], features[:, 1:] * sign.to(features)], 1)
 
 
 class BlankChannel:
-    """Takes away all magnitudes of a note, or all its phases (sets them to 0).
+    """Removes all magnitudes of a note, or all its phases (sets them to 0).
 
-    A classifier trained so knows the instrument from what is left, and does not rest on whichever of the two
-    distinguishes the training notes more easily.
+    A classifier trained with it recognises the instrument from either of the two alone, and does not rely only on the
+    one that distinguishes the training notes more easily.
 
     Args:
         probability: of losing the magnitudes, and of losing the phases.
@@ -89,12 +89,12 @@ class BlankChannel:
     def __init__(self, probability: float):
         if not 0 <= probability <= 0.5:
             raise ValueError(
-                f"BlankChannel's probability is {probability}; magnitudes and phases share 1, give 0 to 0.5"
+                f"BlankChannel's probability is {probability}; magnitudes and phases each have it; give 0 to 0.5"
             )
         self.probability = probability
 
     def __call__(self, features: Tensor, generator: Generator) -> Tensor:
-        """A copy with less."""
+        """A copy in which some notes lack one of the two."""
         drawn = torch.rand(len(features), 1, 1, generator=generator).to(features.device)
         no_level, no_phase = drawn < self.probability, drawn >= 1 - self.probability
         return torch.cat([features[:, :1] * ~no_level, features[:, 1:] * ~no_phase], 1)

@@ -1,6 +1,6 @@
 """Augmentation of log-magnitudes (batch, freq, time): parts of them silenced at random.
 
-Everything random comes from the torch.Generator passed in, as in `augment`.
+Everything random comes from the torch.Generator passed in, as in `waveforms`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["FrequencyMask", "TimeMask", "WeakBinMask"]
 class FrequencyMask:
     """Silences a random band of each log-magnitude (batch, freq, time), 0 to `max_bins` bins high.
 
-    Park et al. (2019), "SpecAugment", https://arxiv.org/abs/1904.08779. Silence is 0, as log1p of no magnitude.
+    Park et al. (2019), "SpecAugment", https://arxiv.org/abs/1904.08779. Silence is 0, the log1p of magnitude 0.
     """
 
     def __init__(self, max_bins: int):
@@ -43,7 +43,7 @@ class WeakBinMask:
     """Silences a random part of the weaker bins of each log-magnitude (batch, freq, time).
 
     Per clip: q is uniform in [0, max_quantile] and p in [0, 1]; bins below the clip's q-quantile are silenced with
-    probability p each. A classifier trained so meets what masks leave: loud parts on nothing.
+    probability p each. A classifier trained with it learns sounds like those that masks leave: loud parts on silence.
 
     Args:
         max_quantile: in [0, 1].
@@ -60,7 +60,7 @@ class WeakBinMask:
         """A masked copy."""
         quantile = self.max_quantile * torch.rand(len(features), generator=generator)
         share = torch.rand(len(features), generator=generator)
-        # One number per bin is much to draw on the CPU and move: a generator beside the features does it.
+        # One number per bin is slow to draw on the CPU and move, so a generator on the features' device draws them.
         nearby = Generator(features.device).manual_seed(int(torch.randint(2**31, (), generator=generator)))
         uniform = torch.rand(features.shape, generator=nearby, device=features.device)
         chosen = uniform < share.to(features.device)[:, None, None]
@@ -71,7 +71,7 @@ class WeakBinMask:
 
 
 def _stripe(features: Tensor, size: int, widest: int, generator: Generator) -> Tensor:
-    """(batch, size) bool: one run of random width and place a row."""
+    """(batch, size) bool: one run of random width and place per row."""
     uniform = torch.rand(2, len(features), generator=generator)
     width = (uniform[0] * (min(widest, size) + 1)).long()
     start = (uniform[1] * (size - width + 1)).long()

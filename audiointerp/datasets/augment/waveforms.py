@@ -1,7 +1,7 @@
-"""Augmentation of training batches, waveforms in and out; of their spectrograms: `spectrogram_masks`.
+"""Augmentation of training batches, waveforms in and out; for spectrograms see `spectrograms`.
 
-Everything random comes from the torch.Generator passed in, which lives on the CPU whatever the data's device, so that
-a resumed run draws what an unbroken one would.
+Everything random comes from the torch.Generator passed in, which is on the CPU for data on any device, so that
+a resumed run draws the same numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Chain:
 
 
 class TimeRoll:
-    """Rolls each clip in time by a random amount; what leaves at the end comes back at the start."""
+    """Rolls each clip in time by a random amount; samples that leave at the end return at the start."""
 
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
         """Waveform and stem rolled alike."""
@@ -51,7 +51,7 @@ class TimeRoll:
 
 
 class Gain:
-    """A random level a clip, uniform in dB.
+    """A random gain for each clip, uniform in dB.
 
     Args:
         low_db, high_db: range, in dB.
@@ -73,8 +73,8 @@ class Gain:
 class Mixup:
     """Convex combinations of two clips and of their labels: `w a + (1 - w) b`, w ~ Beta(alpha, alpha).
 
-    Zhang et al. (2018), "mixup: Beyond Empirical Risk Minimization", https://arxiv.org/abs/1710.09412. One w a clip,
-    as against one a batch in the authors' code.
+    Zhang et al. (2018), "mixup: Beyond Empirical Risk Minimization", https://arxiv.org/abs/1710.09412. Here w is
+    drawn for each clip; the authors' code draws one w for each batch.
 
     Args:
         alpha: above 0; the larger, the closer w to 1/2.
@@ -89,7 +89,7 @@ class Mixup:
 
     def __call__(self, batch: Batch, generator: Generator) -> Batch:
         """Labels (batch, classes) are mixed as the waveforms are."""
-        from scipy.special import betaincinv  # a tenth of the time to start, which few runs need
+        from scipy.special import betaincinv  # a tenth of the start-up time, and few runs need it
 
         if batch.label.ndim != 2:
             raise ValueError("Mixup needs labels (batch, classes); apply one_hot_labels to class indices first")
@@ -106,11 +106,12 @@ class Mixup:
 
 
 class Remix:
-    """Mixes clips with others of the batch that share none of their labels, and keeps the part of their own.
+    """Mixes clips with others of the batch that share none of their labels; the stem is the clip's part of the mixture.
 
-    A partner is drawn per clip and rolled in time by a random amount; unit-norm stems are summed at an SNR (own over
-    other) uniform in dB and the sum is scaled to peak 1, as `mixtures.mix` does. The label stays the clip's own. A clip
-    stays clean, with itself as stem, if it or every possible partner is silent or shares a label.
+    A partner is drawn per clip and rolled in time by a random amount; unit-norm stems are summed at an SNR (level
+    of the clip above its partner) uniform in dB, and the sum is scaled to peak 1, as `mixtures.mix` does. The label
+    stays the clip's own. A clip stays clean, with itself as stem, if it is silent or every other clip is silent or
+    shares a label with it.
 
     Args:
         snr_low, snr_high: range of the SNR, in dB.
@@ -118,7 +119,7 @@ class Remix:
         union: the label becomes both clips' classes, for a multilabel classifier, and no stem is kept.
     Raises:
         ValueError: if snr_low is above snr_high, the probability is outside [0, 1], the batch is mixed already, or
-            union is asked for with one label a clip.
+            union is set and clips have one label each.
     """
 
     def __init__(self, snr_low: float = -5.0, snr_high: float = 15.0, probability: float = 1.0, union: bool = False):
@@ -135,7 +136,7 @@ class Remix:
             raise ValueError("Remix with union needs labels (batch, classes); set multilabel to true")
         waveform = batch.waveform
         size = len(batch)
-        # Always the same number of draws, whatever the labels: later draws do not depend on them.
+        # The number of draws never depends on the labels, so that later draws do not depend on them either.
         chance, lottery = torch.rand(size, generator=generator), torch.rand(size, size, generator=generator)
         snr_db = self.snr_low + (self.snr_high - self.snr_low) * torch.rand(size, generator=generator)
         shift = _shifts(waveform, generator)
@@ -158,12 +159,13 @@ class Remix:
 
 
 class RemixPairs:
-    """Mixes clips in pairs of different labels; both rows of a pair hold the same mixture and ask for their own part.
+    """Mixes clips in pairs of different labels; both rows of a pair hold the same mixture, each with its own stem.
 
-    The same sound with two questions: what is loud cannot answer both, so a method must tell the classes apart.
+    The two rows have the same sound but different targets, so a method cannot explain both by keeping the loudest bins
+    and must distinguish the classes.
 
     Args:
-        max_db: the SNR of a pair is uniform in [-max_db, max_db], so the two rows' are opposite.
+        max_db: the SNR of a pair is uniform in [-max_db, max_db], so the SNRs of the two rows are opposite.
         probability: of mixing a pair; the others stay clean, with themselves as stem.
     Raises:
         ValueError: if max_db is negative, the probability is outside [0, 1], or the batch is mixed already.
@@ -193,7 +195,7 @@ class RemixPairs:
 
 
 def one_hot_labels(batch: Batch, classes: int) -> Batch:
-    """The batch with labels (batch, classes), float; labels that already are stay.
+    """The batch with labels (batch, classes), float; labels that are so already are unchanged.
 
     Raises:
         ValueError: if the labels name another number of classes.
@@ -208,7 +210,7 @@ def one_hot_labels(batch: Batch, classes: int) -> Batch:
 
 
 def roll(waveform: Tensor, shift: Tensor) -> Tensor:
-    """(batch, samples) rolled to the right by its own number of samples a row.
+    """(batch, samples) rolled to the right by its own number of samples per row.
 
     >>> roll(torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.tensor([1, 0]))
     tensor([[3, 1, 2],
@@ -218,7 +220,7 @@ def roll(waveform: Tensor, shift: Tensor) -> Tensor:
 
 
 def _changed(batch: Batch, waveform: Tensor, stem: Tensor | None) -> Batch:
-    # Feature maps computed before belong to the waveform as it was.
+    # Feature maps computed before are those of the unchanged waveform.
     return batch.replace(waveform=waveform, stem=stem, feature_maps=None)
 
 
@@ -231,7 +233,7 @@ def _shifts(waveform: Tensor, generator: Generator) -> Tensor:
 
 
 def _mixable(batch: Batch) -> Tensor:
-    """(batch, batch) bool, on the CPU: rows that both sound and have no class in common."""
+    """(batch, batch) bool, on the CPU: pairs of rows that are both audible and have no class in common."""
     audible = (batch.waveform.abs().amax(1) > SILENCE).cpu()
     return _disjoint(batch.label).cpu() & audible[:, None] & audible
 
@@ -249,7 +251,7 @@ def _pair_up(order: list[int], allowed: Tensor) -> list[tuple[int, int]]:
 
 
 def _disjoint(label: Tensor) -> Tensor:
-    """(batch, batch) bool: rows with no class in common."""
+    """(batch, batch) bool: pairs of rows with no class in common."""
     if label.ndim == 1:
         return label[:, None] != label
     held = (label > 0).float()

@@ -1,4 +1,4 @@
-"""How far listeners agree: Krippendorff's alpha and intraclass correlations. Where undefined, NaN and why."""
+"""Agreement between listeners: Krippendorff's alpha and intraclass correlations; NaN with a reason if undefined."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class Agreement(NamedTuple):
 
 
 class IntraclassCorrelations(NamedTuple):
-    """The six of Shrout & Fleiss (1979), over `units` units that every one of `raters` raters judged.
+    """The six coefficients of Shrout & Fleiss (1979), over `units` units that all `raters` raters judged.
 
-    One rater's judgement (`_1`) or the mean of all (`_k`); each unit with its own raters (`icc1`), raters as a sample
-    of listeners (`icc2`, absolute agreement) or as the only ones (`icc3`, consistency). `reason` says why they are NaN.
+    `_1`: of one rater's judgement; `_k`: of the mean of all raters. `icc1`: each unit has its own raters; `icc2`: the
+    raters are a sample of listeners (absolute agreement); `icc3`: the raters are the only ones of interest
+    (consistency). `reason` says why they are NaN.
     """
 
     icc1_1: float
@@ -43,12 +44,12 @@ def krippendorff_alpha(ratings: ArrayLike, level: Level) -> Agreement:
     """Krippendorff's (2011) alpha, computed from the coincidences of values within units.
 
     Args:
-        ratings: (raters, units); NaN where a rater gave none. Categories are given as numbers.
-        level: how different two values are: nominal, just different; ordinal, by the ratings between them; interval,
-            by their squared distance.
+        ratings: (raters, units); NaN for a missing rating. Categories are given as numbers.
+        level: how the difference between two values is measured: nominal: equal or not; ordinal: by the number of
+            ratings between them; interval: by their squared distance.
 
     Raises:
-        ValueError: if `ratings` is no table, or the level is unknown.
+        ValueError: if `ratings` is not a table, or the level is unknown.
 
     >>> round(krippendorff_alpha([[1, 2, 3, 3], [1, 2, 3, 4]], "nominal").alpha, 3)
     0.696
@@ -64,7 +65,7 @@ def krippendorff_alpha(ratings: ArrayLike, level: Level) -> Agreement:
     values = np.unique(table[~np.isnan(table)])
     if len(values) == 1:
         return Agreement(
-            np.nan, raters, units, "all answers are equal; agreement cannot be told from a lack of variation"
+            np.nan, raters, units, "all answers are equal; agreement cannot be distinguished from a lack of variation"
         )
     counts = (table[:, :, None] == values).sum(0).astype(float)  # (units, values)
     weighted = counts / (counts.sum(1, keepdims=True) - 1)
@@ -83,7 +84,7 @@ def intraclass(ratings: ArrayLike) -> IntraclassCorrelations:
         ratings: (units, raters). Units with a NaN are left out.
 
     Raises:
-        ValueError: if `ratings` is no table.
+        ValueError: if `ratings` is not a table.
     """
     table = _table(ratings)
     table = table[~np.isnan(table).any(1)]
@@ -113,15 +114,15 @@ def intraclass(ratings: ArrayLike) -> IntraclassCorrelations:
         (between - error, between),
     )
     found = [float(top / bottom) if bottom else np.nan for top, bottom in pairs]
-    reason = "units do not differ at all" if np.isnan(found).any() else ""
+    reason = "all units have the same scores" if np.isnan(found).any() else ""
     return IntraclassCorrelations(*found, raters=k, units=n, reason=reason)
 
 
 def _difference(values: NDArray, totals: NDArray, level: Level) -> NDArray:
-    """(values, values), squared differences as the level has them."""
+    """(values, values), squared differences between values at this level of measurement."""
     if level == "nominal":
         return 1.0 - np.eye(len(values))
-    # An ordinal value stands in the middle of the ratings that have it.
+    # The place of an ordinal value is the middle of the ratings that have it.
     place = np.cumsum(totals) - totals / 2 if level == "ordinal" else values
     return (place[:, None] - place[None, :]) ** 2
 

@@ -1,6 +1,6 @@
 """Answers and their key -> a folder with a report: tidy table, exclusions, tables, figures, report.html, .md and .json.
 
-Which tests are made depends on the task and the design alone, never on what the answers turn out to be.
+The choice of statistical tests depends on the task and the design only, never on the answers.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ def analyse(
         answers: result files, any mix of formats, of one test.
         key: key.csv of the export.
         out: folder to write.
-        study: study.json; by default looked for near the key. A/B and ABX need it.
+        study: study.json; by default searched near the key. A/B and ABX need it.
         ci: intervals of means: Student's t, or the percentile bootstrap over listeners.
         repeat: see `answers.load`.
         complete_only: leave out sessions in which a question is unanswered.
-        screen: names of `screening.RULES` to apply; by default those of BS.1534, for ratings. Results without
-            screening are always reported, too.
-        force: write into a folder that holds something.
+        screen: names of `screening.RULES` to apply; by default the rules of BS.1534, for ratings. Results without
+            screening are reported as well.
+        force: write into a folder that is not empty.
 
     Raises:
-        ValueError: if files cannot be used, `out` holds something, or no answer is left.
+        ValueError: if files cannot be used, `out` is not empty, or no answer is left.
     """
     if ci not in get_args(IntervalKind):
         raise ValueError(f"ci is {ci!r}; it must be one of {', '.join(get_args(IntervalKind))}")
@@ -84,7 +84,7 @@ def _outcome(found: Answers, ci: IntervalKind, rules: Sequence[str] | None) -> O
 
 
 def _check_left(found: Answers) -> None:
-    """Raises ValueError, with what became of the answers, if none can be analysed."""
+    """Raises ValueError, with the reasons of the exclusions, if no answer is left to analyse."""
     if (found.table["kind"] == "trial").any():
         return
     counts = found.exclusions["reason"].value_counts()
@@ -164,7 +164,7 @@ def _draw(outcome: Outcome, folder: Path) -> None:
 
 
 def _facts(outcome: Outcome) -> dict[str, Any]:
-    """report.json: everything, for programs."""
+    """Contents of report.json: all results, for programs."""
     found = outcome.answers
     return {
         "test_id": next(iter(found.table["test_id"]), ""),
@@ -189,7 +189,7 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
 
 
 def _plain(tables: dict[str, dict[str, pd.DataFrame]]) -> dict[str, Any]:
-    """Tables as lists of rows; what is no number is null."""
+    """Tables as lists of rows; NaN and infinite numbers become null."""
     return {
         task: {
             name: [{column: _cell(value) for column, value in row.items()} for row in table.to_dict("records")]

@@ -1,7 +1,7 @@
 """Result files and the key -> one tidy table of answers, cleaned; every row left out is listed with its reason.
 
-Nothing is filled in: an answer that was not given, or lies outside its scale, is missing. Which session, upload or
-participant counts is decided here; whether a listener can be relied on is `screening`'s business.
+Missing answers and answers outside the scale are never replaced by other values. This module decides which of several
+sessions or uploads of a participant count; `screening` decides which listeners are reliable.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ __all__ = [
 
 
 def read_key(path: str | Path) -> pd.DataFrame:
-    """key.csv, all text, indexed by stimulus_id.
+    """Reads key.csv, all columns as text, indexed by stimulus_id.
 
     Raises:
         ValueError: if it cannot be read, lacks a column or names a sound twice.
@@ -68,12 +68,12 @@ def read_key(path: str | Path) -> pd.DataFrame:
         raise ValueError(f"{path}: no column {', '.join(missing)}; give the key.csv that the export wrote to private/")
     twice = key.loc[key["stimulus_id"].duplicated(), "stimulus_id"].tolist()
     if twice:
-        raise ValueError(f"{path}: {twice[0]} stands there twice; give the key.csv as the export wrote it")
+        raise ValueError(f"{path}: {twice[0]} is listed twice; give the key.csv as the export wrote it")
     return key.reindex(columns=list(KEY_COLUMNS), fill_value="").set_index("stimulus_id", drop=False)
 
 
 def find_study(key: Path) -> Path | None:
-    """study.json of the export that `key` belongs to: beside it, or in the folder for participants."""
+    """study.json of the export to which `key` belongs, searched in the key's folder, ../public and ..; or None."""
     folders = (key.parent, key.parent.parent / "public", key.parent.parent)
     return next((path for folder in folders if (path := folder / "study.json").is_file()), None)
 
@@ -91,13 +91,13 @@ def load(
     Args:
         paths: result files, any mix of formats, of one test.
         key: the experimenter's key.csv.
-        study: study.json; by default looked for near the key. A/B and ABX need it.
-        repeat: what counts if a participant code has several sessions: the first; all, as if of different people; or,
-            on scales, the mean of each score.
+        study: study.json; by default searched near the key. A/B and ABX need it.
+        repeat: how several sessions of one participant code count: only the first; all, as if from different people;
+            or, for scales, the mean of each score.
         complete_only: leave out sessions in which a question is unanswered.
 
     Raises:
-        ValueError: if files cannot be read, are of another test, or name sounds that the key does not have.
+        ValueError: if files cannot be read, belong to another test, or name sounds that the key does not have.
     """
     if repeat not in get_args(Repeat):
         raise ValueError(f"repeat is {repeat!r}; it must be one of {', '.join(get_args(Repeat))}")
@@ -145,10 +145,10 @@ def _check_test(answers: Answers) -> None:
         row = other.iloc[0]
         raise ValueError(
             f"{row.file}, line {row.line}: answers of the test {row.test_id!r}, but "
-            f"{'the study' if study else 'the first file'} is {expected!r}; analyse each test by itself"
+            f"{'the study' if study else 'the first file'} is {expected!r}; analyse each test separately"
         )
     if study:
-        # webMUSHRA's page types do not say what is asked: choosing a class is a Likert page there.
+        # The task is not known from webMUSHRA's page types: choosing a class is a Likert page, too.
         table.loc[(table["task"] == "") | ((table["task"] == "mos") & (study.task == "simulate")), "task"] = study.task
     unknown = table[~table["task"].isin(TASKS)]
     if len(unknown):
@@ -156,12 +156,12 @@ def _check_test(answers: Answers) -> None:
         raise ValueError(f"{row.file}, line {row.line}: task {row.task!r}; it must be one of {', '.join(TASKS)}")
     if (table["inferred"] == "yes").any():
         answers.notes.append(
-            "Files that name neither session nor participant: session inferred where a question recurs"
+            "Some files name neither session nor participant: a new session was assumed wherever a question recurs"
         )
 
 
 def _join(answers: Answers) -> None:
-    """Adds what the key and the study say; names that webMUSHRA gives to references and anchors are resolved."""
+    """Adds columns from the key and the study; resolves webMUSHRA's own names of references and anchors."""
     table, key = answers.table, answers.key
     table["kind"] = _kinds(answers)
     item_of = _items_of_trials(answers)
@@ -178,7 +178,7 @@ def _join(answers: Answers) -> None:
         )
     for name in KEY_FACTS:
         table[name] = table["stimulus_id"].map(key[name]).fillna("")
-    # Who prefers neither sound names none, but the trial is about an item.
+    # An answer without a preference names no sound, so the item is found by the trial.
     blank = table["item_id"] == ""
     groups = key.drop_duplicates("item_id").set_index("item_id")["group"]
     table.loc[blank, "item_id"] = table.loc[blank, "trial_id"].map(item_of).fillna("")
@@ -190,7 +190,7 @@ def _join(answers: Answers) -> None:
 
 
 def _kinds(answers: Answers) -> pd.Series:
-    """trial, practice or catch: by the study, else by the role of the sound."""
+    """Kind of each answer (trial, practice or catch), from the study, otherwise from the role of the sound."""
     table = answers.table
     roles = table["stimulus_id"].map(answers.key["role"])
     kinds = roles.where(roles.isin(["practice", "catch"]), "trial")
@@ -201,7 +201,7 @@ def _kinds(answers: Answers) -> pd.Series:
 
 
 def _items_of_trials(answers: Answers) -> dict[str, str]:
-    """trial_id -> item_id, by the study, else by the sounds that were judged in it."""
+    """trial_id -> item_id, from the study, otherwise from the judged sounds of the trial."""
     items: dict[str, str] = dict(zip(answers.key.index, answers.key["item_id"]))
     found = {
         trial: items[name]
@@ -215,7 +215,7 @@ def _items_of_trials(answers: Answers) -> dict[str, str]:
 
 
 def _special(answers: Answers, trial: str, item: str, name: str) -> str:
-    """Blind name of the reference or of an anchor that webMUSHRA calls by what it is; the name itself if none fits."""
+    """Blind name of a reference or anchor for which webMUSHRA has its own name; that name if no sound fits."""
     if name == "reference" and answers.study:
         contexts = {each.trial_id: each.context for each in answers.study.trials}
         return contexts.get(trial) or name
@@ -229,17 +229,17 @@ def _special(answers: Answers, trial: str, item: str, name: str) -> str:
 
 @dataclass
 class Answers:
-    """What is left after cleaning.
+    """The answers of a test after cleaning.
 
     Attributes:
-        table: one answer per row, TIDY_COLUMNS: `value` is the score of a scale task, otherwise NaN; `cell` is what
-            was asked (a sound of a trial; a trial where sounds are chosen between); rows of catch trials included.
+        table: one answer per row, TIDY_COLUMNS: `value` is the score of a scale task, otherwise NaN; `cell` identifies
+            the question (scales: trial and sound; other tasks: trial); rows of catch trials are included.
         exclusions: rows left out, EXCLUSION_COLUMNS.
-        notes: what a reader of the result should know.
+        notes: remarks for readers of the report.
         key: stimulus_id -> KEY_COLUMNS.
-        study: what was asked, if it is known.
-        settings: how the test was made, if settings.json stands beside the key.
-        received: sessions in the files, with or without answers.
+        study: the study, if study.json was found.
+        settings: how the test was made, if settings.json is in the key's folder.
+        received: number of sessions in the files, with or without answers.
     """
 
     table: pd.DataFrame
@@ -263,7 +263,7 @@ def exclude(answers: Answers, rows: pd.Series, stage: str, reason: str | pd.Seri
 
 
 def parse(answers: Answers) -> None:
-    """Leaves out practice, missing answers and what is no answer to the question; gives scores as numbers."""
+    """Leaves out practice, missing answers and invalid answers; converts scores to numbers."""
     exclude(answers, answers.table["kind"] == "practice", "cleaning", "practice")
     exclude(answers, answers.table["answer"].map(is_missing), "cleaning", "no answer")
     table = answers.table
@@ -282,12 +282,12 @@ def parse(answers: Answers) -> None:
     table["answer"] = pd.Series(said, index=table.index, dtype=str)
     undecided = table["answer"].str.fullmatch(r"no[ _]preference|none|tie|equal", case=False)
     lost = (table["stimulus_id"] == "") & ~((table["task"] == "ab") & undecided)
-    exclude(answers, lost, "cleaning", "which sound was meant is not said")
+    exclude(answers, lost, "cleaning", "no sound is named")
     answers.table = answers.table.reindex(columns=list(TIDY_COLUMNS))
 
 
 def _class(study: Study | None, task: str, trial_id: str, answer: str) -> str:
-    """The class chosen: webMUSHRA stores the number of the choice, from 1."""
+    """The class chosen; webMUSHRA stores the number of the choice, starting at 1."""
     if task != "simulate" or study is None or not answer.isdecimal():
         return answer
     choices = next((trial.choices for trial in study.trials if trial.trial_id == trial_id), ())
@@ -295,7 +295,7 @@ def _class(study: Study | None, task: str, trial_id: str, answer: str) -> str:
 
 
 def _number(text: str) -> float:
-    """A score; Excel in some languages writes 3,5."""
+    """A score as a number; a decimal comma, which Excel writes in some languages, is accepted."""
     try:
         return float(text.replace(",", ".") if "." not in text else text)
     except ValueError:
@@ -303,7 +303,7 @@ def _number(text: str) -> float:
 
 
 def keep_one_upload(answers: Answers) -> None:
-    """Of a session that was handed in several times, the first upload with the most answers counts."""
+    """If a session was submitted several times, keeps the first upload with the most answers."""
     table = answers.table
     session = ["task", "session_id"]
     repetition = table.groupby(["file", *session, "cell"], sort=False).cumcount().astype(str)
@@ -318,11 +318,11 @@ def keep_one_upload(answers: Answers) -> None:
         for part in uploads:
             if part is not kept:
                 same = all(answered.get(cell) == answer for cell, answer in zip(part["cell"], _content(part)))
-                what = "the same answers handed in again" if same else "other answers of the same session"
+                what = "the same answers submitted again" if same else "other answers of the same session"
                 reasons[part.index] = what
                 if not same:
                     answers.notes.append(
-                        f"Session {name} was handed in with different answers; the first complete counts"
+                        f"Session {name} was submitted with different answers; the first complete upload counts"
                     )
     exclude(answers, reasons != "", "cleaning", reasons)
 
@@ -333,7 +333,7 @@ def _content(rows: pd.DataFrame) -> list[tuple]:
 
 
 def expected_answers(answers: Answers, task: str) -> int:
-    """How many answers a complete session gives, by the study, else by the session with the most."""
+    """Number of answers of a complete session, from the study, otherwise from the session with the most answers."""
     study = answers.study
     if study and study.task == task:
         scale = task in SCALES
@@ -350,7 +350,7 @@ def expected_answers(answers: Answers, task: str) -> int:
 
 
 def keep_complete(answers: Answers) -> None:
-    """Leaves out sessions with fewer answers than a complete one has."""
+    """Leaves out sessions with fewer answers than a complete session."""
     table = answers.table
     given = table.groupby(["task", "session_id"])["cell"].transform("nunique")
     wanted = table["task"].map({task: expected_answers(answers, task) for task in table["task"].unique()})
@@ -358,7 +358,7 @@ def keep_complete(answers: Answers) -> None:
 
 
 def settle_repeats(answers: Answers, repeat: Repeat) -> None:
-    """Several sessions under one participant code."""
+    """Keeps, renames or averages several sessions under one participant code, depending on `repeat`."""
     table = answers.table
     people = ["task", "participant"]
     number = table.groupby(people, sort=False)["session_id"].transform(lambda column: pd.factorize(column)[0])
@@ -380,14 +380,14 @@ def settle_repeats(answers: Answers, repeat: Repeat) -> None:
 
 
 def with_conditions(table: pd.DataFrame) -> pd.DataFrame:
-    """Adds `condition`, the method or what else a sound is, and `system`, whether it is a method under test."""
+    """Adds `condition` (the method, or role and method of other sounds) and `system` (whether a method under test)."""
     system = table["role"].isin(["interpretation", ""])
     other = (table["role"] + " " + table["method"]).str.strip()
     return table.assign(system=system, condition=table["method"].where(system & (table["method"] != ""), other))
 
 
 def groups(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Each group of items; with several groups, all items after them."""
+    """Each group of items with its name; after several groups, all items together."""
     names = list(dict.fromkeys(table["group"]))
     if len(names) > 1:
         yield from ((name or "no group", pd.DataFrame(table[table["group"] == name])) for name in names)

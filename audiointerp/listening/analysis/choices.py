@@ -1,4 +1,4 @@
-"""Choices -> statistics: which of two is preferred (A/B), which is X (ABX), which class is heard (simulation)."""
+"""Statistics of choices: which of two sounds is preferred (A/B), which is X (ABX), which class it is (simulation)."""
 
 # pandas types an indexed table as table, column or array at once; pyright cannot know which it is.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
@@ -39,11 +39,11 @@ __all__ = ["abx_tables", "preference_tables", "simulation_tables"]
 def preference_tables(table: pd.DataFrame, study: Study | None, names: Mapping[str, str]) -> dict[str, pd.DataFrame]:
     """A/B: exact binomial tests of each pair of methods.
 
-    The test counts listeners, each by what they preferred more often; those who preferred both equally often are
-    reported apart. The pooled test treats answers of one listener as independent, which they are not.
+    The test counts each listener once, for the method preferred more often; listeners who preferred both equally often
+    are reported separately. The pooled test treats answers of one listener as independent, which they are not.
 
     Raises:
-        ValueError: without the study, which says what could be chosen.
+        ValueError: without the study, which defines the sounds of each trial.
     """
     table = _with_pairs(table, study, names)
     rows = []
@@ -58,7 +58,7 @@ def abx_tables(table: pd.DataFrame, study: Study | None, names: Mapping[str, str
     """ABX: one-sided exact binomial tests against guessing, 0.5, for each pair of methods.
 
     Raises:
-        ValueError: without the study, which says what X was.
+        ValueError: without the study, which defines X.
     """
     table = _with_pairs(table, study, names)
     table["right"] = table["chosen"] == table["x"]
@@ -70,15 +70,15 @@ def abx_tables(table: pd.DataFrame, study: Study | None, names: Mapping[str, str
 
 
 def simulation_tables(table: pd.DataFrame, study: Study | None) -> dict[str, pd.DataFrame]:
-    """Model simulation: how often listeners say the class that the classifier chose, from one sound alone.
+    """Model simulation: how often listeners, hearing only the explanation, name the predicted class.
 
-    "cannot tell" counts as wrong. Chance is 1 / classes offered; the majority class is what always giving the most
-    frequent class would score. Methods are compared within listeners: McNemar's exact test if each gave one answer per
-    method, otherwise Wilcoxon's on each listener's shares.
+    "cannot tell" counts as wrong. Chance is 1 / classes offered; the majority share is the score of always naming the
+    most frequent class. Methods are compared within listeners: McNemar's exact test if each listener gave one answer
+    per method, otherwise Wilcoxon's test on each listener's shares.
 
     Args:
-        table: answers, as `with_conditions` returns them; catch trials left out.
-        study: what was asked; says how many classes were offered.
+        table: answers, as `with_conditions` returns them, without catch trials.
+        study: the study, which defines the number of classes offered.
     """
     table = table.assign(truth=table["pred_class"].where(table["pred_class"] != "", table["true_class"]))
     table["right"] = table["answer"] == table["truth"]
@@ -98,9 +98,9 @@ def simulation_tables(table: pd.DataFrame, study: Study | None) -> dict[str, pd.
 
 
 def _with_pairs(table: pd.DataFrame, study: Study | None, names: Mapping[str, str]) -> pd.DataFrame:
-    """Adds a, b: the two conditions of the trial; chosen: one of them or ""; x: the condition of X."""
+    """Adds columns a, b: the two conditions of the trial; chosen: one of them or ""; x: the condition of X."""
     if study is None:
-        raise ValueError("A/B and ABX answers can be read only with study.json, which says what could be chosen")
+        raise ValueError("A/B and ABX answers can be read only with study.json, which lists the sounds of each trial")
     trials = {trial.trial_id: trial for trial in study.trials}
     unknown = table[~table["trial_id"].isin(trials)]
     if len(unknown):
@@ -166,7 +166,7 @@ def _simulation_pair(group: str, part: pd.DataFrame, a: str, b: str) -> dict:
     )
     row = {"group": group, "a": a, "b": b, "n": len(by_listener), "test": "", "note": ""}
     if len(by_listener) < 2:
-        return {**row, "mean_difference": np.nan, "p": np.nan, "note": "fewer than two listeners met both methods"}
+        return {**row, "mean_difference": np.nan, "p": np.nan, "note": "fewer than two listeners heard both methods"}
     means = by_listener["mean"]
     row["mean_difference"] = float((means[a] - means[b]).mean())
     if (by_listener["size"] == 1).to_numpy().all():
@@ -179,7 +179,7 @@ def _simulation_pair(group: str, part: pd.DataFrame, a: str, b: str) -> dict:
 
 
 def _offered(table: pd.DataFrame, study: Study | None) -> pd.Series:
-    """Classes to choose between; without the study, the classes seen in answers and key."""
+    """Number of classes offered in each answer's trial; without the study, the number of classes in answers and key."""
     seen = (set(table["answer"]) | set(table["truth"])) - {CANNOT_TELL, ""}
     counts = {}
     for trial in study.trials if study else ():

@@ -44,13 +44,13 @@ def plot_items(stem: Path, table: pd.DataFrame, scale: tuple[float, float], labe
     """Box plots as in Figure 6 of the PIQ paper: a panel per group, a place per item, a box per method.
 
     Boxes run from the first to the third quartile, with the median as a line, whiskers of 1.5 interquartile ranges and
-    single scores beyond; the mean is a yellow circle with a dark edge.
+    single scores beyond them; the mean is a yellow circle with a dark edge.
 
     Args:
         stem: path of the pictures without .png, .svg.
         table: answers with `value`, `condition`, `system`, `group` and `item_id`.
-        scale: its ends.
-        label: of the axis.
+        scale: lowest and highest score.
+        label: label of the axis.
     """
     conditions = _conditions(table)
     panels, step = _panels(table, len(conditions))
@@ -59,7 +59,7 @@ def plot_items(stem: Path, table: pd.DataFrame, scale: tuple[float, float], labe
     widest = max(sum(max(2, part["item_id"].nunique()) for _, part in row) for row in rows)
     with rc_context(PLOT_STYLE):
         figure = Figure(figsize=(1.2 + step * widest, 0.6 + 3.0 * len(rows)), layout="constrained")
-        # A row with fewer items than the widest leaves its right end empty, so that boxes stay equally wide.
+        # A row with fewer items than the widest row leaves its right end empty, so that boxes stay equally wide.
         grid = figure.add_gridspec(len(rows), widest)
         for place, row in enumerate(rows):
             shares = [max(2, part["item_id"].nunique()) for _, part in row]
@@ -79,13 +79,13 @@ def plot_items(stem: Path, table: pd.DataFrame, scale: tuple[float, float], labe
 
 
 def plot_means(stem: Path, table: pd.DataFrame, methods: pd.DataFrame, scale: tuple[float, float], label: str) -> None:
-    """Means per method with their intervals, over the mean of each listener as a dot.
+    """Means per method with their intervals, drawn over dots, one for each listener's mean.
 
     Args:
         stem: path of the pictures without .png, .svg.
         table: as for `plot_items`.
         methods: the table of that name from `opinion_tables`.
-        scale, label: as for `plot_items`; where an interval leaves the scale, an arrow says so.
+        scale, label: as for `plot_items`; an arrow marks an interval that leaves the scale.
     """
     conditions, parts = _conditions(table), list(groups(table))
     counts = [part["condition"].nunique() for _, part in parts]
@@ -121,7 +121,7 @@ def _conditions(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 
 def _panels(table: pd.DataFrame, conditions: int) -> tuple[list[tuple[str, pd.DataFrame]], float]:
-    """Groups, cut where they do not fit into a row; inches per item."""
+    """Groups as panels, divided if they do not fit into a row; and inches per item."""
     parts = list(groups(table))[: table["group"].nunique()]
     most = max(part["item_id"].nunique() for _, part in parts)
     step = max(0.34 * conditions + 0.25, 0.8)
@@ -188,13 +188,13 @@ def _value_axis(axis: Axes, scale: tuple[float, float]) -> None:
 
 
 def limits(places: int) -> tuple[float, float]:
-    """Ends of an axis with so many places; one alone stands in the middle of two."""
+    """Ends of an axis with `places` places; a single place is centred as if there were two."""
     spare = max(0, 2 - places) / 2
     return -0.6 - spare, places - 0.4 + spare
 
 
 def plain(axis: Axes) -> None:
-    """Lines to read heights by, and no box."""
+    """Horizontal grid lines, without a frame at the top and right."""
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(axis="x", length=0)
     axis.grid(axis="y", color="#dddddd", linewidth=0.6)
@@ -217,18 +217,18 @@ def _lighter(colour: str) -> tuple[float, ...]:
 
 
 def short(text: object, length: int = 18) -> str:
-    """On one line, cut if it is long."""
+    """A text on one line, truncated to `length` characters."""
     line = " ".join(str(text).split())
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def class_name(text: object) -> str:
-    """A class as people write it."""
+    """A class name as words, shortened."""
     return short(str(text).replace("_", " "))
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Both formats, written aside and renamed; equal figures give equal bytes."""
+    """Writes PNG and SVG, each under a temporary name that is then renamed; equal figures give equal bytes."""
     write_figure(stem.with_name(f"{stem.name}.png"), figure, dpi=DPI)
     write_figure(stem.with_name(f"{stem.name}.svg"), figure, metadata={"Date": None})
 
@@ -239,8 +239,8 @@ def plot_shares(stem: Path, rows: pd.DataFrame, names: Sequence[str], lines: dic
     Args:
         stem: path of the pictures without .png, .svg.
         rows: `share`, `low`, `high` and `n`.
-        names: of the rows.
-        lines: what to compare with, such as chance: for each row a level.
+        names: names of the rows.
+        lines: name -> one level per row to compare with, such as chance.
     """
     with rc_context(PLOT_STYLE):
         figure = Figure(figsize=(min(16, 1.6 + 1.15 * len(rows)), 3.4), layout="constrained")
@@ -265,7 +265,7 @@ def plot_shares(stem: Path, rows: pd.DataFrame, names: Sequence[str], lines: dic
 
 
 def plot_preferences(stem: Path, rows: pd.DataFrame) -> None:
-    """A bar per pair of methods: answers for the one, for neither, for the other."""
+    """One bar per pair of methods: answers for the first method, for neither, and for the second."""
     with rc_context(PLOT_STYLE):
         figure = Figure(figsize=(6.4, 1.0 + 0.62 * len(rows)), layout="constrained")
         axis = figure.subplots()
@@ -294,7 +294,7 @@ def plot_preferences(stem: Path, rows: pd.DataFrame) -> None:
 
 
 def plot_confusions(stem: Path, counts: pd.DataFrame) -> None:
-    """For each method: rows are the class of the classifier, columns what listeners said, shades shares of the row."""
+    """Confusion matrix of each method: rows are predicted classes, columns answers, shades shares of the row."""
     names = list(dict.fromkeys(counts["condition"]))
     truths = sorted(counts["truth"].unique())
     answers = [*truths, *sorted(set(counts["answer"]) - set(truths))]
@@ -314,6 +314,6 @@ def plot_confusions(stem: Path, counts: pd.DataFrame) -> None:
             axis.set_yticks(range(len(truths)), [class_name(each) for each in truths])
             axis.tick_params(length=0)
             axis.set_title(short(name))
-            axis.set_xlabel("Listeners said")
-        row[0].set_ylabel("Classifier said")
+            axis.set_xlabel("Listeners' answer")
+        row[0].set_ylabel("Predicted class")
         save(figure, stem)

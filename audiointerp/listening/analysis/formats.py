@@ -1,8 +1,8 @@
-"""Result files as testers hand them in -> rows of ANSWER_COLUMNS, as text, with the file and line they stand in.
+"""Result files -> rows of ANSWER_COLUMNS, as text, with the file and line of each row.
 
 Formats: the standalone page's CSV and JSON, the folder target's answer sheet, webMUSHRA's CSVs (mushra, lms, lss,
-paired_comparison, bs1116), its session payload as JSON lines, and pymushra's CSV. Nothing is judged here: an empty or
-senseless answer is a row like any other.
+paired_comparison, bs1116), its session payload as JSON lines, and pymushra's CSV. Answers are not checked here: an
+empty or invalid answer becomes a row, too.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ __all__ = ["ROW_COLUMNS", "is_missing", "read_rows"]
 
 
 def read_rows(path: str | Path) -> pd.DataFrame:
-    """Rows of one result file, ROW_COLUMNS, all text; empty if nobody answered.
+    """Rows of one result file, ROW_COLUMNS, all text; empty if the file has no answers.
 
-    `line` is the line of the file, 1 the first; `part` tells apart sessions of one JSON-lines file; `inferred` is "yes"
-    where the file names no session and rows were split where a question comes again.
+    `line` is the line number in the file, starting at 1; `part` distinguishes the sessions of one JSON-lines file;
+    `inferred` is "yes" if the file names no session and a new session was assumed wherever a question recurs.
 
     Raises:
-        ValueError: if the file cannot be read, is of none of the formats, or has rows of another width.
+        ValueError: if the file cannot be read, has none of the formats, or has rows of different widths.
     """
     path = Path(path)
     try:
@@ -59,7 +59,7 @@ def read_rows(path: str | Path) -> pd.DataFrame:
 
 
 def is_missing(text: str) -> bool:
-    """Whether an answer says that there is none: empty, NA, null.
+    """Whether an answer is missing: empty, NA, null and the like.
 
     >>> is_missing(" NA "), is_missing("3.0")
     (True, False)
@@ -80,7 +80,7 @@ def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
     if odd:
         raise ValueError(
             f"{path}: the header has {len(header)} columns, but line {', '.join(odd[:8])} {'...' * (len(odd) > 8)} "
-            "another number; the questionnaire changed in between: split the file and give each part its header"
+            "another number; the questionnaire was changed in between: split the file and give each part its header"
         )
     records = [{**dict(zip(header, row)), "line": number} for number, row in lines]
     if "session_test_id" in header:
@@ -90,11 +90,13 @@ def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
     if {"trial_id", "stimulus_id", "answer"} <= set(header):
         return [{name: record.get(name, "") for name in (*ANSWER_COLUMNS, "line")} for record in records]
     found = ", ".join(filter(None, header[:8])) or "none"
-    raise ValueError(f"{path}: no known format of answers (columns: {found}); see the guide for what can be read")
+    raise ValueError(
+        f"{path}: no known format of answers (columns: {found}); docs/listening_tests.md lists the readable formats"
+    )
 
 
 def _unquoted(cell: str) -> str:
-    """A cell without blanks around it and without Excel's ="..."."""
+    """A cell without surrounding blanks and without Excel's ="..."."""
     cell = cell.strip()
     return cell[2:-1] if cell.startswith('="') and cell.endswith('"') else cell
 
@@ -131,7 +133,7 @@ def _webmushra(path: Path, header: list[str], records: list[dict[str, Any]]) -> 
 
 
 def _with_sessions(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """lms.csv and lss.csv name no session: the participant's code stands for it, or else a repeated question."""
+    """Sets the session in rows without one (lms.csv, lss.csv): the participant code, else a new one per repetition."""
     seen: set[tuple[str, str, str]] = set()
     run = 1
     for row in rows:
@@ -153,7 +155,7 @@ def _row(common: dict[str, Any], task: str, stimulus: object, answer: object) ->
 
 
 def _comparison(common: dict[str, Any], reference: object, other: object, answer: object) -> dict[str, Any]:
-    """webMUSHRA's paired comparison asks which sound equals the reference: ABX; undecided is no answer."""
+    """A row of webMUSHRA's paired comparison, which is an ABX trial; "undecided" counts as no answer."""
     chosen = {"correct": reference, "incorrect": other}.get(_text(answer))
     return _row(common, "abx", chosen, "" if chosen is None else "chosen")
 
@@ -181,12 +183,12 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
         except ValueError as error:
             if number < len(lines) or number == 1:
                 raise ValueError(f"{path}, line {number}: not JSON ({error})") from None
-            logger.warning("%s, line %d: cut short, left out", path, number)
+            logger.warning("%s, line %d: incomplete, left out", path, number)
 
 
 def _json_object(path: Path, line: int, data: Any) -> list[dict[str, Any]]:
     if isinstance(data, dict):
-        if isinstance(data.get("session"), dict):  # a collector may wrap what was sent
+        if isinstance(data.get("session"), dict):  # a collector may wrap the session
             data = data["session"]
         if "testId" in data and isinstance(data.get("trials"), list):
             return _payload(path, line, data)
@@ -197,7 +199,7 @@ def _json_object(path: Path, line: int, data: Any) -> list[dict[str, Any]]:
             names = [name for name in ANSWER_COLUMNS if name not in ("position", "page_index")]
             head = {name: data[name] for name in names if name in data}
             return [_plain({**head, **row}, line) for row in rows]
-    raise ValueError(f"{path}, line {line}: JSON, but neither answers of a page nor a webMUSHRA session")
+    raise ValueError(f"{path}, line {line}: is JSON, but neither answers of a page nor a webMUSHRA session")
 
 
 def _plain(row: dict[str, Any], line: int) -> dict[str, Any]:
@@ -205,7 +207,7 @@ def _plain(row: dict[str, Any], line: int) -> dict[str, Any]:
 
 
 def _payload(path: Path, line: int, session: dict[str, Any]) -> list[dict[str, Any]]:
-    """webMUSHRA's session payload."""
+    """Rows of webMUSHRA's session payload."""
     try:
         person = session.get("participant") or {}
         asked = dict(zip(person.get("name") or [], person.get("response") or []))
@@ -226,7 +228,7 @@ def _payload(path: Path, line: int, session: dict[str, Any]) -> list[dict[str, A
 
 
 def _response(common: dict[str, Any], kind: str, response: dict[str, Any]) -> Iterable[dict[str, Any]]:
-    """Rows of one response, as webMUSHRA names its fields; page types that store no judgement of a sound give none."""
+    """Rows of one response of webMUSHRA; page types without a judgement of a sound give no rows."""
     common = {**common, "answer_ms": _text(response.get("time"))}
     task = TYPES.get(kind, "")
     if task == "abx":
@@ -253,7 +255,7 @@ def _pymushra(record: dict[str, Any]) -> Iterable[dict[str, Any]]:
 
 
 def _text(value: object) -> str:
-    """What a cell would say: ratings come as text, numbers or lists of one."""
+    """A value as the text of a cell; ratings may be text, numbers or lists with one element."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     text = "" if value is None else str(value).strip()

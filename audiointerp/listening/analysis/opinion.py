@@ -41,12 +41,12 @@ __all__ = ["IntervalKind", "interval_of", "listener_means", "opinion_tables"]
 
 
 def interval_of(values: pd.Series, ci: IntervalKind, level: float = 0.95) -> Interval:
-    """Mean of independent values, with the interval asked for."""
+    """Mean of independent values with an interval of the given kind."""
     return mean_interval(values, level) if ci == "t" else bootstrap_interval(values, level)
 
 
 def listener_means(table: pd.DataFrame) -> pd.DataFrame:
-    """(listeners, conditions), each listener's mean over items; NaN where none was scored."""
+    """(listeners, conditions), each listener's mean over items; NaN where the listener scored no item."""
     return table.pivot_table(index="participant", columns="condition", values="value", aggfunc="mean", sort=False)
 
 
@@ -54,15 +54,16 @@ def opinion_tables(table: pd.DataFrame, ci: IntervalKind = "t") -> dict[str, pd.
     """Tables of one scale task.
 
     Args:
-        table: answers with `value`, as `with_conditions` returns them; catch trials left out.
+        table: answers with `value`, as `with_conditions` returns them, without catch trials.
         ci: Student's t interval, or the percentile bootstrap over listeners.
 
     Returns:
         methods: per condition, mean over listeners' means with interval and SD; median and quartiles of the scores.
         items: the same per item, over listeners.
-        pairs: Wilcoxon's test of listeners' mean differences, over items scored under both; Holm within a group.
-        friedman: with three methods or more, on listeners who scored all.
-        agreement: Krippendorff's alpha and ICC(2, 1), ICC(2, k), units are item x method.
+        pairs: Wilcoxon's test of listeners' mean differences, over items scored under both methods; Holm's correction
+            within a group.
+        friedman: Friedman's test for three or more methods, on listeners who scored all of them.
+        agreement: Krippendorff's alpha, ICC(2, 1) and ICC(2, k); units are item x method.
     """
     low, high = SCALES[table["task"].iloc[0]]
     found: dict[str, list] = {"methods": [], "items": [], "pairs": [], "friedman": [], "agreement": []}
@@ -136,12 +137,12 @@ def _pairs(group: str, systems: pd.DataFrame) -> list[dict]:
     names = list(dict.fromkeys(systems["condition"]))
     rows = []
     for a, b in combinations(names, 2):
-        # Only items that the listener scored under both: a difference between items is none between methods.
+        # Only items scored under both methods, so that differences between items do not count as ones of methods.
         differences = (cells[a] - cells[b]).dropna().groupby("participant").mean()
         test = wilcoxon(differences)
         note = ""
         if test.n == 0:
-            note = "no listener scored both on one item"
+            note = "no listener scored both methods on the same item"
         elif test.n - test.n_zero < 6:
             note = f"{test.n - test.n_zero} non-zero differences: p cannot be below 0.05"
         mean = float(differences.mean()) if test.n else np.nan
@@ -156,7 +157,7 @@ def _pairs(group: str, systems: pd.DataFrame) -> list[dict]:
 def _friedman(group: str, systems: pd.DataFrame) -> list[dict]:
     if systems["condition"].nunique() < 3:
         return []
-    # Listeners' means over the items that have every method, so that all columns are about the same sounds.
+    # Listeners' means over the items that have every method, so that all columns cover the same items.
     per_item = systems.groupby("item_id")["condition"].nunique()
     shared = per_item.index[per_item == systems["condition"].nunique()]
     if not len(shared):

@@ -1,4 +1,4 @@
-"""How many listeners a test needs."""
+"""The number of listeners that a test needs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 import numpy as np
 from scipy import optimize, special, stats
 
-EFFICIENCY = 3 / math.pi  # of Wilcoxon's test relative to the t test if differences are normal: 0.955
-WORST_EFFICIENCY = 108 / 125  # over all symmetric continuous distributions (Hodges & Lehmann, 1956): 0.864
-CORRELATION = 0.5  # of a listener's two scores, where nothing better is known
+EFFICIENCY = 3 / math.pi  # efficiency of Wilcoxon's test relative to the t test for normal differences: 0.955
+WORST_EFFICIENCY = 108 / 125  # its minimum over symmetric continuous distributions (Hodges & Lehmann, 1956): 0.864
+CORRELATION = 0.5  # assumed correlation between a listener's two scores
 _NODES, _WEIGHTS = (part / 2 for part in np.polynomial.legendre.leggauss(200))
 _NODES = _NODES + 0.5  # on 0 to 1
 
@@ -17,7 +17,7 @@ __all__ = ["describe", "listeners_for_difference", "listeners_for_interval", "ro
 
 
 def listeners_for_interval(sd: float, half_width: float, level: float = 0.95) -> int:
-    """The smallest n whose t interval is at most ± `half_width` wide: t · sd / √n, sd that of listeners' means.
+    """The smallest n with a t interval of at most ± `half_width`: t · sd / √n; sd is the SD of listeners' means.
 
     >>> [listeners_for_interval(1, half_width) for half_width in (0.5, 0.3, 0.2, 0.1)]
     [18, 46, 99, 387]
@@ -37,15 +37,15 @@ def listeners_for_interval(sd: float, half_width: float, level: float = 0.95) ->
 def listeners_for_difference(
     effect: float, power: float = 0.8, alpha: float = 0.05, pairs: int = 1, efficiency: float = EFFICIENCY
 ) -> float:
-    """Listeners for a two-sided paired test to find a difference, not rounded.
+    """Number of listeners with which a two-sided paired test detects a difference, not rounded.
 
-    That of the paired t test (noncentral t), divided by the efficiency of Wilcoxon's test.
+    The number for the paired t test (noncentral t), divided by the efficiency of Wilcoxon's test.
 
     Args:
         effect: mean difference / SD of the differences (Cohen's d_z), not 0.
-        power: probability of finding it.
+        power: probability of detecting the difference.
         alpha: error rate of the whole test.
-        pairs: of methods that are compared; each is tested at alpha / pairs, which bounds Holm's correction.
+        pairs: number of pairs of methods; each is tested at alpha / pairs, which bounds Holm's correction.
         efficiency: 1 for the t test itself.
 
     >>> [round(listeners_for_difference(effect, efficiency=1), 1) for effect in (0.3, 0.5, 0.8)]
@@ -58,7 +58,7 @@ def listeners_for_difference(
         raise ValueError(f"power is {power:g}, not above alpha {alpha / pairs:g}; a useful test has 0.8 or more")
 
     def lacking(n: float) -> float:
-        # The noncentral t by quadrature over the SD found: SciPy's own fails for large effects.
+        # Noncentral t by quadrature over the sample SD, because SciPy's function fails for large effects.
         sds = np.sqrt(stats.chi2.ppf(_NODES, n - 1) / (n - 1))
         limit, shift = float(stats.t.isf(tail, n - 1)), abs(effect) * math.sqrt(n)
         found = special.ndtr(shift - limit * sds) + special.ndtr(-shift - limit * sds)
@@ -80,7 +80,7 @@ def williams_rows(conditions: int) -> int:
 
 
 def round_up_to_orders(listeners: float, conditions: int) -> int:
-    """The next multiple of the orders, so that each is met equally often.
+    """Rounds up to a multiple of the number of orders, so that each order is used equally often.
 
     >>> round_up_to_orders(22, 3)
     24
@@ -97,16 +97,17 @@ def describe(
     power: float = 0.8,
     alpha: float = 0.05,
 ) -> str:
-    """What `audiointerp listen plan` prints.
+    """The text that `audiointerp listen plan` prints.
 
     Args:
-        methods: that are compared.
-        sd: of listeners' mean scores of one method, in points of the scale.
-        half_width: of the interval wanted, in points.
-        difference: between two methods that the test should find, in points.
-        power, alpha: of that test.
+        methods: number of methods compared.
+        sd: SD of listeners' mean scores of one method, in points of the scale.
+        half_width: half width of the desired interval, in points.
+        difference: difference between two methods that the test should detect, in points.
+        power, alpha: power and significance level of that test.
 
-    The SD of paired differences is taken as sd · √(2 (1 - 0.5)) = sd: two scores of a listener correlated by 0.5.
+    The SD of paired differences is taken as sd · √(2 (1 - 0.5)) = sd, for a correlation of 0.5 between the two scores
+    of a listener.
     """
     pairs = methods * (methods - 1) // 2
     level = 1 - alpha

@@ -1,4 +1,4 @@
-"""Tables of an analysis -> report.html and report.md, with captions that name test, interval and unit of analysis."""
+"""Tables of an analysis -> report.html and report.md; captions name test, interval and unit of analysis."""
 
 # pandas types an indexed table as table, column or array at once; pyright cannot know which it is.
 # pyright: reportArgumentType=false, reportAttributeAccessIssue=false, reportCallIssue=false
@@ -25,7 +25,7 @@ TITLES = {
     "bs1116": "Impairment grades, 1 to 5 (BS.1116)",
     "ab": "Preferences between two sounds (A/B)",
     "abx": "Which of two sounds is X (ABX)",
-    "simulate": "Model simulation: which class do listeners hear?",
+    "simulate": "Model simulation: which class do listeners recognise?",
 }
 INTERVALS = {
     "t": "Student's t interval over listeners, m ± t(0.975, n−1)·s/√n (not 1.96·s/√n)",
@@ -45,14 +45,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an analysis found.
+    """Results of an analysis.
 
     Attributes:
-        answers: what is left after cleaning and screening, with exclusions.
-        before: listeners and answers per task before screening.
-        rules: what every screening rule found.
+        answers: answers left after cleaning and screening, with exclusions.
+        before: numbers of listeners, items and answers per task before screening.
+        rules: result of every screening rule.
         tables: task -> name -> table.
-        unscreened: the same without screening; empty if screening left nothing out.
+        unscreened: the same tables without screening; empty if screening left nothing out.
         ci: kind of interval.
         mushra: whether ratings may be called MUSHRA.
     """
@@ -67,7 +67,7 @@ class Outcome:
 
 
 def sections(outcome: Outcome) -> list[Section]:
-    """Results, task by task; after each task's, its headline without screening."""
+    """Sections of the results, task by task; after each task its first table without screening, if it differs."""
     found = []
     for task, tables in outcome.tables.items():
         mushra = task == "rating" and outcome.mushra
@@ -78,7 +78,7 @@ def sections(outcome: Outcome) -> list[Section]:
         unscreened = outcome.unscreened.get(task)
         if unscreened:
             first = build(task, unscreened, outcome.ci)[0]
-            caption = "The first table with everybody, before screening; units, intervals and tests as there."
+            caption = "The first table with all listeners, before screening; same units, intervals and tests."
             csv = first.csv.replace(".csv", "_unscreened.csv")
             found.append(Section("Without screening", caption, first.columns, first.rows, csv=csv))
     return found
@@ -100,7 +100,7 @@ def _opinion(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Sec
             "Means",
             "Unit of analysis: the listener. Scores are averaged over items within each listener; mean, SD and "
             f"interval are over these n means. 95 % interval: {INTERVALS[ci]}. Median and quartiles (Q1–Q3) are of "
-            "single scores. Intervals speak about other listeners hearing these items, not about other items. Dots are "
+            "single scores. Intervals hold for other listeners with these items, not for other items. Dots are "
             "listeners, the yellow circle is the mean"
             + (
                 ", an arrow marks an interval that leaves the scale."
@@ -124,7 +124,7 @@ def _opinion(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Sec
             "Scores by item",
             "Each box: the scores of n listeners for one sound, from the first to the third quartile; line: median; "
             "whiskers: up to 1.5 interquartile ranges; small circles: single scores beyond, kept in every number; "
-            "yellow circle: mean. Means and intervals per item stand in the CSV.",
+            "yellow circle: mean. The CSV has means and intervals per item.",
             figure=f"{task}_items",
             alternative="Box plots of the scores by item and method",
             csv=f"{task}_items.csv",
@@ -143,7 +143,7 @@ def _opinion(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Sec
 def _differences(task: str, pairs: list[dict], friedman: list[dict], digits: int) -> Section:
     """Paired tests between methods, with Friedman's test over all of them in the caption."""
     if not pairs:
-        return Section("Differences between methods", "There is one method; nothing to compare.")
+        return Section("Differences between methods", "There is only one method, so nothing is compared.")
     tested = "".join(
         f" Friedman's test, {row['group']}: χ²({row['k'] - 1}) = {row['statistic']:.2f}, p {p_equals(row['p'])}, "
         f"n = {row['n']} listeners, {row['note']}."
@@ -196,8 +196,8 @@ def _preferences(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list
         "Preferences",
         "Unit of analysis: the listener, counted for the method preferred more often; tied listeners are left out of "
         "the test. p: exact two-sided binomial test against 1/2; p Holm: corrected over the pairs of the same items. "
-        "Share: of the answers that prefer one, with Wilson's 95 % interval; it and the pooled p treat the answers of "
-        "one listener as independent, which they are not.",
+        "Share of A: among the answers that prefer A or B, with Wilson's 95 % interval. The share and the pooled p "
+        "treat the answers of one listener as independent, which they are not.",
         (
             "Items",
             "A",
@@ -229,8 +229,8 @@ def _abx(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Section
     rows = tables["abx"].to_dict("records")
     main = Section(
         "Right answers",
-        "p: exact one-sided binomial test against guessing (1/2), all answers pooled, those of one listener "
-        "counted as independent; p Holm: corrected over the pairs of the same items. Share right with Wilson's 95 % "
+        "p: exact one-sided binomial test against guessing (1/2), all answers pooled, the answers of one listener "
+        "treated as independent; p Holm: corrected over the pairs of the same items. Share right with Wilson's 95 % "
         "interval, drawn for all items. Mean of listeners: each "
         "listener's share, with Student's t interval over listeners.",
         ("Items", "A", "B", "Right", "Share right", "p", "p Holm", "Mean of listeners", "n"),
@@ -253,11 +253,11 @@ def _abx(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Section
 def _simulation(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Section]:
     rows, pairs = (tables[name].to_dict("records") for name in ("simulation", "pairs"))
     main = Section(
-        "How often listeners say what the classifier says",
-        "Share of answers that equal the class of the classifier, with Wilson's 95 % interval, drawn for all items; "
-        "“cannot tell” counts as wrong. p: exact one-sided binomial tests against chance (1 / classes offered) and "
-        "against always naming the most frequent class. Answers are pooled: those of one listener are counted as "
-        "independent. Agreement with the true class stands in the CSV.",
+        "How often listeners name the predicted class",
+        "Share of answers that equal the predicted class, with Wilson's 95 % interval, drawn for all items; “cannot "
+        "tell” counts as wrong. p: exact one-sided binomial tests against chance (1 / classes offered) and "
+        "against always naming the most frequent class. Answers are pooled: the answers of one listener are treated as "
+        "independent. The CSV has the agreement with the true class.",
         ("Items", "Method", "Right", "Share right", "Cannot tell", "Chance (p)", "Majority class (p)", "n"),
         tuple(
             (
@@ -276,7 +276,7 @@ def _simulation(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[
         "Confusions",
         "Counts of answers; shades are shares of the row.",
         figure="simulate_confusion",
-        alternative="Confusion matrix for each method: the classifier's class in rows, the answer in columns",
+        alternative="Confusion matrix for each method: the predicted class in rows, the answer in columns",
         csv="simulate_confusion.csv",
     )
     differences = Section(
@@ -299,7 +299,7 @@ def _simulation(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[
 
 @dataclass(frozen=True)
 class Section:
-    """A table with its figure and a caption that says how to read them; `level` 2 opens a task, 3 stands in one."""
+    """A table with its figure and a caption that explains them; `level` 2 begins a task, 3 is a section of a task."""
 
     title: str
     caption: str
@@ -311,14 +311,14 @@ class Section:
     level: int = 3
 
     def __post_init__(self) -> None:
-        """Leaves out a last column of notes if there are none."""
+        """Removes the last column if it is an empty Note column."""
         if self.columns and self.columns[-1] == "Note" and not any(row[-1] for row in self.rows):
             object.__setattr__(self, "columns", self.columns[:-1])
             object.__setattr__(self, "rows", tuple(row[:-1] for row in self.rows))
 
 
 def number(value: float, digits: int = 2, signed: bool = False) -> str:
-    """With a real minus sign; a dash where there is no number."""
+    """A number with a typographic minus sign; a dash for NaN and infinity."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
@@ -348,12 +348,12 @@ def quartiles(row: Mapping[str, Any]) -> str:
 
 
 def p_value(p: float) -> str:
-    """Three decimals, or that it is below them."""
+    """A p value with three decimals, or "< 0.001"."""
     return "–" if not math.isfinite(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def p_equals(p: float) -> str:
-    """As it stands in a sentence."""
+    """A p value with its relation sign, for use after "p" in a sentence."""
     return p_value(p) if p < 0.001 else f"= {p_value(p)}"
 
 
@@ -379,7 +379,7 @@ def write(outcome: Outcome, out: Path, versions: Mapping[str, str]) -> Path:
 
 
 def _picture(out: Path, name: str) -> dict[str, Any]:
-    """A figure as `picture` describes it, and the link of its SVG."""
+    """The result of `picture` for a figure, with the link to its SVG."""
     found = picture(out / FIGURES / f"{name}.png", out)
     return {**found, "png": found["link"], "svg": f"{FIGURES}/{name}.svg"}
 
@@ -403,14 +403,14 @@ def _design(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def _screening(outcome: Outcome) -> list[tuple[str, str, str, str]]:
-    """Rule, meaning, state, whom it concerns."""
+    """Rows of the screening table: rule, meaning, state, and the answers and listeners it flags."""
     rows = []
     for rule in outcome.rules:
         state = f"not checked: {rule.skipped}" if rule.skipped else "applied" if rule.applied else "reported only"
         who = ", ".join(rule.listeners[:8]) + (
             f" and {len(rule.listeners) - 8} more" if len(rule.listeners) > 8 else ""
         )
-        flagged = f"{int(rule.flagged.sum())} answers of {who}" if len(rule.listeners) else "nobody"
+        flagged = f"{int(rule.flagged.sum())} answers of {who}" if len(rule.listeners) else "no listener"
         rows.append((rule.name, rule.meaning, state, "–" if rule.skipped else flagged))
     return rows
 
@@ -430,24 +430,26 @@ def _preparation(outcome: Outcome) -> list[tuple[str, str]]:
     if options.get("loudness"):
         lines.append(("Loudness", _loudness(options["loudness"], settings)))
     if options.get("bandwidth"):
-        low_passed = "low-passed to the item's lowest rate" if options["bandwidth"] == "min" else "as it was"
+        low_passed = "low-passed to the item's lowest rate" if options["bandwidth"] == "min" else "unchanged"
         lines.append(("Bandwidth", low_passed))
     gains = pd.to_numeric(found.key["gain_db"], errors="coerce").dropna()
     if len(gains):
-        lines.append(("Gains", f"{number(gains.min(), 1, True)} to {number(gains.max(), 1, True)} dB, each in the key"))
+        lines.append(
+            ("Gains", f"{number(gains.min(), 1, True)} to {number(gains.max(), 1, True)} dB; the key lists each")
+        )
     silent = found.key[found.key["silent"].str.lower() == "true"]
     names = sorted(set((silent["item_id"] + " " + silent["method"]).str.strip()))
     lines.append(("Silent sounds", ", ".join(names) + " (kept)" if names else "none"))
     if not settings:
-        lines.append(("Settings", "settings.json was not found beside the key"))
+        lines.append(("Settings", "settings.json was not found in the key's folder"))
     return [*lines, *(("Warning of the export", str(each)) for each in settings.get("warnings", []))]
 
 
 def _loudness(how: str, settings: Mapping[str, Any]) -> str:
     target = settings.get("target_lufs")
-    what = {"match": "every sound matched to", "item": "one gain an item, its mixture to"}.get(how)
+    what = {"match": "every sound matched to", "item": "one gain per item, which brings its mixture to"}.get(how)
     if what is None or target is None:
-        return "levels as they were"
+        return "levels unchanged"
     lowered = settings.get("lowered_db") or 0
-    reason = f", {number(lowered, 1)} dB below the usual so that no peak clips" if lowered > 0 else ""
+    reason = f", {number(lowered, 1)} dB below the standard level so that no peak clips" if lowered > 0 else ""
     return f"{what} {number(target, 1)} LUFS{reason}"

@@ -1,7 +1,7 @@
-"""Which listeners and pages can be relied on: rules that flag answers, and leave them out where they are applied.
+"""Screening of listeners and pages: rules flag unreliable answers, and applied rules leave them out.
 
-Rules of ITU-R BS.1534-3 for ratings with a hidden reference, and those that microsoft/P.808 uses for opinion scores.
-By default only the former are applied; what a rule would do is reported either way.
+Rules of ITU-R BS.1534-3 for ratings with a hidden reference, and the rules that microsoft/P.808 uses for opinion
+scores. By default only the BS.1534 rules are applied; the report lists the answers that each rule flags in any case.
 """
 
 # pandas types an indexed table as table, column or array at once; pyright cannot know which it is.
@@ -18,31 +18,31 @@ import pandas as pd
 
 from audiointerp.listening.analysis.answers import SCALES, Answers, exclude
 
-MAX_SHARE = 0.15  # of the items, strictly more than which an assessor may not miss
-MAX_ASSESSORS = 0.25  # of the assessors: an item whose anchor more of them overrate does not count
-LIMIT = 90.0  # of 100: a hidden reference below it, or an anchor above it, is a miss
-HEARD = 0.95  # of a sound
+MAX_SHARE = 0.15  # an assessor is flagged for errors in more than this share of the items
+MAX_ASSESSORS = 0.25  # an item does not count if more than this share of the assessors overrates its anchor
+LIMIT = 90.0  # of 100: a hidden reference rated below it, or an anchor rated above it, is an error
+HEARD = 0.95  # share of a sound that must be heard
 MIN_VARIANCE = 0.1
 OUTLIER_Z = 3.29
-TOLERANCE = 0.1  # of the scale, for catch items: exact from 1 to 5, ±10 from 0 to 100
+TOLERANCE = 0.1  # share of the scale, for catch items: exact on 1 to 5, ±10 on 0 to 100
 
 __all__ = ["DEFAULT", "RULES", "RuleResult", "check", "is_mushra", "screen"]
 
 
 class Skipped(Exception):
-    """A rule that cannot be checked, and why."""
+    """Raised by a rule that cannot be checked; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class RuleResult:
-    """What one rule found.
+    """Result of one rule.
 
     Attributes:
-        name, meaning: of the rule.
+        name, meaning: name of the rule and its criterion.
         applied: whether flagged answers are left out.
-        flagged: (answers,), true for answers it concerns; all answers of a listener if it is about listeners.
-        listeners: whom it concerns.
-        skipped: why it could not be checked, or "".
+        flagged: (answers,), true for flagged answers; a rule about listeners flags all answers of a listener.
+        listeners: the listeners of flagged answers.
+        skipped: why the rule could not be checked, or "".
     """
 
     name: str
@@ -54,7 +54,7 @@ class RuleResult:
 
 
 def screen(answers: Answers, rules: Sequence[str] | None = None) -> list[RuleResult]:
-    """Checks every rule and takes out what the applied ones flag, with reasons in `answers.exclusions`.
+    """Checks every rule and moves the answers that applied rules flag to `answers.exclusions`, with the reasons.
 
     Args:
         answers: changed in place.
@@ -73,7 +73,7 @@ def screen(answers: Answers, rules: Sequence[str] | None = None) -> list[RuleRes
 
 
 def check(answers: Answers, rules: Sequence[str] | None = None) -> list[RuleResult]:
-    """What every rule finds; nothing is changed."""
+    """Results of every rule; `answers` is not changed."""
     applied = DEFAULT if rules is None else tuple(rules)
     unknown = [name for name in applied if name not in RULES]
     if unknown:
@@ -90,7 +90,7 @@ def check(answers: Answers, rules: Sequence[str] | None = None) -> list[RuleResu
 
 
 def is_mushra(table: pd.DataFrame) -> bool:
-    """Whether ratings have what ITU-R BS.1534 calls MUSHRA: a hidden reference, a 3.5 kHz and a 7 kHz anchor."""
+    """Whether ratings are a MUSHRA test (ITU-R BS.1534): a hidden reference, a 3.5 kHz and a 7 kHz anchor are rated."""
     rated = table[table["task"] == "rating"]
     return bool((rated["role"] == "reference").any() and _anchor(rated, "low").any() and _anchor(rated, "mid").any())
 
@@ -110,7 +110,7 @@ def _mid_anchor(answers: Answers) -> pd.Series:
     if rows.empty:
         raise Skipped("no 7 kHz anchor was rated")
     over = rows["value"] > LIMIT
-    # Where many overrate it, the anchor is close to transparent, and that is no fault of theirs.
+    # If many listeners overrate the anchor of an item, it is close to transparent, and the item does not count.
     fair = ~(over.groupby(rows["item_id"]).transform("mean") > MAX_ASSESSORS)
     if not fair.any():
         raise Skipped("more than a quarter of the listeners rate every 7 kHz anchor above 90: it is transparent here")
@@ -128,7 +128,7 @@ def _untouched(answers: Answers) -> pd.Series:
 def _heard(answers: Answers) -> pd.Series:
     fraction = pd.to_numeric(answers.table["heard_fraction"], errors="coerce")
     if fraction.isna().all():
-        raise Skipped("the files do not say how much was heard")
+        raise Skipped("the files do not contain the heard fraction")
     return _of(answers, (fraction < HEARD).groupby(answers.table["participant"]).any())
 
 
@@ -147,7 +147,7 @@ def _catch(answers: Answers) -> pd.Series:
     expected = rows["trial_id"].map(answers.settings.get("catch_answers", {}))
     rows, expected = rows[expected.notna()], expected[expected.notna()]
     if rows.empty:
-        raise Skipped("the expected answers of catch items are not known (settings.json beside the key)")
+        raise Skipped("the expected answers of catch items are not known (they are in settings.json, next to the key)")
     right = pd.Series([_is_right(*row) for row in zip(rows["task"], rows["answer"], expected)], index=rows.index)
     return _of(answers, ~right.groupby(rows["participant"]).any())
 
@@ -156,7 +156,9 @@ def _fast(answers: Answers) -> pd.Series:
     table, study = answers.table, answers.study
     spent = pd.to_numeric(table["answer_ms"], errors="coerce")
     if study is None or spent.isna().all():
-        raise Skipped("study.json is not known" if study is None else "the files do not say how long pages took")
+        raise Skipped(
+            "study.json was not found" if study is None else "the files do not contain the time spent on pages"
+        )
     seconds = table["trial_id"].map({trial.trial_id: trial.context for trial in study.trials}).map(study.seconds)
     seconds = seconds.fillna(0) if study.task != "simulate" else 0 * seconds.fillna(0)
     shown = {trial.trial_id: sum(study.seconds.get(name, 0) for name in trial.stimuli) for trial in study.trials}
@@ -178,7 +180,7 @@ def _outlier(answers: Answers) -> pd.Series:
 RULES: dict[str, tuple[str, Callable[[Answers], pd.Series]]] = {
     "reference": ("hidden reference below 90 in more than 15 % of the items (BS.1534)", _hidden_reference),
     "anchor": ("7 kHz anchor above 90 in more than 15 % of the items (BS.1534)", _mid_anchor),
-    "untouched": ("page whose sliders all stand at 100, where webMUSHRA puts them", _untouched),
+    "untouched": ("page with all sliders at 100, webMUSHRA's initial position", _untouched),
     "heard": ("less than 95 % of some sound was played (P.808)", _heard),
     "variance": ("variance of all scores below 0.1 (P.808)", _variance),
     "catch": ("no catch item answered as expected (P.808)", _catch),

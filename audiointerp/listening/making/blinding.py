@@ -1,7 +1,7 @@
-"""Blind names and the key to them.
+"""Blind names of sounds, and the key that maps them to methods.
 
-A name is cut from HMAC-SHA256 under a secret of 32 random bytes: a bare hash of a method's name could be guessed.
-Manifest, settings, seed and secret together determine every name.
+A name is the beginning of an HMAC-SHA256 under a secret of 32 random bytes; without the secret, names of methods could
+be found by hashing guesses. Manifest, settings, seed and secret together determine every name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["blind_name", "load_secret", "stimulus_name", "study_name", "write_ke
 
 
 def load_secret(path: str | Path) -> bytes:
-    """The secret in that file, as hexadecimal digits; a new one is drawn and written if there is no such file.
+    """Reads the secret from a file of hexadecimal digits; if there is no file, draws a new secret and writes it.
 
     Raises:
         ValueError: if the file holds something else.
@@ -40,7 +40,7 @@ def load_secret(path: str | Path) -> bytes:
         return secret
     secret = secrets.token_bytes(SECRET_BYTES)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Made for its owner's eyes only from the start.
+    # Created with mode 0600, so that no other user can read it at any moment.
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
         file.write(secret.hex() + "\n")
     return secret
@@ -57,17 +57,17 @@ def blind_name(secret: bytes, *parts: str) -> str:
 
 
 def study_name(secret: bytes, *parts: str) -> str:
-    """Of a test: `lt_` and eight characters."""
+    """Name of a test: `lt_` and eight characters."""
     return f"lt_{blind_name(secret, 'test', *parts)}"
 
 
 def stimulus_name(secret: bytes, test_id: str, item_id: str, role: str, method: str) -> str:
-    """Of a sound: `s_` and eight characters; starts with a letter and is no number, whatever reads it."""
+    """Blind name of a sound: `s_` and eight characters; the first letter keeps programs from reading it as a number."""
     return f"s_{blind_name(secret, test_id, item_id, role, method)}"
 
 
 def write_key(path: str | Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Writes the key, sorted by blind name, which tells nothing of the run's order."""
+    """Writes the key, sorted by blind name, so that the rows do not reveal the run's order."""
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, KEY_COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -1,6 +1,6 @@
-"""Which questions are asked about which sounds: a run's items -> trials of one task, with practice and catch trials.
+"""A run's items -> the trials of one task, with practice and catch trials.
 
-Items need not have the same methods: each trial asks about those its item has.
+Items need not have the same methods: a trial contains the methods of its own item.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ QUESTIONS: dict[Task, str] = {
     "abx": "Which of the two sounds is X?",
     "simulate": "Which class does this sound belong to?",
 }
-# What an attentive listener answers, unless the catch sound's true_class says so, and how the prompt asks for it.
+# Expected answers of catch trials if the catch sound's true_class gives none; "" draws one. ATTENTION is their prompt.
 CATCHES: dict[Task, str] = {"mos": "1", "rating": "0", "simulate": ""}
 ATTENTION = "Attention check: answer “{answer}” for this sound, whatever you hear."
 SCALES = {"mos": ("1", "2", "3", "4", "5"), "rating": tuple(map(str, range(101)))}
@@ -34,12 +34,12 @@ __all__ = ["Design", "Named", "build"]
 
 
 class Named(Protocol):
-    """Gives a sound its blind name, and has it prepared."""
+    """A function that gives a sound its blind name and registers it for preparation."""
 
     def __call__(
         self, sound: Sound, *, role: str = "", method: str = "", copy: str = "", cutoff_hz: float = 0.0
     ) -> str:
-        """The name of the sound as it is, in another role, as another copy, or below a cutoff in Hz."""
+        """The blind name of the sound: unchanged, in another role, as another copy, or low-passed at a cutoff in Hz."""
         ...
 
 
@@ -48,10 +48,10 @@ class Design:
     """Trials of one task.
 
     Attributes:
-        trials, practice, catch: in the order of the run.
+        trials, practice, catch: the trials of each kind, in the order of the run.
         anchors: trial_id -> "anchor35", "anchor70", "mixture" -> stimulus id, for ratings against a reference.
         items: trial_id -> item_id.
-        catch_answers: trial_id -> what an attentive listener answers.
+        catch_answers: trial_id -> the expected answer.
         warnings: one line each.
     """
 
@@ -66,7 +66,7 @@ class Design:
 
 @dataclass
 class _Asked:
-    """What all trials of a study share."""
+    """Settings that all trials of a study share."""
 
     task: Task
     question: str
@@ -91,20 +91,20 @@ def build(
     """Trials of a task.
 
     Args:
-        task: mos: a page an item; rating: the same, against the reference where the run has one, which is then hidden
-            among the sounds beside low-pass anchors and the mixture; ab, abx: a page for each pair of an item's
-            methods; simulate: a page an item, of whose methods a session hears one.
+        task: mos: one page per item; rating: one page per item, and if the run has a reference, it is hidden among the
+            sounds together with low-pass anchors and the mixture; ab, abx: one page for each pair of an item's methods;
+            simulate: one page per item, on which each session plays one of its methods.
         selection: items, practice and catch sounds.
         named: gives blind names.
-        question: of every trial; "{class}" stands for the predicted class. None takes the task's own.
+        question: question of every trial; "{class}" is replaced by the predicted class. None takes the task's own.
         labels: class names of the classifier, in its order; choices of "simulate".
-        seed: of what is drawn.
-        catch: catch trials to add, if the run has none of its own.
+        seed: seed of all random draws.
+        catch: number of catch trials to add, if the run has no catch sounds.
         anchors: whether ratings have anchors.
-        ties: whether "no preference" can be answered (ab).
+        ties: whether "no preference" is a possible answer (ab).
 
     Raises:
-        ValueError: nothing to ask, or an option that the task does not have.
+        ValueError: if no trial results, or the task does not have an option that is given.
     """
     if catch and task not in CATCHES:
         raise ValueError(f"task {task} has no catch trials; they are for {', '.join(CATCHES)}")
@@ -186,7 +186,7 @@ def _pairs(asked: _Asked, item: ListeningItem) -> list[Page]:
 
 def _abx(asked: _Asked, item: ListeningItem) -> list[Page]:
     pairs = list(combinations(item.systems, 2))
-    # X is the first sound in every other pair, so that neither method is X more often.
+    # X alternates between the first and the second sound from pair to pair, so that neither method is X more often.
     first = asked.numbers("abx", item.item_id).randrange(2)
 
     def page(place: int, trial_id: str, kind: TrialKind) -> Trial:
@@ -215,12 +215,12 @@ _TASKS: Mapping[Task, Callable[[_Asked, ListeningItem], list[Page]]] = {
 
 
 def _blind(names: Sequence[str]) -> tuple[str, ...]:
-    """In the order of blind names, which tells nothing."""
+    """Sorted by blind name, an order that does not reveal the methods."""
     return tuple(sorted(set(names)))
 
 
 def _choices(asked: _Asked, item: ListeningItem) -> tuple[str, ...]:
-    """All classes if they are at most 12, else the item's and others drawn, in the classifier's order."""
+    """All classes if at most 12, otherwise the item's own and random others, 12 in all, in the classifier's order."""
     labels = list(asked.labels)
     if len(labels) > MOST_CHOICES:
         own = [each for each in (item.pred_class, item.true_class, item.distractor_class) if each in labels]
@@ -231,7 +231,7 @@ def _choices(asked: _Asked, item: ListeningItem) -> tuple[str, ...]:
 
 
 def _classes(labels: Sequence[str], selection: Selection) -> list[str]:
-    """The classifier's classes; without them, those that the items name."""
+    """The classifier's classes, then any other class that an item names."""
     items = (*selection.items, *selection.practice_items)
     named = {each for item in items for each in (item.pred_class, item.true_class, item.distractor_class) if each}
     return [*labels, *sorted(named - set(labels))]
@@ -243,7 +243,7 @@ def _practice(asked: _Asked, selection: Selection, design: Design) -> list[Trial
         for sound in selection.practice_sounds:
             trials.append(_alone(asked, f"t_practice_{len(trials) + 1}", "practice", sound, selection, design))
     elif selection.practice_sounds:
-        design.warnings.append(f"task {asked.task} asks about pairs: rows of role practice are left out")
+        design.warnings.append(f"task {asked.task} compares pairs: rows of role practice are left out")
     for item in selection.practice_items:
         for page in _TASKS[asked.task](asked, item)[:1]:
             trials.append(_place(f"t_practice_{len(trials) + 1}", "practice", item, page, design))
@@ -253,7 +253,7 @@ def _practice(asked: _Asked, selection: Selection, design: Design) -> list[Trial
 def _alone(
     asked: _Asked, trial_id: str, kind: TrialKind, sound: Sound, selection: Selection, design: Design
 ) -> Trial:  # fmt: skip
-    """A page about one sound, beside the mixture (rating: the reference) of its item if that has one."""
+    """A page about one sound, shown with the mixture (rating: the reference) of its item if the item has one."""
     design.items[trial_id] = sound.item_id
     role = "reference" if asked.task == "rating" else "mixture"
     beside = None if asked.task == "simulate" else selection.beside(sound, role)
@@ -270,15 +270,15 @@ def _plain(question: str) -> str:
 
 
 def _catch(asked: _Asked, selection: Selection, count: int, number: int, design: Design) -> list[Trial]:
-    """The run's own catch sounds, else sounds drawn by the seed: mixtures, which listeners hear anyway."""
-    if asked.task == "simulate":  # a mixture would tell the class; what was heard in practice tells nothing new
+    """Catch trials on the run's own catch sounds, otherwise on random mixtures, which listeners hear anyway."""
+    if asked.task == "simulate":  # a mixture would reveal the class; a practice sound reveals nothing new
         free = [item.systems[0] for item in selection.practice_items]
     else:
         free = [item.mixture for item in selection.items]
     numbers = asked.numbers("catch")
     sounds = selection.catch_sounds or numbers.sample(free, min(count, len(free)))
     if len(sounds) < count:
-        design.warnings.append(f"{count} catch trials were asked for; there are sounds for {len(sounds)}")
+        design.warnings.append(f"{count} catch trials were requested; there are sounds for {len(sounds)}")
     digits, trials = max(2, len(str(number))), []
     for place, sound in enumerate(sounds, number + 1):
         trial = _alone(asked, f"t_{place:0{digits}d}", "catch", sound, selection, design)

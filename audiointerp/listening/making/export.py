@@ -1,6 +1,6 @@
-"""Run folders -> a listening test: `public/` for listeners, `private/` with the key for whoever runs it.
+"""Run folders -> a listening test: `public/` for listeners, `private/` with the key for the experimenter.
 
-Runs, options and the secret in private/ determine every byte.
+The same runs, options and secret (in private/) give the same bytes.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ __all__ = ["ExportTarget", "Options", "Summary", "export_study"]
 
 @dataclass(frozen=True)
 class Options:
-    """What a listening test is to be.
+    """Options of a listening test.
 
     Attributes:
-        target: "html": one page; "webmushra": what to copy into a checkout; "folder": WAVs and tables.
+        target: "html": one page; "webmushra": files to copy into a checkout; "folder": WAVs and tables.
         task: see `study.Study`.
-        items, methods: names, or how many items to draw; None for all.
-        question: of every trial; "{class}" stands for the predicted class. None takes the task's own.
-        title, introduction: shown first; None takes the task's own.
-        seed: of everything drawn.
-        rate: of the sounds written, in Hz.
+        items, methods: names, or the number of items to draw; None for all.
+        question: question of every trial; "{class}" is replaced by the predicted class. None takes the task's own.
+        title, introduction: texts of the first page; None takes the task's own.
+        seed: seed of all random draws.
+        rate: sample rate of the sounds written, in Hz.
         loudness, bandwidth, pad: see `preparation.Settings`.
-        practice: how many practice trials, unless the run has sounds of role practice; 0 for none at all.
-        practice_apart: never practise with what is asked about later (always so in "simulate").
-        catch: how many catch trials, unless the run has sounds of role catch.
+        practice: number of practice trials, unless the run has sounds of role practice; 0 for none, even then.
+        practice_apart: keep items of practice trials out of the test (always so in "simulate").
+        catch: number of catch trials, unless the run has sounds of role catch.
         anchors: whether ratings against a reference have low-pass anchors and the mixture.
-        ties: whether "no preference" can be answered (ab).
-        participants: for how many the target "folder" writes orders and answer sheets.
+        ties: whether "no preference" is a possible answer (ab).
+        participants: number of participants for whom the target "folder" writes orders and answer sheets.
 
     Raises:
-        ValueError: for a value that an option does not take.
+        ValueError: for a value that an option does not accept.
     """
 
     target: ExportTarget = "html"
@@ -84,21 +84,21 @@ class Options:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
 
     def of_sounds(self) -> str:
-        """The options that decide what is heard and asked, as text: those of packing left out."""
+        """The options that change sounds or trials, as text; target and participants are left out."""
         values = asdict(self)
         return json.dumps({name: values[name] for name in values if name not in ("target", "participants")})
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What an export made.
+    """Result of an export.
 
     Attributes:
-        public, private: for listeners; for whoever runs the test.
-        files: what the target wrote, the one to open first.
-        stimuli, trials, sessions: how many; practice and catch trials not counted.
-        target_lufs: loudness of every sound; None if levels were left alone.
-        lowered_db: by how much the whole test was lowered because of peaks.
+        public, private: folder for listeners; folder for the experimenter.
+        files: files that the target wrote; the first is the one to open.
+        stimuli, trials, sessions: numbers of each; practice and catch trials not counted.
+        target_lufs: loudness of every sound; None if levels are unchanged.
+        lowered_db: amount by which the whole test was lowered because of peaks.
         silent: sounds of the run that are silent.
         warnings: one line each.
     """
@@ -146,19 +146,19 @@ def _lowpassed(waveform: NDArray[np.float32], sample_rate: int, cutoff_hz: float
 def export_study(
     runs: str | Path | Sequence[str | Path], out: str | Path, *, force: bool = False, **options: Any
 ) -> Summary:
-    """Makes a listening test of a run, or of several as its groups.
+    """Makes a listening test of one run, or of several runs as its groups.
 
     Args:
-        runs: a folder that holds manifest.csv and the WAVs it lists; run.json, if it is there, names the classes.
-            Several: see `groups.gather`.
-        out: folder to write. The secret in its private/ is used again, so that the same call gives the same bytes.
-        force: write into a folder that holds other things. Private files of another test there are set aside in
-            private/<its test_id>, as its answers are worth nothing without them.
+        runs: a folder that holds manifest.csv and the WAVs it lists, and optionally run.json, which names the classes.
+            For several folders see `groups.gather`.
+        out: folder to write. An existing secret in its private/ is reused, so that the same call gives the same bytes.
+        force: write into a folder that holds other files. Private files of another test there are moved to
+            private/<its test_id>, because its answers cannot be read without them.
         options: fields of `Options`.
 
     Raises:
         ListeningError: naming every problem of the run, of the selection or of the sounds.
-        ValueError: for an option that is none, or an `out` that holds something else.
+        ValueError: for an invalid option value, or an `out` that holds something else.
     """
     wanted = Options(**options)
     out = Path(out)

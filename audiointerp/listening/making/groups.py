@@ -1,4 +1,4 @@
-"""Runs -> the sounds of one test: several runs are its groups, such as the two halves of the PIQ paper's study."""
+"""Runs -> the sounds of one test. Each of several runs is a group, as the two halves of the PIQ paper's study."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["Material", "gather"]
 
 @dataclass(frozen=True)
 class Material:
-    """What a test is made of.
+    """The sounds and facts of all runs of a test.
 
     Attributes:
-        sounds: of all runs, classes as listeners read them.
+        sounds: sounds of all runs, with class names as words.
         labels: class names of the classifiers, in their order.
         abouts: run.json of each run.
-        digest: of the manifests.
+        digest: hashes of the manifests.
     """
 
     sounds: list[Sound]
@@ -34,20 +34,22 @@ class Material:
 
 
 def gather(runs: Sequence[str | Path]) -> Material:
-    """Reads one run as it is, or several, each a group named after its folder unless its manifest names groups.
+    """Reads one or several runs; each of several is a group, named after its folder unless its manifest names groups.
 
-    Items that several runs call the same get the run's name in front.
+    If several runs have an item of the same name, the run's name is put in front of it.
 
     Raises:
         ListeningError: naming every problem of a run.
-        ValueError: if there is no run, or two have one name.
+        ValueError: if no run is given, or two have the same name.
     """
     folders = [Path(run) for run in runs]
     names = [folder.resolve().name for folder in folders]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if not folders or twice:
         what = f"two runs are called {twice[0]}" if twice else "no run is given"
-        raise ValueError(f"{what}; give one run, or several whose folders have different names, their groups")
+        raise ValueError(
+            f"{what}; give one run, or several whose folders have different names (the names of the groups)"
+        )
     read = [read_manifest(folder) for folder in folders]
     if len(read) > 1:
         read = _grouped(names, read)
@@ -86,8 +88,8 @@ def _grouped(names: Sequence[str], read: Sequence[Sequence[Sound]]) -> list[list
     if wrong:
         raise ListeningError(
             [
-                f"{item_id}: runs share names of items, and this one with its run's name in front is no unique name of "
-                "a letter a-z and at most 31 of a-z, 0-9 and _; rename the folder of the run"
+                f"{item_id}: several runs have this item, and its name with the run's name in front is not unique or "
+                "is not a letter a-z followed by at most 31 of a-z, 0-9 and _; rename the folder of the run"
                 for item_id in wrong
             ]
         )

@@ -1,7 +1,7 @@
-"""A run's manifest.csv and its WAVs, checked: every problem is named at once, with its row.
+"""Reads a run's manifest.csv and checks it against the WAVs; all problems are reported together, with their rows.
 
-Rows of the roles `residual` and `listening`, which a run writes for its own page, are left out unread. Sounds whose
-peak is at most -80 dBFS are kept and marked as silent: an empty interpretation is an answer, too.
+Rows of the roles `residual` and `listening`, which a run writes for its own page, are skipped without a check. Sounds
+whose peak is at most -80 dBFS are kept and marked as silent, because an empty interpretation is a valid result.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["ListeningError", "Sound", "items_of", "read_manifest"]
 
 
 class ListeningError(ValueError):
-    """What is wrong with a run as the material of a listening test, every problem on its own line."""
+    """Problems that prevent a listening test of a run, one per line."""
 
     def __init__(self, problems: list[str]):
         super().__init__("\n".join(problems))
@@ -44,13 +44,14 @@ class Sound:
     """A WAV of a run.
 
     Attributes:
-        item_id, role, method: which sound it is; unique together; method is empty but for interpretation and anchor.
-        path: where the file is.
+        item_id, role, method: identify the sound, unique together; method is empty except for the roles interpretation
+            and anchor.
+        path: path of the file.
         source: its path relative to the run folder.
-        sample_rate, frames, channels: in Hz, per channel, 1 or 2.
-        sha256: of the file.
+        sample_rate, frames, channels: rate in Hz, samples per channel, 1 or 2 channels.
+        sha256: SHA-256 of the file.
         silent: whether its peak is at most -80 dBFS.
-        pred_class, true_class, distractor_class, group: of the item; empty where unknown.
+        pred_class, true_class, distractor_class, group: facts of the item; empty where unknown.
     """
 
     item_id: str
@@ -73,8 +74,8 @@ def read_manifest(run: str | Path) -> list[Sound]:
     """The sounds of a run folder that can be used in a listening test, in the order of its manifest.csv.
 
     Raises:
-        ListeningError: with every problem of the table and of its files; rows count from 1, the header.
-        ValueError: if there is no manifest.csv or it is no table of that kind.
+        ListeningError: with every problem of the table and of its files; row 1 is the header.
+        ValueError: if there is no manifest.csv, or it is not a CSV with the required columns.
     """
     run = Path(run)
     path = run / "manifest.csv"
@@ -103,7 +104,7 @@ def items_of(sounds: Iterable[Sound]) -> dict[str, list[Sound]]:
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Numbered rows of the roles in use; the header is row 1, as a spreadsheet counts."""
+    """Row number and row, for each row of a role in use; the header is row 1, as in a spreadsheet."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give a folder that `audiointerp run`, interpret or evaluate wrote")
     try:
@@ -123,7 +124,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
 
 
 def _check_row(row: Mapping[str, str], run: Path) -> tuple[Sound | None, list[str]]:
-    """The row as a sound (None if its names or its file cannot be used) and what is wrong with it."""
+    """The row as a sound (None if its names or its file cannot be used), and its problems."""
     wrong = _wrong_names(row)
     where, reason = _locate(run, row["path"])
     if where is None:
@@ -143,7 +144,7 @@ def _wrong_names(row: Mapping[str, str]) -> list[str]:
         needs = f"role {role} needs the name of one" if role in WITH_METHOD else f"role {role} must leave it blank"
         wrong.append(f"method is {method!r}; {needs}")
     if role == "mixture" and not row.get("pred_class", "").strip():
-        wrong.append("pred_class is blank; a mixture needs the classifier's decision, which listeners are told")
+        wrong.append("pred_class is blank; a mixture needs the predicted class, which listeners are shown")
     for name, low, high in (("pred_prob", 0.0, 1.0), ("snr_db", -math.inf, math.inf)):
         text = row.get(name, "").strip()
         if text and not low <= _number(text) <= high:
@@ -152,7 +153,7 @@ def _wrong_names(row: Mapping[str, str]) -> list[str]:
 
 
 def _number(text: str) -> float:
-    """NaN, which no comparison holds for, where the text is no number."""
+    """The number in a text; NaN, for which every comparison is false, if there is none."""
     try:
         return float(text)
     except ValueError:
@@ -160,7 +161,7 @@ def _number(text: str) -> float:
 
 
 def _locate(run: Path, text: str) -> tuple[Path | None, str]:
-    """The file that a path of the manifest names; None and why, unless it lies within the run folder."""
+    """The file at a path of the manifest; None and the reason unless it is a file inside the run folder."""
     path = PurePosixPath(text)
     if not text.strip() or "\0" in text:
         return None, f"path is {text!r}; name a WAV"
@@ -177,7 +178,7 @@ def _locate(run: Path, text: str) -> tuple[Path | None, str]:
 
 
 def _check_file(row: Mapping[str, str], where: Path) -> tuple[Sound | None, list[str]]:
-    """The file against its row."""
+    """Reads a file and compares it with its row; returns the sound (None if unreadable) and the problems."""
     data = where.read_bytes()
     try:
         info = probe(where)
@@ -218,7 +219,7 @@ def _without_path(error: AudioError, where: Path) -> str:
 
 
 def _check_table(rows: list[tuple[int, dict[str, str]]]) -> list[str]:
-    """What is wrong between rows."""
+    """Problems that concern several rows: duplicates, and items without a mixture or an interpretation."""
     wrong = []
     first: dict[tuple[str, str, str], int] = {}
     items: dict[str, list[int]] = {}
@@ -233,7 +234,7 @@ def _check_table(rows: list[tuple[int, dict[str, str]]]) -> list[str]:
     for item_id, numbers in items.items():
         has = roles[item_id]
         if has & {"practice", "catch"} and not has & set(WITH_METHOD):
-            continue  # a sound to practise with, perhaps beside its mixture: no item of the test
+            continue  # only a practice or catch sound, perhaps with its mixture: not an item of the test
         for role in ("mixture", "interpretation"):
             if role not in has:
                 wrong.append(f"row {numbers[0]}: item {item_id} has no row of role {role}")

@@ -1,7 +1,7 @@
-"""In which order each participant meets trials and sounds: balanced squares, seeded orders where these grow too long.
+"""The order of trials and sounds for each participant: balanced squares, or random orders if the squares are too long.
 
-Williams (1949), "Experimental designs balanced for the estimation of residual effects of treatments": every sound at
-every position, and after every other sound, equally often.
+Williams (1949), "Experimental designs balanced for the estimation of residual effects of treatments": every sound is at
+every position, and follows every other sound, equally often.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from audiointerp.listening.study import Presentation, Task, Trial
 
 MAX_SESSIONS = 240
 MAX_CROSSED = 96
-MAX_PAGES = 10_000  # over all sessions: what a study may weigh
-MIN_SESSIONS = 24  # where orders are drawn
+MAX_PAGES = 10_000  # over all sessions, to bound the size of a study
+MIN_SESSIONS = 24  # if orders are drawn at random
 
 __all__ = ["sessions", "williams"]
 
 
 def williams(count: int) -> list[tuple[int, ...]]:
-    """Rows of a Williams square of 0 to count - 1: `count` rows, twice as many if it is odd.
+    """Rows of a Williams square of the numbers 0 to count - 1: `count` rows, or 2 * `count` if it is odd.
 
     >>> williams(2), williams(3)[0], len(williams(3))
     ([(0, 1), (1, 0)], (0, 1, 2), 6)
     """
-    # 0, 1, n-1, 2, n-2, ...: neighbours differ by every amount once; shifted by one from row to row.
+    # First row 0, 1, n-1, 2, n-2, ...: each difference between neighbours occurs once. Each next row is shifted by one.
     first = [(step + 1) // 2 if step % 2 else (count - step // 2) % count for step in range(count)]
     rows = [tuple((place + shift) % count for place in first) for shift in range(count)]
     mirrored = [row[::-1] for row in rows] if count % 2 and count > 1 else []
@@ -41,18 +41,19 @@ def sessions(
     seed: int = 0,
     methods: Mapping[str, str] | None = None,
 ) -> tuple[tuple[Presentation, ...], ...]:
-    """What participants 0, 1, ... meet, until it begins again.
+    """The sessions of participants 0, 1, ...; after the last one, the first is used again.
 
-    Sounds on a page follow a Williams square whose row moves on by one from participant to participant and from trial
-    to trial; of "simulate" a page has one sound, by a Latin square: each participant hears an item under one method and
-    each method equally often. Trials follow a Williams square: crossed with that of the sounds if this makes at
-    most 96 sessions; beside it, up to 240 sessions and 10,000 pages in all; otherwise each session draws its order.
-    Catch trials come at a drawn place, never first; practice comes before everything.
+    The sounds of a page follow a row of a Williams square; the row advances by one from participant to participant and
+    from trial to trial. A page of "simulate" has one sound, chosen by a Latin square: each participant hears an item
+    under one method, and each method equally often. Trials follow a Williams square, too. It is crossed with the square
+    of the sounds if this makes at most 96 sessions; otherwise both advance together, up to 240 sessions and 10,000
+    pages in total; beyond that, each session has a random order of trials. Catch trials are inserted at random places,
+    never first. Practice trials come first.
 
     Args:
-        task, trials, practice, catch: what is asked.
-        seed: of what is drawn.
-        methods: stimulus id -> method, by which "simulate" balances.
+        task, trials, practice, catch: the task and its trials of each kind.
+        seed: seed of all random draws.
+        methods: stimulus id -> method, needed to balance "simulate".
     """
     numbers = random.Random(f"{seed}|orders")
     shuffled = numbers.sample(list(trials), len(trials))
@@ -77,7 +78,7 @@ def sessions(
 
 
 def _pages(task: Task, sounds: Sequence[str]) -> list[tuple[str, ...]]:
-    """Ways to present a trial's sounds, in turn."""
+    """The different orders of a trial's sounds; participants take them in turn."""
     if task == "simulate":
         return [(sound,) for sound in sounds]
     return [tuple(sounds[place] for place in row) for row in williams(len(sounds))]
@@ -89,13 +90,13 @@ def _presented(trial: Trial, pages: dict[str, list[tuple[str, ...]]], row: int) 
 
 
 def _orders(count: int, rows: int, numbers: random.Random) -> list[tuple[int, Sequence[int]]]:
-    """For each participant: which row of the pages, and the order of trials."""
+    """For each participant: the row of the square of sounds, and the order of trials."""
     square = williams(count)
     together = math.lcm(rows, len(square))
     most = min(MAX_SESSIONS, MAX_PAGES // count)
     for length, limit in ((rows * len(square), min(most, MAX_CROSSED)), (together, most)):
         if length <= limit:
-            # Every pair of rows comes once: each `together` participants the second row starts one further.
+            # After each `together` participants the trials' row shifts by one more, so that every pair occurs once.
             return [(p % rows, square[(p + p // together) % len(square)]) for p in range(length)]
     length = rows * math.ceil(MIN_SESSIONS / rows) if rows <= most else MIN_SESSIONS
     return [(p % rows, numbers.sample(range(count), count)) for p in range(length)]

@@ -1,6 +1,7 @@
-"""The two folders of an export, written aside and swapped in: what may be shown, and what must not.
+"""Writes the two folders of an export: `public/`, which participants may see, and `private/`, which they must not.
 
-Two things about `private/` are never lost: the secret, and the key of a test that somebody may have answered already.
+`public/` is written under another name and then renamed. In `private/`, the secret and the keys of earlier tests, which
+may have been answered already, are never deleted.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = ["PAGE", "STIMULI", "Meaning", "Private", "about_run", "held_test", "p
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a blind name stands for: a sound of the run in a role; `copy` tells apart copies of it."""
+    """The sound and role behind a blind name; `copy` distinguishes copies of the same sound."""
 
     sound: Sound
     role: str
@@ -41,12 +42,12 @@ class Meaning:
 
 @dataclass(frozen=True)
 class Private:
-    """What only whoever runs the test may know.
+    """Data of a test that only the experimenter may see.
 
     Attributes:
-        meant: stimulus id -> what it is.
-        plan, design: how sounds were made alike; what trials ask about.
-        options: of the export.
+        meant: stimulus id -> its meaning.
+        plan, design: how the sounds are prepared; the trials.
+        options: options of the export.
         abouts: run.json of each run.
         warnings: one line each.
     """
@@ -60,7 +61,7 @@ class Private:
 
 
 def about_run(folder: Path) -> dict[str, Any]:
-    """run.json, empty if there is none; ValueError if it is no JSON object."""
+    """Contents of run.json, empty if there is none; ValueError if it is not a JSON object."""
     path = folder / "run.json"
     if not path.is_file():
         return {}
@@ -74,10 +75,10 @@ def about_run(folder: Path) -> dict[str, Any]:
 
 
 def held_test(out: Path, force: bool = False) -> str | None:
-    """Name of the test that a folder holds, None if it is free for one.
+    """Name of the test that a folder holds; None if a test may be written into it.
 
     Raises:
-        ValueError: if it is no folder, or without `force`, holds something else.
+        ValueError: if it is a file, or holds something else and `force` is false.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: is a file; name a folder to write")
@@ -90,7 +91,7 @@ def held_test(out: Path, force: bool = False) -> str | None:
 
 
 def pack(out: Path, held: str | None, study: Study, private: Private) -> tuple[Path, ...]:
-    """Writes `public/` and `private/`; returns what the target wrote, where it lies in the end."""
+    """Writes `public/` and `private/`; returns the final paths of the files that the target wrote."""
     aside, public = out / ".public.part", out / "public"
     if aside.exists():
         shutil.rmtree(aside)
@@ -142,13 +143,13 @@ def _write_private(folder: Path, held: str | None, study: Study, private: Privat
     blinding.write_key(folder / "key.csv", _key_rows(private, stimuli))
     text = json.dumps(_settings(private), indent=1, sort_keys=True, ensure_ascii=False)
     (folder / SETTINGS).write_text(text, "utf-8", newline="\n")
-    # Last: it says which test the folder holds.
+    # Written last, because this file defines which test the folder holds.
     (folder / "study.json").write_text(study.to_json(), "utf-8", newline="\n")
 
 
 def _key_rows(private: Private, stimuli: Path) -> list[dict[str, object]]:
     rows = []
-    # The key says of catch sounds what to answer, in the place of their class.
+    # In the key, true_class of a catch sound is its expected answer.
     expected = {trial.stimuli[0]: private.design.catch_answers[trial.trial_id] for trial in private.design.catch}
     for name, meaning in private.meant.items():
         sound, done = meaning.sound, private.plan.prepared[name]
@@ -175,7 +176,7 @@ def _key_rows(private: Private, stimuli: Path) -> list[dict[str, object]]:
 
 
 def _settings(private: Private) -> dict[str, Any]:
-    """How the test was made, for a report: nothing in it changes from one export to the next."""
+    """How the test was made, for the report; equal exports give equal settings."""
     names = ("name", "seed", "recipe_hash", "versions")
     runs = [{name: about[name] for name in names if name in about} for about in private.abouts]
     return {

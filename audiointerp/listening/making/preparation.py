@@ -1,10 +1,10 @@
-"""Sounds of unlike origin made alike: one rate, equal lengths, matched loudness, 16-bit PCM.
+"""Prepares the sounds of a test: one rate, equal lengths, matched loudness, 16-bit PCM.
 
-Bandwidth, level and length would tell methods apart before anybody listens. In this order: resample (soxr), cut the
-band if asked, fade, pad to the item's longest, match loudness, write. Fades come before padding, so that a sound ends
-softly where it ends; fades and gains commute.
+Without this, bandwidth, level and length would reveal the methods. The steps, in this order: low-pass (if chosen) and
+resample (soxr), fade, pad to the item's longest sound, match loudness, write. Fades come before padding, so that the
+fade-out is at the end of the sound and not in the padding; fades and gains commute.
 
-Sounds are measured, and made once more when they are written: memory holds a few, not the whole test.
+Each sound is prepared twice, once to measure it and once to write it, so that memory holds only a few sounds at a time.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ class Settings:
     """How sounds are prepared.
 
     Attributes:
-        sample_rate: of every sound written, in Hz.
-        loudness: "match": every sound to -23 LUFS; "item": one gain an item, that of its mixture (without one, of its
-            loudest sound); "none": no gain. If a peak would exceed -1 dBFS the whole test is lowered, whichever it is.
+        sample_rate: sample rate of every sound written, in Hz.
+        loudness: "match": every sound to -23 LUFS; "item": one gain per item, which brings its mixture (without one,
+            its loudest sound) to -23 LUFS; "none": no gain. In all three cases the whole test is lowered if a peak
+            would exceed -1 dBFS.
         bandwidth: "min": every sound of an item is low-passed to its lowest rate.
         pad: accept lengths that differ by more than 0.5 s inside an item.
     """
@@ -64,8 +65,8 @@ class Stimulus:
     """A sound to be prepared under a blind name.
 
     Attributes:
-        change: made of (channels, samples) at the written rate, keeping its shape.
-        dither: adds noise of one step of 16 bits, so that copies of one sound differ as files.
+        change: function applied to (channels, samples) at the written rate; it keeps the shape.
+        dither: whether to add noise of one 16-bit step, so that copies of one sound differ as files.
     """
 
     name: str
@@ -76,15 +77,15 @@ class Stimulus:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is done to a sound.
+    """Measurements of a sound and its gain.
 
     Attributes:
-        frames, channels: as written.
-        pad_frames: zeros added at its end to reach the item's longest.
-        peak: before the gain, linear.
-        silent: nothing in it can be levelled; it is kept as it is.
+        frames, channels: size of the written file.
+        pad_frames: zeros added at the end to reach the length of the item's longest sound.
+        peak: largest absolute sample before the gain, linear.
+        silent: whether its loudness cannot be measured; it is then written without a gain.
         lufs_in: loudness before the gain, -inf for silence.
-        gain_db: applied.
+        gain_db: gain applied.
     """
 
     frames: int
@@ -97,7 +98,7 @@ class Prepared:
 
     @property
     def lufs_out(self) -> float:
-        """Loudness as written."""
+        """Loudness of the written file, in LUFS."""
         return self.lufs_in + self.gain_db
 
 
@@ -106,8 +107,8 @@ class Plan:
     """Measured sounds, ready to be written.
 
     Attributes:
-        clips, prepared: by name.
-        lowered_db: by how much the whole test is lowered because of peaks.
+        clips, prepared: blind name -> sound and its measurements.
+        lowered_db: amount by which the whole test is lowered because of peaks.
         warnings: one line each.
     """
 
@@ -119,7 +120,7 @@ class Plan:
 
     @property
     def target_lufs(self) -> float | None:
-        """What sounds are brought to; None if they are not."""
+        """Loudness to which sounds are brought, in LUFS; None if levels are unchanged."""
         return None if self.settings.loudness == "none" else TARGET_LUFS - self.lowered_db
 
     def write(self, folder: str | Path) -> None:
@@ -142,7 +143,7 @@ def prepare(clips: Sequence[Stimulus], settings: Settings) -> Plan:
 
     Raises:
         ListeningError: naming every item whose lengths differ by more than 0.5 s, unless `settings.pad`.
-        ValueError: for a rate at which browsers do not play.
+        ValueError: for a rate that browsers do not play.
     """
     if not 8000 <= settings.sample_rate <= 192000:
         raise ValueError(f"rate is {settings.sample_rate} Hz; choose 8000 to 192000, best 44100 or 48000")
@@ -162,7 +163,7 @@ def prepare(clips: Sequence[Stimulus], settings: Settings) -> Plan:
     if lowered > WARN_LOWERED:
         source = next(clip.sound.source for clip in clips if clip.name == max(peaks, key=lambda name: peaks[name]))
         warnings.append(
-            f"the whole test is lowered by {lowered:.1f} dB, or {source} would clip; consider leaving it out"
+            f"the whole test is lowered by {lowered:.1f} dB because {source} would clip; consider leaving it out"
         )
     silent = sorted({clip.sound.source for clip in clips if prepared[clip.name].silent})
     if silent:
@@ -178,13 +179,13 @@ def _by_item(clips: Iterable[Stimulus]) -> list[list[Stimulus]]:
 
 
 def _in_parallel(function: Callable[[T], R], values: Sequence[T]) -> list[R]:
-    # Threads: soxr, the loudness filter and the disk release the interpreter's lock.
+    # Threads suffice: soxr, the loudness filter and disk access release Python's global interpreter lock.
     with ThreadPoolExecutor(WORKERS) as pool:
         return list(pool.map(function, values))
 
 
 def _check_items(items: list[list[Stimulus]], settings: Settings) -> list[str]:
-    """Warnings about what differs inside items; raises for lengths that differ too much."""
+    """Warnings about differences within items; raises ListeningError if lengths differ too much."""
     problems = []
     unlike: dict[str, list[str]] = {}
     for members in items:
@@ -202,8 +203,8 @@ def _check_items(items: list[list[Stimulus]], settings: Settings) -> list[str]:
         for is_so, remark in (
             (apart > WARN_LENGTH, "lengths differ by more than 50 ms and are padded with silence"),
             (len(bands) > 1 and settings.bandwidth == "none",
-             "sample rates, hence bandwidths, differ and may tell methods apart (--bandwidth min levels them)"),
-            (len({sound.channels for sound in sounds}) > 1, "mono and stereo sounds meet; all are made mono"),
+             "sample rates, hence bandwidths, differ and may reveal methods (--bandwidth min makes them equal)"),
+            (len({sound.channels for sound in sounds}) > 1, "mono and stereo sounds are mixed; all are made mono"),
             (max(seconds) > LONG_SECONDS, f"sounds last more than {LONG_SECONDS:.0f} s, which tires listeners"),
         ):  # fmt: skip
             if is_so:
@@ -246,7 +247,7 @@ def _gains(items: list[list[Stimulus]], measured: Mapping[str, Prepared], settin
 
 
 def _alike(members: list[Stimulus], settings: Settings) -> list[NDArray[np.float32]]:
-    """The sounds of an item, (channels, frames), of one rate, length and number of channels."""
+    """The sounds of an item, (channels, frames), with equal rate, length and number of channels."""
     lowest = min(clip.sound.sample_rate for clip in members)
     mono = min(clip.sound.channels for clip in members) == 1
     waveforms = []

@@ -1,4 +1,4 @@
-"""Which items, methods, practice and catch sounds of a run enter a test."""
+"""Selects the items, methods, practice and catch sounds of a run that enter a test."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 
 from audiointerp.listening.making.manifest import ListeningError, Sound, items_of
 
-OTHER = "_other"  # ends the name of a method where it explains the mixture's other class
+OTHER = "_other"  # suffix of a method's name where it explains the mixture's other class
 
 __all__ = ["ListeningItem", "Selection", "select"]
 
 
 @dataclass(frozen=True)
 class ListeningItem:
-    """A decision and its explanations.
+    """A decision of the classifier and its explanations.
 
     Attributes:
-        mixture: what the classifier heard.
-        systems: interpretations, one a method.
-        reference: the clean target, if the run knows it.
-        anchors: processed sounds that the run brings along.
+        mixture: the classifier's input.
+        systems: interpretations, one per method.
+        reference: the clean stem of the target class, if the run has it.
+        anchors: the run's own sounds of role anchor.
     """
 
     item_id: str
@@ -32,29 +32,29 @@ class ListeningItem:
 
     @property
     def pred_class(self) -> str:
-        """What the classifier decided."""
+        """The predicted class."""
         return self.mixture.pred_class
 
     @property
     def true_class(self) -> str:
-        """What is in the sound; empty if unknown."""
+        """The true class; empty if unknown."""
         return self.mixture.true_class
 
     @property
     def distractor_class(self) -> str:
-        """What else is in the sound; empty if unknown."""
+        """The class of the mixture's other sound; empty if unknown."""
         return self.mixture.distractor_class
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What a test is made of.
+    """The items and sounds of a run that enter a test.
 
     Attributes:
-        items: asked about.
-        practice_items: to practise with, if the run has no practice sounds.
-        practice_sounds, catch_sounds: of these roles.
-        others: mixtures and references of the whole run, to be heard beside them.
+        items: items of the test.
+        practice_items: items of the practice trials, if the run has no practice sounds.
+        practice_sounds, catch_sounds: sounds of these roles.
+        others: mixtures and references of the whole run, which pages of practice and catch sounds may show.
         warnings: one line each.
     """
 
@@ -66,7 +66,7 @@ class Selection:
     warnings: tuple[str, ...]
 
     def beside(self, sound: Sound, role: str) -> Sound | None:
-        """The mixture or reference of the sound's item."""
+        """The mixture or the reference (by `role`) of the sound's item; None if there is none."""
         return next((each for each in self.others if (each.item_id, each.role) == (sound.item_id, role)), None)
 
 
@@ -80,18 +80,18 @@ def select(
     apart: bool = False,
     pairs: bool = False,
 ) -> Selection:
-    """Chooses from a run.
+    """Selects items and sounds from a run.
 
     Args:
-        sounds: of the run, as `read_manifest` gives them.
-        items: names of items, how many to draw, or None for all.
-        methods: names; None for all but those that explain a mixture's other class, about which listeners are not
-            asked. Items that have none of them are left out.
-        seed: of what is drawn.
-        practice: how many practice trials. The run's own practice sounds come first; then items that are not in the
-            test; then, as a last resort, items that are, which the warnings tell.
-        apart: leave such items out of the test instead, if others remain.
-        pairs: practice needs items of two methods.
+        sounds: sounds of the run, as `read_manifest` returns them.
+        items: names of items, the number of items to draw, or None for all.
+        methods: names; None for all but those that explain a mixture's other class, because the questions are about the
+            predicted class. Items that have none of the methods are left out.
+        seed: seed of all random draws.
+        practice: number of practice trials. They use the run's own practice sounds if it has any, otherwise items that
+            are not in the test, and if these are too few, items of the test, with a warning.
+        apart: instead leave those items out of the test, if others remain.
+        pairs: whether practice items need two methods or more.
 
     Raises:
         ListeningError: naming every item and method that the run does not have.
@@ -105,7 +105,7 @@ def select(
         if left_out:
             warnings.append(
                 f"left out, as they explain the other class of a mixture: {', '.join(left_out)}; "
-                "name them with --methods to ask about them"
+                "name them with --methods to include them"
             )
     usable = [item for item in (_with(item, methods) for item in whole.values()) if item.systems]
     chosen, told = _choose(usable, list(whole), items, seed)
@@ -140,7 +140,7 @@ def _items(sounds: Sequence[Sound]) -> list[ListeningItem]:
 
 
 def _of_predicted(whole: dict[str, ListeningItem]) -> tuple[list[str], list[str]]:
-    """Methods as they explain the predicted class, and as they explain another."""
+    """Names of the methods that explain the predicted class, and of those that explain another class."""
     known = list(dict.fromkeys(sound.method for item in whole.values() for sound in item.systems))
     others = [name for name in known if name.endswith(OTHER) and name.removesuffix(OTHER) in known]
     return [name for name in known if name not in others], others
@@ -159,7 +159,7 @@ def _check_names(
     ]
     if isinstance(items, int):
         if items < 1:
-            problems.append(f"items is {items}; ask for one or more, or name them")
+            problems.append(f"items is {items}; give a number of at least 1, or names")
     else:
         few = ", ".join(list(whole)[:5]) + (", ..." if len(whole) > 5 else "")
         problems += [f"no item {name!r} in this run; it has {few}" for name in items or () if name not in whole]
@@ -170,7 +170,7 @@ def _check_names(
 def _choose(
     usable: list[ListeningItem], names: list[str], items: Sequence[str] | int | None, seed: int
 ) -> tuple[list[ListeningItem], list[str]]:
-    """Items of the test, by name or drawn, and warnings: of `names`, all in the run, some have none of the methods."""
+    """Items of the test, by name or drawn, and warnings; `names` are all items of the run, `usable` have a method."""
     warnings = []
     if items is None:
         chosen = usable
@@ -178,21 +178,21 @@ def _choose(
         drawn = {item.item_id for item in random.Random(f"{seed}|items").sample(usable, min(items, len(usable)))}
         chosen = [item for item in usable if item.item_id in drawn]
         if len(chosen) < items:
-            warnings.append(f"{items} items were asked for; the run has {len(chosen)}")
+            warnings.append(f"{items} items were requested; the run has {len(chosen)}")
     else:
         names, chosen = list(items), [item for item in usable if item.item_id in items]
     lacking = [name for name in names if name not in {item.item_id for item in usable}]
     if lacking:
         warnings.append(f"left out, as they have none of the methods: {', '.join(lacking)}")
     if not chosen:
-        raise ValueError("no item is left to ask about; choose other items or methods")
+        raise ValueError("no item is left for the test; choose other items or methods")
     return chosen, warnings
 
 
 def _training(
     usable: Sequence[ListeningItem], chosen: Sequence[ListeningItem], count: int, seed: int, pairs: bool
 ) -> tuple[list[ListeningItem], list[str]]:  # fmt: skip
-    """Items to practise with, and which of them are in the test."""
+    """Items of the practice trials, and the names of those that are also in the test."""
     numbers = random.Random(f"{seed}|practice")
     names = {item.item_id for item in chosen}
     fit = [item for item in usable if len(item.systems) > 1 or not pairs]

@@ -1,1 +1,1 @@
-"""A local collector of what listeners answer."""
+"""A local server that collects listeners' answers."""

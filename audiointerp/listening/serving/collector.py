@@ -1,7 +1,7 @@
-"""Hosts a webMUSHRA checkout on this computer and keeps every session, which PHP 8 would not.
+"""Hosts a webMUSHRA checkout on this computer and stores every session; webMUSHRA's own script loses some under PHP 8.
 
-Every session is one line of `<results>/<test>/sessions.jsonl`, on the disk before it is confirmed; what is no session
-lies in `<results>/rejected/`.
+Every session is one line of `<results>/<test>/sessions.jsonl`, written to disk before it is confirmed. Uploads that are
+not sessions are stored in `<results>/rejected/`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from audiointerp.listening.serving.sessions import Store
 logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-MAX_BYTES = 16 * 2**20  # of a session; real ones have some kilobytes
+MAX_BYTES = 16 * 2**20  # size limit of a session; real sessions have some kilobytes
 DRAIN_BYTES = 8 * MAX_BYTES
 TARGET = "/service/write.php"
-# Of the checkout, never shown: what PHP collected, and its source.
+# Folders of the checkout that are never served: results collected by PHP, and PHP source.
 PRIVATE = ("results", "service")
 _TYPES = {
     **{".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"},
@@ -38,10 +38,10 @@ __all__ = ["Collector", "make_server", "serve"]
 
 
 def serve(webmushra: Path, results: Path, port: int = 8000) -> None:
-    """Serves a checkout on 127.0.0.1 until Ctrl-C, printing the addresses to open and every session kept.
+    """Serves a checkout on 127.0.0.1 until Ctrl-C; prints the addresses to open and a line per session stored.
 
     Raises:
-        ValueError: if there is no webMUSHRA, the port is taken, or results cannot be written.
+        ValueError: if the folder has no webMUSHRA, the port is taken, or results cannot be written.
     """
     with make_server(webmushra, results, port, on_session=lambda line: print(line, flush=True)) as server:
         for line in server.addresses():
@@ -49,7 +49,7 @@ def serve(webmushra: Path, results: Path, port: int = 8000) -> None:
         print(f"sessions go to {results}; Ctrl-C ends", flush=True)
         try:
             server.serve_forever()
-        except KeyboardInterrupt:  # sessions under way are finished by leaving the block
+        except KeyboardInterrupt:  # leaving the block completes sessions that are being received
             print("ended; nothing more is accepted")
 
 
@@ -60,11 +60,11 @@ def make_server(
 
     Args:
         webmushra: a checkout, with exported configs copied into it.
-        results: where sessions go; created, and repaired if a kill left a line half written.
-        on_session: called with a line about each session kept.
+        results: folder for the sessions; created, and repaired if a killed process left a half-written line.
+        on_session: called with a line of text for each session stored.
 
     Raises:
-        ValueError: as `serve`.
+        ValueError: in the same cases as `serve`.
     """
     if not (webmushra / "index.html").is_file() or not (
         (webmushra / "startup.js").is_file() or (webmushra / "lib").is_dir()
@@ -74,7 +74,9 @@ def make_server(
             "git clone https://github.com/audiolabs/webMUSHRA made"
         )
     if webmushra.resolve() == results.resolve():
-        raise ValueError(f"{results}: sessions would be served with webMUSHRA; give another folder for them")
+        raise ValueError(
+            f"{results}: is the webMUSHRA folder, so sessions would be served to browsers; give another folder"
+        )
     try:
         store = Store(results)
     except OSError as error:
@@ -86,11 +88,11 @@ def make_server(
 
 
 class Collector(ThreadingHTTPServer):
-    """The server of `make_server`: files of the checkout, and the store of sessions."""
+    """The server of `make_server`: serves files of the checkout and stores sessions."""
 
-    # A browser's idle connections must not delay Ctrl-C; sessions under way do, see `server_close`.
+    # Idle connections of browsers must not delay Ctrl-C. Sessions being received do delay it, see `server_close`.
     daemon_threads = True
-    request_queue_size = 256  # a whole class may press Send together
+    request_queue_size = 256  # many participants may press Send at the same time
 
     def __init__(self, webmushra: Path, store: Store, port: int, on_session: Callable[[str], None]) -> None:
         self.root = webmushra.resolve()
@@ -101,19 +103,19 @@ class Collector(ThreadingHTTPServer):
         super().__init__((HOST, port), _Handler)
 
     def server_bind(self) -> None:
-        """Without HTTPServer's look-up of this computer's name, which may take seconds."""
+        """Binds without HTTPServer's look-up of this computer's name, which may take seconds."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, self.server_address[1]
 
     def server_close(self) -> None:
-        """Accepts nothing more, and gives sessions that are arriving 10 seconds."""
+        """Stops accepting connections, and waits up to 10 seconds for sessions that are being received."""
         super().server_close()
         with self._received:
             self._received.wait_for(lambda: self._receiving == 0, timeout=10)
 
     @contextmanager
     def receiving(self) -> Iterator[None]:
-        """While a session is received and written."""
+        """Context in which a session is received and written; `server_close` waits for it."""
         with self._received:
             self._receiving += 1
         try:
@@ -124,7 +126,7 @@ class Collector(ThreadingHTTPServer):
                 self._received.notify_all()
 
     def addresses(self) -> list[str]:
-        """What to open: every exported test; of files for single participants the first and the last."""
+        """URLs to open: one per exported test; of a test's configs for single participants, the first and the last."""
         base = f"http://{HOST}:{self.server_port}/"
         names = [path.name for path in sorted((self.root / "configs").glob("lt_*.yaml"))]
         own: dict[str, list[str]] = {}
@@ -138,7 +140,7 @@ class Collector(ThreadingHTTPServer):
         return [" ... ".join(f"{base}?config={name}" for name in names) for names in ends]
 
     def find(self, target: str) -> Path | None:
-        """The file of the checkout that a request means; None for all that is not for participants."""
+        """The file of the checkout that a request names; None if there is none or participants must not see it."""
         try:
             path = unquote_to_bytes(target.split("?", 1)[0].split("#", 1)[0]).decode("utf-8")
         except UnicodeDecodeError:
@@ -160,13 +162,13 @@ class Collector(ThreadingHTTPServer):
             return None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A participant who closed the window is no error of the server."""
+        """Logs lost connections at debug level only: a participant closed the window."""
         logger.debug("%s: connection lost", client_address, exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: Collector
-    timeout = 20  # seconds of silence after which a connection is given up
+    timeout = 20  # seconds without data after which a connection is closed
     server_version, sys_version = "audiointerp", ""
 
     def do_GET(self) -> None:
@@ -182,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not re.fullmatch("[0-9]{1,18}", length):
             return self._answer(411, "the length of the session is missing")
         if int(length) > MAX_BYTES:
-            self._body(min(int(length), DRAIN_BYTES), keep=False)  # or the answer would not be read
+            self._body(min(int(length), DRAIN_BYTES), keep=False)  # browsers read the answer only after sending
             return self._answer(413, f"a session has at most {MAX_BYTES} bytes")
         with self.server.receiving():
             return self._answer(*self._keep(self._body(int(length))))
@@ -200,18 +202,18 @@ class _Handler(BaseHTTPRequestHandler):
             return 500, "the session could not be written; leave this window open and tell the experimenter"
         try:
             self.server.on_session(f"kept a session of {test_id}")
-        except OSError:  # nobody reads what is printed: no reason to tell a participant
+        except OSError:  # printing failed, for instance into a closed pipe; the session is stored all the same
             logger.debug("kept a session of %s", test_id)
-        return 200, ""  # webMUSHRA takes any text for a failure
+        return 200, ""  # empty, because webMUSHRA reports any text as a failure
 
     def _body(self, length: int, keep: bool = True) -> bytes:
-        """What arrives, up to that length."""
+        """Reads the body, up to `length` bytes; empty if not `keep`."""
         parts: list[bytes] = []
         try:
             while length > 0 and (part := self.rfile.read1(min(length, 65536))):
                 parts += [part] * keep
                 length -= len(part)
-        except OSError:  # gone, or silent for too long
+        except OSError:  # connection lost, or no data for too long
             pass
         return b"".join(parts)
 
@@ -222,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         with open(path, "rb") as file:
             content = file.read()
         size, start, end = len(content), 0, len(content)
-        # Safari plays sounds only from servers that send parts.
+        # Safari plays sounds only from servers that answer range requests.
         part = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if part and int(part[1]) < size:
             start, end = int(part[1]), min(int(part[2] or size), size - 1) + 1

@@ -1,7 +1,7 @@
-"""Sessions of webMUSHRA on the disk: one line each, kept whole or not at all.
+"""Stores sessions of webMUSHRA on disk, one line each; a session is written completely or not at all.
 
-webMUSHRA posts `sessionJSON=` and raw JSON, not URL-encoded: a form reader cuts it at an ampersand and turns a plus
-into a space. Here the body is taken as it comes.
+webMUSHRA posts `sessionJSON=` followed by raw JSON that is not URL-encoded. A form parser would cut it at an ampersand
+and turn a plus into a space, so this module reads the body without one.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class Store:
                 self._repair(file)
 
     def keep(self, body: bytes) -> str:
-        """Appends a session to its test's file, on the disk when this returns; returns the test's name.
+        """Appends a session to its test's file, synchronised to disk; returns the test's name.
 
         Raises:
-            ValueError: if the body holds no session.
-            OSError: if it could not be written whole; then the file is as before.
+            ValueError: if the body is not a session.
+            OSError: if it could not be written completely; the file is then unchanged.
         """
         line, test_id = _line(body)
-        # As webMUSHRA's write.php names its folders.
+        # The same folder name as webMUSHRA's write.php gives.
         slug = re.sub("--+", "-", re.sub(r"[^\w-]+", "-", test_id, flags=re.ASCII)).lower()[:100]
         path = self.folder / slug / SESSIONS
         path.parent.mkdir(exist_ok=True)
@@ -70,7 +70,7 @@ class Store:
         return test_id
 
     def reject(self, body: bytes) -> Path:
-        """Keeps aside what was received."""
+        """Stores a body that is not a session in `rejected/`; returns its path."""
         path = self.folder / REJECTED / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.body"
         path.parent.mkdir(exist_ok=True)
         with open(path, "xb") as file:
@@ -88,12 +88,12 @@ class Store:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 yield file
             finally:
-                os.close(file)  # and gives the lock back
+                os.close(file)  # also releases the lock
             if is_new:
                 _sync_folder(path.parent)
 
     def _repair(self, file: int) -> None:
-        """Ends a last line that lacks only its end; moves one that was cut short to the rejected."""
+        """Adds a missing line break after a complete last line; moves an incomplete last line to `rejected/`."""
         size = os.fstat(file).st_size
         if size == 0 or os.pread(file, 1, size - 1) == b"\n":
             return
@@ -104,7 +104,7 @@ class Store:
         except ValueError:
             aside = self.reject(content[start:])
             os.ftruncate(file, start)
-            logger.warning("a session was cut short by a kill; what is there of it was moved to %s", aside)
+            logger.warning("the last session is incomplete (the server was killed while writing); moved to %s", aside)
         else:
             os.write(file, b"\n")
         os.fsync(file)
@@ -119,11 +119,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _line(body: bytes) -> tuple[bytes, str]:
-    """A body as the line to keep, and its test; raw JSON stays as it is."""
+    """The line to store for a body, and the name of its test; raw JSON is not changed."""
     if not body.startswith(_FIELD):
         raise ValueError("no field sessionJSON")
     raw = body.removeprefix(_FIELD)
-    if raw[:3].upper() == b"%7B":  # other senders do encode
+    if raw[:3].upper() == b"%7B":  # senders other than webMUSHRA URL-encode the JSON
         raw = unquote_plus(raw.split(b"&")[0].decode("ascii", errors="replace")).encode(errors="replace")
     session = _parse(raw)
     test_id = session.get("testId")
@@ -147,4 +147,4 @@ def _parse(raw: bytes) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")

@@ -1,1 +1,1 @@
-"""A study -> a page to open in a browser, webMUSHRA configs, or a plain folder."""
+"""Targets of an export: a study -> an HTML page, webMUSHRA configs, or a plain folder."""

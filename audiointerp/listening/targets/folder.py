@@ -1,4 +1,4 @@
-"""A study as plain files: sounds to be played by anything, an order for each participant, and a sheet to fill in."""
+"""A study as plain files: sounds for any player, an order for each participant, and an answer sheet to fill in."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["ORDER_COLUMNS", "SHEET_COLUMNS", "write_folder"]
 def write_folder(study: Study, public: Path, participants: int) -> list[Path]:
     """Writes README.txt, orders.csv and answer_sheet.csv into `public`; returns them.
 
-    The sheet has every column of the answers that `audiointerp listen analyse` reads, those to be filled in first.
+    The sheet has all columns that `audiointerp listen analyse` reads; the columns to fill in come first.
     """
     paths = [public / name for name in ("README.txt", "orders.csv", "answer_sheet.csv")]
     paths[0].write_text(_readme(study, participants), "utf-8", newline="\n")
@@ -93,14 +93,18 @@ def _readme(study: Study, participants: int) -> str:
         study.introduction,
         "",
         f"{study.test_id}: {len(study.files)} sounds in stimuli/, {study.sample_rate} Hz, 16 bits.",
-        f"orders.csv       what each of {participants} participants hears: play `first`, then the sounds in the order",
+        f"orders.csv       pages for each of {participants} participants: play `first`, then the sounds in the order",
         "                 of `position`, and ask `question`; answers to pages of kind practice do not count",
-        "answer_sheet.csv the same pages, to be filled in, column answer:",
+        "answer_sheet.csv the same pages; fill in the column answer:",
         f"                 {HOW[study.task]}",
         *([f"                 also possible: {', '.join(choices)}"] if choices and study.task == "ab" else []),
-        *([f"classes: {', '.join(choices)} (each page's own stand in study.json)"] if study.task == "simulate" else []),
+        *(
+            [f"classes: {', '.join(choices)} (study.json lists the classes of each page)"]
+            if study.task == "simulate"
+            else []
+        ),
         "",
-        "A filled sheet goes to: audiointerp listen analyse SHEET --key KEY -o OUT",
+        "To analyse filled sheets: audiointerp listen analyse SHEET --key KEY -o OUT",
         "",
     ]
     return "\n".join(lines)

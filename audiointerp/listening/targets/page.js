@@ -1,14 +1,14 @@
-// The pages in their order: start, trials, closing questions, saving. One gate at the foot of each: what is missing.
+// Start page, trials, closing questions, saving. The bar at the foot of a page lists the missing steps ("the gate").
 
 let session = null; // null until the participant begins
 let saved = false;
-let sounds = []; // the players of this page; those that are judged have a slot of 1 and more
+let sounds = []; // the sounds of this page; judged sounds have slots from 1, the context has slot 0
 let latest = null; // the card played or focused last
-let missing = () => []; // what this page still waits for: [[in words, the element to go to]]
-let shiftPick = () => {}; // what Shift and a digit do on this page
+let missing = () => []; // the missing steps of this page: [[text, element to focus]]
+let shiftPick = () => {}; // action of Shift and a digit on this page
 let seenAt = 0;
 
-const CODE = /^([\p{L}\p{N}][\p{L}\p{N} ._-]*)?$/u; // or none
+const CODE = /^([\p{L}\p{N}][\p{L}\p{N} ._-]*)?$/u; // may be empty
 const pages = () => study.sessions[session.order];
 
 function trouble(text) {
@@ -21,7 +21,7 @@ function trouble(text) {
 function gate() {
   const open = missing();
   $("next").setAttribute("aria-disabled", String(open.length > 0));
-  const text = open.length ? `Still to do: ${open.map(([words]) => words).join("; ")}.` : "Ready to go on.";
+  const text = open.length ? `Still to do: ${open.map(([words]) => words).join("; ")}.` : "Ready to continue.";
   if ($("reason").textContent !== text) $("reason").textContent = text;
   $("gate").classList.toggle("open", !open.length);
 }
@@ -56,7 +56,7 @@ function show(view, { eyebrow = "", heading, button, done = 0, total = 0, progre
   bar.setAttribute("aria-valuetext", progress || "not begun");
   bar.firstElementChild.style.width = `${total ? (100 * done) / total : 0}%`;
   document.title = progress ? `${progress} · ${study.title}` : study.title;
-  trouble(session && !keep.works ? "This browser keeps nothing: please do not reload or close this page before the end." : "");
+  trouble(session && !keep.works ? "This browser cannot store your answers: please do not reload or close this page before the end." : "");
   seenAt = performance.now();
   if (session) {
     scrollTo(0, 0);
@@ -74,7 +74,7 @@ function leavePage() {
   shiftPick = () => {};
 }
 
-// A card for one sound of this page, which keeps what was heard in the session.
+// Adds the card of one sound to this page; the session stores how much of the sound was heard.
 function addSound(where, options) {
   const sound = soundCard({ ...options, changed: soundChanged });
   where.append(sound.element);
@@ -87,7 +87,7 @@ function soundChanged(sound, event) {
     started: `Playing ${sound.name}`, ended: `${sound.name}: heard`,
     refused: "Each sound is played from its start to its end, at its own speed.",
     blocked: `Press the button of ${sound.name} once more.`,
-    failed: `${sound.name} cannot be played. ${study.sources[study.level] ? "Are the sounds beside this page?" : ""}`,
+    failed: `${sound.name} cannot be played. ${study.sources[study.level] ? "Are the sound files next to this page?" : ""}`,
   };
   if (event === "started") {
     trouble("");
@@ -132,7 +132,7 @@ function startPage() {
   if (left) {
     const when = new Date(left.started_utc).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
     const whose = left.participant_code ? ` by ${left.participant_code}` : "";
-    $("resume-text").textContent = `A test begun here${whose}, ${when}, was not finished or not saved.`;
+    $("resume-text").textContent = `A test started in this browser${whose}, ${when}, was not finished or not saved.`;
     $("resume-button").addEventListener("click", () => take(left));
     $("resume").hidden = false;
   }
@@ -146,7 +146,7 @@ function begin() {
     rate = context.sampleRate;
     context.close();
   } catch {
-    rate = ""; // no Web Audio: the rate of the device stays unknown
+    rate = ""; // without Web Audio the sample rate of the device is unknown
   }
   const session = newSession($("code").value.trim(), document.querySelector("[name=transducer]:checked").value, rate);
   take(session);
@@ -194,7 +194,7 @@ function download(kind, text, type) {
   setTimeout(() => URL.revokeObjectURL(url), 60000);
   saved = true;
   keep.forget(session);
-  $("saved").textContent = `Saved as ${name}, where your browser puts downloads. You may close this page.`;
+  $("saved").textContent = `Saved as ${name}in your browser's download folder. You may close this page.`;
   $("saved").hidden = false;
   say($("saved").textContent);
 }
@@ -205,7 +205,7 @@ function onKey(event) {
   const { target } = event;
   if (event.ctrlKey || event.altKey || event.metaKey || event.repeat || target.matches("input[type=text], textarea")) return;
   if (event.key === "Enter") {
-    if ($("gate").hidden || target.closest("button, a, summary")) return; // these have their own
+    if ($("gate").hidden || target.closest("button, a, summary")) return; // Enter has its own action on these elements
     event.preventDefault();
     next();
     return;
@@ -220,7 +220,7 @@ function onKey(event) {
   sound.player.toggle();
 }
 
-// ---- go ---------------------------------------------------------------------------------------------------------
+// ---- set-up ---------------------------------------------------------------------------------------------------------
 
 $("next").addEventListener("click", next);
 $("save-csv").addEventListener("click", () => download("csv", toCsv(session), "text/csv;charset=utf-8"));
@@ -242,7 +242,7 @@ addEventListener("beforeunload", (event) => {
   event.preventDefault();
   event.returnValue = "";
 });
-// What a tab that is being reloaded wrote last may take a moment to arrive.
+// After a reload, the last write of the old page may not be visible yet, so reading is retried.
 function takeUp(patience) {
   const id = keep.pointer();
   const mine = id && keep.read(id);

@@ -1,4 +1,4 @@
-"""A study -> one HTML file that asks it: opened from disk, no server, no network, answers saved as CSV and JSON."""
+"""A study -> one HTML file that runs the test from disk, without a server, and saves answers as CSV or JSON."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from audiointerp.listening.study import ANSWER_COLUMNS, NO_PREFERENCE, SCHEMA, P
 from audiointerp.results.templating import fill
 from audiointerp.results.writing import write_text
 
-LEVEL = "level"  # the sound by which the volume is set, where the study has no practice
+LEVEL = "level"  # the sound with which listeners set the volume, if the study has no practice trial
 _TEMPLATES = Path(__file__).parent
 _SCRIPTS = ("session.js", "player.js", "sounds.js", "trials.js", "page.js")
-_JUDGED = {"ab": 2, "abx": 2, "simulate": 1}  # sounds on a page, where the task fixes it
+_JUDGED = {"ab": 2, "abx": 2, "simulate": 1}  # judged sounds on a page, for tasks that fix this number
 
 __all__ = ["write_page"]
 
 
 def write_page(study: Study, public: Path, out_file: Path, embed_limit_mb: float = 50.0) -> Path:
-    """One HTML file with its style, its script and, up to a limit, its sounds.
+    """Writes one HTML file with its style, its script and, up to a limit, its sounds.
 
-    The same study gives the same bytes. The page holds what a `Study` holds, which is neither a method, nor a true
-    class, nor which trials are catch trials.
+    The same study gives the same bytes. The page contains neither the methods, nor the true classes, nor which trials
+    are catch trials.
 
     Args:
-        study: what is asked.
-        public: folder against which `study.files` are relative.
-        out_file: the page; its folder is made, an older page replaced.
-        embed_limit_mb: WAVs of up to so many megabytes (1e6 bytes) together are embedded; larger sets are read from
-            where they lie, so the page must then be moved together with them, and says so.
+        study: the study to run.
+        public: folder to which the paths in `study.files` are relative.
+        out_file: path of the page; its folder is created, and an older page is replaced.
+        embed_limit_mb: the WAVs are embedded if they have at most this many megabytes (1e6 bytes) in total. Otherwise
+            the page reads them from their folder; page and folder must then be moved together, as the page states.
 
     Returns:
         `out_file`.
 
     Raises:
-        ValueError: a sound that is missing or outside `public`, or a session that the task cannot show.
+        ValueError: if a sound is missing or outside `public`, or a session does not fit the task.
     """
     if not embed_limit_mb >= 0:
         raise ValueError(f"embed_limit_mb is {embed_limit_mb}; give the megabytes to embed at most, or 0 for none")
@@ -66,7 +66,7 @@ def write_page(study: Study, public: Path, out_file: Path, embed_limit_mb: float
 
 
 def _check(study: Study) -> None:
-    """Raises ValueError for a study that would leave a participant before a page that cannot be answered."""
+    """Raises ValueError for a study with a page that a participant could not answer."""
     if not study.sessions or not all(study.sessions):
         raise ValueError(f"{study.test_id}: a session without a page; a study needs sessions, and each at least one")
     trials = {trial.trial_id: trial for trial in study.trials}
@@ -95,7 +95,7 @@ def _check_shown(study: Study, trial: Trial, shown: Presentation) -> None:
 
 
 def _sounds(study: Study) -> list[str]:
-    """Ids of the sounds that a page plays, sorted: in simulate never the mixture."""
+    """Ids of the sounds that the file plays, sorted; in simulate without the mixtures."""
     names = {name for session in study.sessions for shown in session for name in shown.stimuli}
     if study.task != "simulate":
         shown = {shown.trial_id for session in study.sessions for shown in session}
@@ -104,7 +104,7 @@ def _sounds(study: Study) -> list[str]:
 
 
 def _level_sound(study: Study) -> str | None:
-    """The practice sound by which listeners set their volume; None without practice."""
+    """The practice sound with which listeners set the volume; None without a practice trial."""
     for trial in study.trials:
         if trial.kind == "practice":
             return trial.context if trial.context and study.task != "simulate" else trial.stimuli[0]
@@ -116,14 +116,16 @@ def _locate(study: Study, name: str, public: Path) -> Path:
         raise ValueError(f"{study.test_id}: no file or duration is given for the sound {name}; export the study again")
     path = public / study.files[name]
     if not path.resolve().is_relative_to(public.resolve()):
-        raise ValueError(f"{name}: {study.files[name]} lies outside {public}; only files inside are shipped")
+        raise ValueError(
+            f"{name}: {study.files[name]} lies outside {public}; only files inside it can be part of the page"
+        )
     if not path.is_file():
         raise ValueError(f"{name}: no file {path}; export the study again")
     return path
 
 
 def _for_listeners(study: Study) -> dict[str, Any]:
-    """The study as the page's script needs it; a catch trial looks like any other."""
+    """The study as the page's script needs it; catch trials are not marked."""
     trials = {
         trial.trial_id: {
             "practice": trial.kind == "practice",
@@ -169,7 +171,7 @@ def _render(study: Study, data: dict[str, Any], audio: dict[str, str], folders: 
 
 
 def _minutes(study: Study) -> int:
-    """How long a session takes, rounded up: each sound one and a half times, and 12 s a page to decide."""
+    """Estimated minutes of a session, rounded up: 1.5 times the duration of each sound, and 12 s per page to decide."""
     session = study.sessions[0]
     sounds = [name for shown in session for name in shown.stimuli]
     if study.task != "simulate":
@@ -190,7 +192,7 @@ def _tone(sample_rate: int) -> bytes:
 
 
 def _link(path: Path, out_file: Path) -> str:
-    """The way from the page to a sound, as a URL."""
+    """Relative URL from the page to a sound."""
     return quote(Path(os.path.relpath(path.resolve(), out_file.parent.resolve())).as_posix())
 
 
@@ -199,5 +201,5 @@ def _base64(data: bytes) -> str:
 
 
 def _csp_hash(text: str) -> str:
-    """What a content security policy calls an inline script or style."""
+    """The hash by which a content security policy allows an inline script or style."""
     return f"sha256-{_base64(hashlib.sha256(text.encode()).digest())}"

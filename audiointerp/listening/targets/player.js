@@ -1,6 +1,6 @@
-// One sound: played from its start, at its own speed; remembers how much of it was heard.
+// Plays one sound from its start, at its own speed, and records how much of it was heard.
 
-const HEARD = 0.95; // of the duration, as the union of all that was played
+const HEARD = 0.95; // share of the duration, over the union of all played ranges
 
 function union(ranges) {
   const merged = [];
@@ -12,7 +12,7 @@ function union(ranges) {
   return merged;
 }
 
-// The sound as a URL: a Blob of what is embedded (decoded when its page comes), or the file beside the page.
+// URL of a sound: a Blob of the embedded data (decoded when its page is shown), or the file next to the page.
 function sourceOf(id) {
   if (id in study.sources) return study.sources[id];
   const text = atob(document.querySelector(`script[data-audio="${id}"]`).textContent);
@@ -21,13 +21,13 @@ function sourceOf(id) {
 }
 
 class Player {
-  static playing = null; // one at a time
+  static playing = null; // only one sound plays at a time
 
-  // memory: {ranges, plays}, kept with the session. change(player, event) draws and announces.
+  // memory: {ranges, plays}, stored with the session. change(player, event) redraws the card and announces the event.
   constructor(id, memory, change) {
     this.memory = memory;
     this.change = change;
-    this.before = memory.ranges; // heard before the present play
+    this.before = memory.ranges; // ranges heard before the current play
     this.active = false;
     this.rewinding = false;
     this.audio = new Audio();
@@ -35,7 +35,7 @@ class Player {
     this.audio.hidden = true;
     const on = (name, action) => this.audio.addEventListener(name, action);
     on("ended", () => this.stop("ended"));
-    on("pause", () => this.audio.paused && !this.audio.ended && this.stop("stopped")); // media keys
+    on("pause", () => this.audio.paused && !this.audio.ended && this.stop("stopped")); // paused by media keys
     on("seeking", () => this.rewinding || this.refuse());
     on("seeked", () => (this.rewinding = false));
     on("ratechange", () => {
@@ -51,7 +51,7 @@ class Player {
     return Number.isFinite(this.audio.duration) ? this.audio.duration : this.seconds;
   }
 
-  // Fraction heard, 0 to 1, to three decimals.
+  // Fraction of the sound that was heard, 0 to 1, to three decimals.
   get heard() {
     const covered = this.memory.ranges.reduce((sum, [start, end]) => sum + end - start, 0);
     return this.duration ? Math.round(Math.min(1, covered / this.duration) * 1000) / 1000 : 0;
@@ -108,7 +108,7 @@ class Player {
     this.change(this, "heard");
   }
 
-  // Another place or another speed: this play does not count, and what the element has noted is thrown away.
+  // Seeking or another speed: this play does not count, and the element is reloaded to discard its played ranges.
   refuse() {
     this.audio.defaultPlaybackRate = 1;
     this.audio.playbackRate = 1;

@@ -1,9 +1,9 @@
-// A session: which pages it meets, what was answered, where that is kept, and the rows it becomes.
+// A session: its pages, its answers, their storage in the browser, and the rows of the result file.
 
 const study = JSON.parse(document.getElementById("study").textContent);
-const POINTER = `${study.test_id}:current`; // in this tab: the session that a reload takes up again
+const POINTER = `${study.test_id}:current`; // in this tab: the session that continues after a reload
 
-// FNV-1a, 32 bits: spreads session ids over the orders evenly, and alike in every browser.
+// FNV-1a, 32 bits: distributes session ids evenly over the orders, with the same result in every browser.
 function hash(text) {
   let value = 0x811c9dc5;
   for (const byte of new TextEncoder().encode(text)) value = Math.imul(value ^ byte, 0x01000193) >>> 0;
@@ -37,7 +37,7 @@ function now() {
   return new Date().toISOString();
 }
 
-// ---- kept in this browser, so that a reload costs nothing -------------------------------------------------------
+// ---- stored in this browser, so that a reload loses nothing -------------------------------------------------------
 
 const keep = {
   works: true,
@@ -47,11 +47,11 @@ const keep = {
     try {
       localStorage.setItem(keep.key(session), JSON.stringify(session));
       sessionStorage.setItem(POINTER, session.session_id);
-      // A reload on a busy machine has been seen to find sessionStorage empty; the history entry stays.
+      // After a reload on a busy machine sessionStorage was sometimes empty; the history entry stays.
       history.replaceState({ [POINTER]: session.session_id }, "");
       keep.works = true;
     } catch {
-      keep.works = false; // private windows and full disks; the page says so
+      keep.works = false; // in private windows and on full disks; the page shows a warning
     }
   },
 
@@ -68,7 +68,7 @@ const keep = {
   read(id) {
     try {
       const session = JSON.parse(localStorage.getItem(`${study.test_id}:${id}`));
-      return session && session.fingerprint === study.fingerprint ? session : null; // not of another version
+      return session && session.fingerprint === study.fingerprint ? session : null; // null for a session of another version of the test
     } catch {
       return null;
     }
@@ -97,8 +97,8 @@ const keep = {
 
 // ---- answers as rows --------------------------------------------------------------------------------------------
 
-// Rows of the page just answered. Opinion scores and ratings: one a sound, with what was heard of it. Otherwise one
-// row: the least heard fraction and the plays of all sounds judged; position is that of the sound chosen, or blank.
+// Rows of the page just answered. Opinion scores and ratings: one row per sound, with its heard fraction. Other tasks:
+// one row with the smallest heard fraction and all plays of the judged sounds; position is that of the chosen sound.
 function answerRows(session, shown, sounds) {
   const { draft } = session;
   const trial = study.trials[shown.trial_id];

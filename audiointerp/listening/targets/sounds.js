@@ -1,4 +1,4 @@
-// What is drawn: small makers of elements, the card of a sound, and the scales on which it is judged.
+// Elements of the page: helpers that create elements, the card of a sound, and its scales.
 
 const OPINIONS = ["Bad", "Poor", "Fair", "Good", "Excellent"];
 const $ = (id) => document.getElementById(id);
@@ -28,11 +28,11 @@ function icon(name) {
 
 function say(text) {
   $("live").textContent = "";
-  setTimeout(() => ($("live").textContent = text), 30); // so that the same words twice are read twice
+  setTimeout(() => ($("live").textContent = text), 30); // so that screen readers read equal texts twice
 }
 
-// A card with its own play button. slot: the digit that plays it; name: as it is called; hint: said below the name
-// until it was heard. Returns the card as a sound: {slot, name, element, player, heard, memory}.
+// A card with a play button. slot: the digit key that plays it; name: text on the card; hint: text below the name until
+// the sound was heard. Returns the sound: {slot, name, element, player, heard, memory}.
 function soundCard({ id, slot, name, hint, memory, scale, changed }) {
   const status = make("span", { class: "status", id: `status-${slot}` });
   const ring = makeSvg("circle", { class: "ring", cx: 50, cy: 50, r: 47, pathLength: 100 });
@@ -81,7 +81,7 @@ function keyScale({ legend, name, options, chosen, wide, picked }) {
     make("legend", { class: wide ? "" : "hidden" }, legend), make("div", { class: wide ? "options" : "five" }, ...keys));
 }
 
-// 0 to 100, without a value until it is touched: a slider cannot be left where it stood.
+// 0 to 100, without a value until it is moved or clicked, so that no answer is a default.
 function slider({ name, slot, value, picked }) {
   const output = make("output", { for: `slider-${slot}`, class: "value" });
   const input = make("input", {
@@ -100,7 +100,7 @@ function slider({ name, slot, value, picked }) {
   input.value = value === undefined ? 50 : value;
   draw(value !== undefined);
   input.addEventListener("input", pick);
-  input.addEventListener("click", pick); // a click in the very middle moves nothing, and still is an answer
+  input.addEventListener("click", pick); // a click exactly in the middle moves nothing, but is an answer
   const words = OPINIONS.map((word) => make("span", {}, word));
   const element = make("div", { class: "slide" },
     make("div", { class: "line" }, input, make("div", { class: "words", "aria-hidden": "true" }, ...words)), output);

@@ -1,4 +1,4 @@
-// The page of a trial: its sounds, its scale or its choice, what it waits for, and its keys.
+// The page of a trial: its sounds, its scale or choices, its missing steps, and its keyboard shortcuts.
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
 const CONTEXT = {
@@ -39,7 +39,7 @@ function showTrial(trial) {
   const total = pages().length - practice;
   const first = number === 1 && practice > 0;
   $("trial-note").textContent = trial.practice
-    ? "This page is for practice: look around, nothing here counts." : "Practice is over. From here on your answers count.";
+    ? "This page is for practice: answers here do not count." : "Practice is over. From here on your answers count.";
   $("trial-note").hidden = !trial.practice && !first;
   show("trial", {
     eyebrow: trial.practice ? "Practice" : EYEBROW[study.task],
@@ -67,14 +67,14 @@ function judgedSound(id, slot, shown, memory) {
   } else if (study.task === "rating") {
     const made = slider({ name, slot, value, picked: answered });
     scale = made.element;
-    rate = (digit) => made.set(20 * digit - 10); // the middle of that word
+    rate = (digit) => made.set(20 * digit - 10); // the middle of the range of that word
   }
   const sound = addSound($("sounds"), { id, slot, name, hint: "not heard yet", memory: memory(slot), scale });
   sound.rate = rate;
   return sound;
 }
 
-// What is chosen on a page that has one answer: [[index, big, small]], or null.
+// The choices of a page that has one answer: [[index, big, small]]; null for scales.
 function choicesOf(trial) {
   const of = (words) => words.map((word, index) => [index, word]);
   if (study.task === "simulate") return of(trial.choices);
@@ -128,7 +128,7 @@ function keysHelp(count, hasContext, choices) {
   const lines = [
     ...(hasContext ? [[["0"], `plays ${CONTEXT[study.task][0]}`]] : []),
     [digits(count), count === 1 ? "plays the sound" : "play the sounds"], [["Shift", "+", ...digits(picks)], does],
-    ...(study.task === "rating" ? [[["←", "→"], "move the slider by one"]] : []), [["Enter"], "goes on"],
+    ...(study.task === "rating" ? [[["←", "→"], "move the slider by one"]] : []), [["Enter"], "next page"],
   ];
   $("keys-list").replaceChildren(...lines.map(([names, text]) => make("li", {}, make("span", {}, ...keys(names)), text)));
   $("shortcuts").checked = session.shortcuts;

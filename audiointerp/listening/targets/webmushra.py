@@ -1,8 +1,8 @@
-"""A study -> what to copy into a webMUSHRA checkout: configs that its parser reads, and the WAVs.
+"""A study -> files to copy into a webMUSHRA checkout: configs that its parser reads, and the WAVs.
 
 webMUSHRA itself (Schoeffler et al. 2018, https://doi.org/10.5334/jors.187) is not bundled. Under PHP 8 it loses every
-session whose first stored page is no likert_single_stimulus, and under any PHP one with an ampersand in an answer: here
-the first page is such a page, and nothing is asked as free text but the code.
+session whose first stored page is not of type likert_single_stimulus, and under any PHP version every session with an
+ampersand in an answer. Therefore the first page here is of that type, and the only free text is the participant code.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from audiointerp.listening.targets.yamljs import NOT_WORDS, Row, to_yaml
 
 logger = logging.getLogger(__name__)
 
-EDGE_SILENCE = 0.06  # seconds; the Likert player, at a sound's end, repeats up to 2048 samples of its beginning
+EDGE_SILENCE = 0.06  # seconds; at the end of a sound, the Likert player repeats up to 2048 samples of its beginning
 
 TEMPLATE = Path(__file__).with_name("webmushra.txt")
 
-LEVEL_PAGE = "practice"  # id of a first page that sets the level; its answers mean nothing
-LEVEL_SOUND = "level"  # what is played there
-# Besides constants: what webMUSHRA and the tools that score it call elements of their own.
+LEVEL_PAGE = "practice"  # id of a first page on which the volume is set; its answers are not analysed
+LEVEL_SOUND = "level"  # the sound of that page
+# YAML constants, and names that webMUSHRA or its scoring tools use for their own elements.
 RESERVED = NOT_WORDS | {LEVEL_PAGE, LEVEL_SOUND, "reference", "anchor35", "anchor70", "header", "slider"}
 LEVEL = "Set the volume of your system so that the sounds are comfortable, and leave it there."
 OPINIONS = ("1 Bad", "2 Poor", "3 Fair", "4 Good", "5 Excellent")
@@ -49,24 +49,24 @@ __all__ = ["write_configs"]
 def write_configs(study: Study, public: Path, out: Path, anchors: Mapping[str, Mapping[str, str]] = {}) -> list[Path]:
     """Writes `configs/` and README.txt, to be copied into a webMUSHRA checkout.
 
-    `<test_id>.yaml` is for everybody (opinion scores, ratings, ABX): webMUSHRA draws the orders. `<test_id>_p00.yaml`
-    and so on, one for each of `study.sessions`, fix the order of the pages (ratings) and which sounds a participant
-    hears (simulation). Inside a page the order is always drawn: undrawn, the hidden reference would come last. What
-    `limits` finds is logged and said in the README.
+    `<test_id>.yaml` serves all participants (opinion scores, ratings, ABX): webMUSHRA draws the orders.
+    `<test_id>_p00.yaml` and so on, one per session of the study, fix the order of the pages (ratings) and the sounds
+    that a participant hears (simulation). Within a page webMUSHRA always draws the order, because in a fixed order the
+    hidden reference would come last. Warnings of `limits` are logged and written into the README.
 
     Args:
-        study: of opinion scores, ratings against a reference, ABX or simulation. What a simulation's listener chose is
-            stored as its place in `Trial.choices`, 1 the first.
+        study: a study of opinion scores, ratings against a reference, ABX or simulation. The answer to a simulation is
+            stored as the number of the choice in `Trial.choices`, starting at 1.
         public: the folder that holds the study's WAVs, 16-bit PCM.
-        out: where to write; created.
+        out: folder to write; created if needed.
         anchors: trial_id -> the anchors of that page: "anchor35", "anchor70" or another word -> stimulus id.
 
     Returns:
         The configs, sorted.
 
     Raises:
-        ValueError: for a task that webMUSHRA lacks, a name or a WAV that it cannot take, a rating without a reference,
-            an ABX whose X is neither of two sounds.
+        ValueError: for a task that webMUSHRA lacks, a name or a WAV that it cannot read, a rating without a reference,
+            or an ABX trial whose X is neither of its two sounds.
     """
     pages = Pages(study, public, anchors)
     _check(pages)
@@ -83,11 +83,11 @@ def write_configs(study: Study, public: Path, out: Path, anchors: Mapping[str, M
 
 
 def _check(pages: Pages) -> None:
-    """ValueError if webMUSHRA lacks the task or could not take a name or a sound."""
+    """Raises ValueError if webMUSHRA lacks the task or cannot use a name or a sound."""
     study = pages.study
     if study.task == "ab":
         raise ValueError(
-            "task ab: webMUSHRA's paired_comparison asks which sound equals a reference, it is not a preference test; "
+            "task ab: webMUSHRA's paired_comparison asks which sound equals a reference and is not a preference test; "
             "use --target html"
         )
     trials = {trial.trial_id: trial for trial in study.trials}
@@ -116,7 +116,7 @@ def _check_trial(pages: Pages, trial: Trial) -> None:
         raise ValueError(f"{trial.trial_id}: no reference, which webMUSHRA's page needs; use --target html")
     if task == "rating" and trial.kind == "trial" and not pages.has_hidden_reference(trial):
         raise ValueError(
-            f"{trial.trial_id}: no clean reference among its sounds; webMUSHRA rates from 0 to 100 only against one: "
+            f"{trial.trial_id}: no clean reference among its sounds, which webMUSHRA needs for ratings from 0 to 100; "
             "use --target html, or task mos"
         )
     sounds = {name: read_pcm(pages.wav(name)) for name in pages.sounds(trial)}
@@ -129,7 +129,7 @@ def _check_trial(pages: Pages, trial: Trial) -> None:
 
 
 def _write_sounds(pages: Pages, folder: Path) -> None:
-    """Copies the WAVs that the pages play; sounds of Likert pages with silence at head and tail."""
+    """Copies the WAVs that the pages play; sounds of Likert pages get silence before and after them."""
     folder.mkdir(parents=True, exist_ok=True)
     silence = EDGE_SILENCE if pages.study.task in ("mos", "simulate") else 0.0
     for name in sorted({name for trial in pages.study.trials for name in pages.sounds(trial)}):
@@ -139,7 +139,7 @@ def _write_sounds(pages: Pages, folder: Path) -> None:
 
 
 def _copy_wav(source: Path, target: Path, silence: float) -> None:
-    """The samples of a WAV, with silence in seconds before and after them, and nothing else of it."""
+    """Copies the samples of a WAV, without other chunks, with `silence` seconds of silence before and after them."""
     samples, rate = read_pcm(source)
     frames = math.ceil(silence * rate)
     with wave.open(str(target), "wb") as file:
@@ -151,7 +151,7 @@ def _copy_wav(source: Path, target: Path, silence: float) -> None:
 
 
 def _readme(study: Study, configs: list[str], mushra: bool, warned: list[str]) -> str:
-    kinds = {"mos": "test of opinion scores", "simulate": "test of which class is heard", "abx": "comparison (ABX)"}
+    kinds = {"mos": "test of opinion scores", "simulate": "test of class recognition", "abx": "comparison (ABX)"}
     urls = f"http://localhost:8000/?config={configs[0]}"
     if len(configs) > 1:
         urls += f"\n   and so on, a file for each participant in turn; the last is {configs[-1]}."
@@ -166,16 +166,16 @@ def _readme(study: Study, configs: list[str], mushra: bool, warned: list[str]) -
 
 @dataclass(frozen=True)
 class Pages:
-    """Configs of a study whose WAVs lie in `public`; `anchors` as in `webmushra.write_configs`."""
+    """Builds the configs of a study whose WAVs are in `public`; `anchors` as in `webmushra.write_configs`."""
 
     study: Study
     public: Path
     anchors: bs1534.Anchors
 
     def configs(self) -> dict[str, PageConfig]:
-        """What each config says, by what stands in its name after the test's."""
+        """Suffix of the config's file name -> its content."""
         found: dict[str, PageConfig] = {}
-        if self.study.task != "simulate":  # there, everybody would hear an item under every method
+        if self.study.task != "simulate":  # one config for all would present an item under every method
             trials = [trial for trial in self.study.trials if trial.kind != "practice"]
             found[""] = self._config([["random", *(self._page(each, tuple(sorted(each.stimuli))) for each in trials)]])
         if self.study.task in ("rating", "simulate"):
@@ -185,12 +185,12 @@ class Pages:
         return found
 
     def sounds(self, trial: Trial) -> list[str]:
-        """Stimulus ids of all that a trial plays."""
+        """Stimulus ids of all sounds that a trial plays."""
         context = [trial.context] if trial.context and self.study.task != "simulate" else []
         return [*context, *trial.stimuli, *self.anchors.get(trial.trial_id, {}).values()]
 
     def wav(self, stimulus_id: str) -> Path:
-        """The study's file."""
+        """Path of a sound's WAV."""
         return self.public / self.study.files[stimulus_id]
 
     def is_mushra(self) -> bool:
@@ -199,17 +199,17 @@ class Pages:
         return self.study.task == "rating" and all(bs1534.is_mushra(self._rated[trial.trial_id]) for trial in trials)
 
     def reference(self, trial: Trial) -> str | None:
-        """What the sounds of a rating or an ABX trial are compared with: a catch trial's one sound with itself."""
+        """The sound with which a rating or ABX trial compares its sounds; a catch trial's only sound is its own."""
         alone = trial.kind != "trial" and len(trial.stimuli) == 1
         return trial.stimuli[0] if alone and (trial.kind == "catch" or trial.context is None) else trial.context
 
     def has_hidden_reference(self, trial: Trial) -> bool:
-        """Whether a rating's context is hidden among its sounds, so that it is what they should sound like."""
+        """Whether the context of a rating trial is a reference, that is, also hidden among the rated sounds."""
         hidden = bs1534.hidden_reference(self.study, trial, self.public, self.anchors)
         return trial.trial_id in self.anchors or hidden is not None
 
     def level_sound(self) -> str | None:
-        """What the level is set with, before the first page, unless that is a page of single sounds anyway."""
+        """The sound of a level page before the first trial; None if that trial is a likert_single_stimulus page."""
         first = self.study.trials[0]
         if self.study.task == "simulate" or (self.study.task == "mos" and first.kind == "practice"):
             return None
@@ -221,7 +221,7 @@ class Pages:
         finish = {
             **_head("finish", "Thank you", "<p>Type your code (letters and digits), then press Send.</p>"),
             "popupContent": "Saved. You may close this window.",
-            "showResults": False,  # would show the participant what the sounds are called
+            "showResults": False,  # True would show participants the names of the sounds
             "showErrors": True,
             "writeResults": True,
             "questionnaire": [Row(type="text", label="Participant code", name="participant_code")],
@@ -259,7 +259,7 @@ class Pages:
         return _likert(head, {LEVEL_SOUND: self._path(LEVEL_SOUND)}, ("The level is comfortable", "I cannot set it"))
 
     def _opinions(self, trial: Trial, stimuli: tuple[str, ...]) -> PageConfig:
-        """All methods beside the mixture on a page; in practice a sound a page."""
+        """A page with the mixture and all methods; in practice trials a page with one sound."""
         practice = trial.kind == "practice"
         kind = "likert_single_stimulus" if practice else "likert_multi_stimulus"
         play = f"<audio controls src='{self._path(trial.context)}'></audio>" if trial.context else ""
@@ -270,7 +270,7 @@ class Pages:
         return _likert(head, self._paths(stimuli), OPINIONS)
 
     def _classes(self, trial: Trial, stimuli: tuple[str, ...]) -> PageConfig:
-        """The answer is stored as a choice's number: names of classes may hold what the upload would break."""
+        """A page that asks for the class; answers are numbers, as some characters of class names break the upload."""
         practice = trial.kind == "practice"
         title = "Practice" if practice else "Which class is this?"
         content = f"<p>{LEVEL}</p>" * practice + _paragraphs(trial.prompt)
@@ -291,8 +291,8 @@ class Pages:
             **_head("mushra", title, _paragraphs(trial.prompt) + hidden, trial.trial_id),
             "showWaveform": False,
             "enableLooping": True,
-            "strict": not too_much,  # a pop-up would bar the page
-            "randomize": True,  # if not, the hidden reference always comes last
+            "strict": not too_much,  # beyond the limits, strict mode blocks the page with a pop-up
+            "randomize": True,  # without it, the hidden reference always comes last
             "showConditionNames": False,
             "reference": self._path(reference),
             "createAnchor35": False,
@@ -313,12 +313,12 @@ class Pages:
 
     @cached_property
     def _rated(self) -> dict[str, dict[str, str]]:
-        """trial_id -> what is rated beside the hidden reference; read once, as every session has every trial."""
+        """trial_id -> `bs1534.conditions`; cached, because every session has every trial."""
         trials = self.study.trials
         return {each.trial_id: bs1534.conditions(self.study, each, self.public, self.anchors) for each in trials}
 
     def _not_x(self, trial: Trial) -> list[str]:
-        """The one of two sounds that X is not; webMUSHRA plays X itself as the other."""
+        """A list of the sound that differs from X; webMUSHRA adds X itself as the second sound."""
         if len(trial.stimuli) != 2 or trial.context is None:
             raise ValueError(f"{trial.trial_id}: ABX needs X and two sounds; use --target html")
         x = trial.context

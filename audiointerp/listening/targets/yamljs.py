@@ -1,7 +1,8 @@
-"""YAML as webMUSHRA's yaml.js reads it, which is less than YAML.
+"""Writes YAML that webMUSHRA's yaml.js reads correctly; it reads only a part of YAML.
 
-It takes `- - random` for a string, escapes such as \\u00e9 for bytes, a folded line for a line break and keys such as
-007 for numbers. Written here: a dash alone before a nested list, everything on one line, raw UTF-8, quotes.
+yaml.js reads `- - random` as a string, escapes such as \\u00e9 as bytes, a folded line as a line break and keys such as
+007 as numbers. So this module writes a dash on its own line before a nested list, each string on one line, raw UTF-8,
+and quotes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# Plain words that some reader takes for a number or a constant.
+# Words that some YAML reader reads as a number or a constant.
 NOT_WORDS = frozenset(
     ("nan", "inf", "infinity", "true", "false", "null", "none", "undefined", "yes", "no", "on", "off"),
 )
@@ -23,13 +24,13 @@ class Row(dict[str, Any]):
 
 
 def to_yaml(value: Mapping[str, Any]) -> str:
-    """Text that yaml.js and any other YAML reader understand alike.
+    """Text that yaml.js and other YAML readers read in the same way.
 
-    Values are strings, integers, booleans, mappings and lists. Line breaks in strings become spaces, other control
-    characters go: both would need escapes.
+    Values are strings, integers, booleans, mappings and lists. Line breaks in strings become spaces and other control
+    characters are removed, because both would need escapes.
 
     Raises:
-        ValueError: if a key is not a letter and then letters, digits and underscores, or reads as a constant.
+        ValueError: if a key is not a letter followed by letters, digits and underscores, or is one of NOT_WORDS.
 
     >>> print(to_yaml({"name": "Schläge: 7", "pages": [["random", {"type": "generic"}]]}), end="")
     name: "Schläge: 7"
@@ -85,7 +86,7 @@ def _scalar(value: str | int) -> str:
         return str(value)
     text = " ".join(value.split())
     if not text.isprintable():
-        text = "".join(each for each in text if each.isprintable() or each == "\u200d")  # which joins emoji
+        text = "".join(each for each in text if each.isprintable() or each == "\u200d")  # U+200D joins emoji
     if re.fullmatch(r"[a-z][a-z0-9_./]*", text) and text not in NOT_WORDS:
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -168,7 +168,7 @@ def test_small_designs(tmp_path, what):
     if what == "one item":
         assert len(found["methods"]) == 3 and found["friedman"][0]["n"] == 22
     elif what == "one method":
-        assert found["pairs"] == [] and found["friedman"] == [] and "nothing to compare" in page
+        assert found["pairs"] == [] and found["friedman"] == [] and "nothing is compared" in page
     else:
         assert {row["p"] for row in found["pairs"]} == {1.0} and {row["p"] for row in found["friedman"]} == {1.0}
         assert {row["value"] for row in found["agreement"]} == {None} and "equal" in found["agreement"][0]["note"]
@@ -178,7 +178,7 @@ def test_small_designs(tmp_path, what):
 def test_methods_on_no_common_item(tmp_path):
     rows = [row for row in simulated.mos_rows() if row["stimulus_id"] in ("s_4piq", "s_5l2i2")]
     found = analyse_rows(tmp_path, rows)[0]["results"]["mos"]["pairs"][0]
-    assert found["p"] is None and found["note"] == "no listener scored both on one item"
+    assert found["p"] is None and found["note"] == "no listener scored both methods on the same item"
 
 
 def test_a_session_without_answers_is_counted_and_listed(tmp_path):

@@ -81,7 +81,7 @@ def test_sessions_are_inferred_where_a_question_recurs(tmp_path, key):
     rows = [f"lt_simulate,t_0,{score},{name},9" for score, name in ((5, ITEM[0]), (2, ITEM[1]), (4, ITEM[0]))]
     found = load([write(tmp_path / "lss.csv", head + "\n".join(rows))], key)
     assert found.table["session_id"].tolist() == ["inferred_1", "inferred_1", "inferred_2"]
-    assert any("session inferred" in note for note in found.notes)
+    assert any("a new session was assumed" in note for note in found.notes)
 
 
 def mushra_key(tmp_path, anchors=True):
@@ -130,7 +130,7 @@ def test_collected_sessions(tmp_path, key, caplog):
     assert found.table["value"].tolist() == [5, 2, 3, 1, 4]
     assert found.table["participant"].unique().tolist() == ["R&D + 50%", "p2"]
     assert found.exclusions["reason"].value_counts().to_dict() == {"practice": 2, "no answer": 1}
-    assert "line 4: cut short" in caplog.text
+    assert "line 4: incomplete" in caplog.text
 
 
 def test_a_payload_holds_ratings_and_comparisons(tmp_path):
@@ -165,7 +165,7 @@ def test_a_filled_answer_sheet(tmp_path):
     found = load([write(tmp_path / "answer_sheet.csv", text)], key)
     assert found.table["stimulus_id"].tolist() == ["s_0piq", ""]
     assert found.table["method"].tolist() == ["piq", ""] and found.table["item_id"].tolist() == ["c_0", "c_1"]
-    assert found.exclusions["reason"].tolist() == ["no answer", "which sound was meant is not said"]
+    assert found.exclusions["reason"].tolist() == ["no answer", "no sound is named"]
 
 
 def test_classes_that_webmushra_stores_as_numbers(tmp_path):
@@ -222,7 +222,7 @@ def test_answers_to_another_test_or_about_unknown_sounds_are_refused(tmp_path, k
 def test_keys_are_checked(tmp_path, key):
     with pytest.raises(ValueError, match="no column role"):
         read_key(write(tmp_path / "k.csv", "stimulus_id,item_id,method\n"))
-    with pytest.raises(ValueError, match="s_1 stands there twice"):
+    with pytest.raises(ValueError, match="s_1 is listed twice"):
         read_key(write(tmp_path / "k.csv", "stimulus_id,item_id,role,method\ns_1,a,b,c\ns_1,a,b,c\n"))
     with pytest.raises(ValueError, match="cannot be read as a key"):
         read_key(tmp_path / "none.csv")
@@ -257,7 +257,7 @@ def test_the_same_upload_twice_counts_once(tmp_path, key):
     first, again = (simulated.write_csv(tmp_path / name, page()) for name in ("a.csv", "b.csv"))
     found = load([first, again], key)
     assert values(found) == SCORES and len(found.table) == 3
-    assert set(found.exclusions["reason"]) == {"the same answers handed in again"} and not found.notes
+    assert set(found.exclusions["reason"]) == {"the same answers submitted again"} and not found.notes
     # Written "5" here and "5.0" there, the answer is the same; naming a file twice is not handing it in twice.
     other = simulated.write_csv(tmp_path / "c.csv", page(scores=("5.0", "2.0", "3")))
     assert not load([first, other], key).notes and load([first, first], key).exclusions.empty
@@ -277,7 +277,7 @@ def test_an_upload_repeated_within_one_file(tmp_path, key):
     lines = [payload(), payload(), payload("u2", (1, 1, 1), "p2")]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     found = load([write(tmp_path / "sessions.jsonl", text)], key)
-    assert len(found.table) == 6 and (found.exclusions["reason"] == "the same answers handed in again").sum() == 3
+    assert len(found.table) == 6 and (found.exclusions["reason"] == "the same answers submitted again").sum() == 3
 
 
 def test_parts_of_a_session_in_two_files_belong_together(tmp_path, key):

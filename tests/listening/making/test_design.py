@@ -263,7 +263,7 @@ def test_catch_trials_of_a_simulation_ask_for_a_class_of_a_practised_sound():
     (trial,) = made.catch
     assert made.catch_answers[trial.trial_id] in LABELS and trial.stimuli[0].split(".")[0] == made.items["t_practice_1"]
     none = design("simulate", run([("a", "b")] * 4), catch=1)
-    assert none.catch == () and "1 catch trials were asked for; there are sounds for 0" in none.warnings
+    assert none.catch == () and "1 catch trials were requested; there are sounds for 0" in none.warnings
 
 
 @pytest.mark.parametrize("task, option", [("ab", {"catch": 1}), ("abx", {"catch": 1}), ("mos", {"ties": True})])
@@ -280,7 +280,7 @@ def test_items_and_methods_are_chosen_by_name_or_number():
     assert only_b.warnings == ("left out, as they have none of the methods: i1",)
     drawn = [tuple(item.item_id for item in select(sounds, items=2, seed=s, practice=0).items) for s in range(20)]
     assert all(len(each) == 2 for each in drawn) and len(set(drawn)) > 2
-    assert select(sounds, items=9, practice=0).warnings == ("9 items were asked for; the run has 4",)
+    assert select(sounds, items=9, practice=0).warnings == ("9 items were requested; the run has 4",)
 
 
 def test_explanations_of_a_mixture_s_other_class_are_left_out_unless_named():
@@ -300,7 +300,7 @@ def test_unknown_names_are_told_all_at_once():
         "no method 'lime' in this run; it has a, b",
         "no item 'c_dog' in this run; it has i0, i1",
     ]
-    with pytest.raises(ListeningError, match="items is 0; ask for one or more"):
+    with pytest.raises(ListeningError, match="items is 0; give a number of at least 1"):
         select(run([("a",)]), items=0)
-    with pytest.raises(ValueError, match="no item is left to ask about"):
+    with pytest.raises(ValueError, match="no item is left for the test"):
         select(run([("a",), ("b",)]), items=["i0"], methods=["b"])

@@ -341,7 +341,7 @@ def test_the_command_exports(tmp_path, capsys):
     assert f"listen analyse ANSWERS --key {tmp_path / 'out/private/key.csv'} -o RESULT" in said.out
     chosen = ("--items", "c_00", "c_01", "--methods", "piq", "--loudness", "none", "--practice", "0", "--force")
     listen(parse("export", run, "-o", tmp_path / "out", "--target", "folder", *chosen))
-    assert "levels as they were" in capsys.readouterr().out
+    assert "levels unchanged" in capsys.readouterr().out
     listen(parse("export", run, "-o", tmp_path / "all", "--target", "folder"))
     assert "audiointerp: practice repeats c_0" in capsys.readouterr().err
 

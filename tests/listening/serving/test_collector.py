@@ -78,7 +78,7 @@ def running(checkout, tmp_path):
 
 
 def request(server, method, path, body=None, headers=None):
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=DEADLINE)
     try:
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
@@ -93,7 +93,7 @@ def post(server, body, path="/service/write.php"):
 
 
 def raw_request(server, text):
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=DEADLINE) as connection:
         connection.sendall(text)
         connection.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: connection.recv(65536), b""))
@@ -374,7 +374,8 @@ def test_what_cannot_be_served_is_said_in_a_line(checkout, tmp_path):
 @pytest.fixture
 def process(checkout, tmp_path):
     """`serve` in a process of its own, and its port."""
-    code = "import signal, sys; from pathlib import Path; from audiointerp.listening.serving.collector import serve; "
+    code = "import signal, sys; from pathlib import Path; from audiointerp.listening.serving import collector; "
+    code += "from audiointerp.listening.serving.collector import serve; collector._Handler.timeout = None; "
     code += "signal.signal(signal.SIGINT, signal.default_int_handler); "
     code += "serve(Path(sys.argv[1]), Path(sys.argv[2]), 0)"
     arguments = [sys.executable, "-c", code, str(checkout), str(tmp_path / "results")]
@@ -390,7 +391,7 @@ def process(checkout, tmp_path):
 
 
 def send_to(port, number):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
     try:
         connection.request("POST", "/service/write.php", b"sessionJSON=" + dump(session(number, text="x" * 100000)))
         return connection.getresponse().status
@@ -399,13 +400,12 @@ def send_to(port, number):
 
 
 def test_ctrl_c_ends_it_while_a_browser_holds_a_connection(process, tmp_path):
+    """The server of this process never gives the connection up: were it waited for, the process would not end at all."""
     with socket.create_connection(("127.0.0.1", process.port)):
         assert send_to(process.port, 1) == 200
         assert "kept a session of lt_7c1eaaaa" in process.stdout.readline()
-        start = time.monotonic()
         process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=20)
-    assert time.monotonic() - start < 5
+        out, errors = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0 and errors == "" and "ended" in out
     assert [each["uuid"] for each in read_sessions(tmp_path / "results" / "lt_7c1eaaaa" / "sessions.jsonl")] == ["u1"]
 
@@ -440,7 +440,7 @@ def test_closing_waits_for_a_session_that_is_arriving(checkout, tmp_path):
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     body = b"sessionJSON=" + dump(session())
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=DEADLINE) as connection:
         connection.sendall(b"POST /service/write.php HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:9])
         while not server._receiving:
             time.sleep(0.01)

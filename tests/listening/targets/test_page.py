@@ -107,7 +107,7 @@ def test_larger_sets_stay_beside_the_page(tmp_path):
     sources = json.loads(re.search(r'id="study">(.*?)</script>', text)[1])["sources"]
     for name, link in sources.items():
         assert (tmp_path / "pages" / unquote(urlsplit(link).path)).resolve() == public / study.files[name]
-    assert "keep them together" in text
+    assert "keep page and files together" in text
 
 
 def test_sounds_that_cannot_be_shipped_are_refused(tmp_path):
@@ -541,7 +541,7 @@ def test_another_tab_offers_what_was_left_unfinished(sit_down, tmp_path):
     page = listener.context.new_page()
     page.goto(listener.page.url)
     assert "by anna" in page.locator("#resume-text").inner_text()
-    page.get_by_role("button", name="Continue it").click()
+    page.get_by_role("button", name="Continue this test").click()
     page.get_by_text("Question 0").wait_for()
 
 
@@ -594,7 +594,7 @@ def test_sounds_beside_the_page_play_and_their_loss_is_told(sit_down, tmp_path):
     assert listener.page.locator("#sounds audio").evaluate("audio => audio.src").startswith("file:")
     (tmp_path / "stimuli" / "s_1a.wav").unlink()
     listener.take_page(0)
-    listener.page.get_by_role("alert").get_by_text("Are the sounds beside this page?").wait_for()
+    listener.page.get_by_role("alert").get_by_text("Are the sound files next to this page?").wait_for()
     assert listener.shut
 
 

@@ -259,7 +259,7 @@ def test_p3_nothing_that_is_sent_holds_what_the_upload_would_break(any_export):
 def test_p4_errors_are_shown_and_pymushra_is_warned_of(any_export):
     configs, out = any_export
     assert all(config["pages"][-1]["showErrors"] is True for config in configs.values())
-    assert re.search("pymushra set showErrors to false", (out / "README.txt").read_text("utf-8"))
+    assert re.search("pymushra, set showErrors to false", (out / "README.txt").read_text("utf-8"))
 
 
 def test_p5_names_start_with_a_letter(any_export):
