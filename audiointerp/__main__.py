@@ -1,7 +1,7 @@
 """The command line: `audiointerp run | check | interpret | mix | evaluate | report | listen | demo`.
 
-Parsing needs no torch; each command is imported when it is called. What the user can mend is one line on stderr and
-exit status 2; `--debug` shows the traceback.
+Parsing needs no torch; each command is imported when it is called. An error that the user can correct is one line on
+stderr and exit status 2; `--debug` shows the traceback.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{options.command} has no option {rest[0]!r}; see audiointerp {options.command} --help")
     if options.needs_output and options.output is None:
         return _fail(f"{options.command} needs -o OUT, a folder to write; see audiointerp {options.command} --help")
-    # What readers and runs have to tell, such as the notes of each class; on stderr, so that output can be piped.
+    # Log messages, such as the number of notes of each class, go to stderr so that stdout can be piped.
     logging.basicConfig(format="%(message)s")
     logging.getLogger("audiointerp").setLevel(logging.INFO)
     try:
         commands = import_module("audiointerp.commands")
         return getattr(commands, options.command)(options, rest) or 0
     except KeyboardInterrupt:
-        how = "start it again with --force" if options.command == "mix" else "the same command goes on from here"
+        how = "start it again with --force" if options.command == "mix" else "the same command resumes from here"
         print(f"audiointerp: stopped; {how}", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
@@ -52,19 +52,19 @@ def _fail(message: str) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    """A recipe's problems keep their lines; anything else becomes one."""
+    """The error as one line of text; the problems of a recipe keep one line each."""
     if hasattr(error, "problems"):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
         what = error.filename or "writing the results"
-        return f"{what}: {error.strerror}; make room and give the same command again, it goes on from here"
+        return f"{what}: {error.strerror}; free some disk space and repeat the same command, it resumes from here"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'output'}: {error.strerror}"
     return " ".join(str(error).split()) or type(error).__name__
 
 
 class _Parser(argparse.ArgumentParser):
-    """Never completes abbreviated options: `--data` must not become something else; one line on errors."""
+    """Refuses abbreviated options, so that `--data` never becomes `--data_folder`; errors are one line."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, allow_abbrev=False, **kwargs)
@@ -84,46 +84,65 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(takes_overrides=takes_overrides, needs_output=False)
         return sub
 
-    run = command("run", "train and evaluate as a recipe says; goes on where it was stopped", takes_overrides=True)
+    run = command("run", "train and evaluate as a recipe states; resumes an interrupted run", takes_overrides=True)
     run.add_argument("recipe", help="RECIPE.yaml, then any of its keys as --key value")
-    run.add_argument("--rotate_folds", action="store_true", help="one run per fold, each fold tested once")
-    check = command("check", "name every problem of a recipe without running it", takes_overrides=True)
+    run.add_argument("--rotate_folds", action="store_true", help="one run per fold; each fold is the test fold once")
+    check = command("check", "list every problem of a recipe without running it", takes_overrides=True)
     check.add_argument("recipe", help="RECIPE.yaml, then any of its keys as --key value")
-    _add_interpret(command("interpret", "explain recordings: WAVs, figures, scores and a page"))
-    mix = command("mix", "mix pairs of clips of different classes, stems kept")
+    _add_interpret(command("interpret", "explain recordings: writes WAVs, figures, scores and a page"))
+    mix = command("mix", "mix pairs of clips of different classes; also writes the stems")
     mix.add_argument("data", metavar="DATA", help="a folder of ESC-50 or NSynth, or a clips.csv")
     _add_output(mix)
     mix.add_argument("--items", type=int, default=160, help="how many mixtures (default: %(default)s)")
-    mix.add_argument("--snr", type=float, default=0.0, help="base over other, in dB (default: %(default)s)")
     mix.add_argument(
-        "--gains", type=float, nargs=2, metavar=("BASE", "OTHER"), help="of unit-norm clips, instead of --snr"
+        "--snr", type=float, default=0.0, help="level of the first clip above the second, in dB (default: %(default)s)"
+    )
+    mix.add_argument(
+        "--gains",
+        type=float,
+        nargs=2,
+        metavar=("BASE", "OTHER"),
+        help="factors of the first (BASE) and second (OTHER) clip, each at unit norm, instead of --snr",
     )
     mix.add_argument("--folds", type=int, nargs="+", help="draw clips from these folds only")
-    mix.add_argument("--seconds", type=float, default=5.0, help="length (default: %(default)s)")
-    mix.add_argument("--seed", type=int, default=0, help="the same one gives the same mixtures")
+    mix.add_argument("--seconds", type=float, default=5.0, help="length of a mixture (default: %(default)s)")
+    mix.add_argument("--seed", type=int, default=0, help="the same seed gives the same mixtures")
     evaluate = command("evaluate", "score an interpreter (or a classifier) on labelled clips or mixtures")
     evaluate.add_argument("model", metavar="BUNDLE|RUN|RECIPE")
     evaluate.add_argument("data", metavar="DATA", help="a folder of ESC-50 or NSynth, a clips.csv or a mixtures.csv")
     _add_output(evaluate)
     _add_model_options(evaluate)
-    evaluate.add_argument("--folds", type=int, nargs="+", help="these folds only")
+    evaluate.add_argument("--folds", type=int, nargs="+", help="use clips of these folds only")
     evaluate.add_argument("--seconds", type=float, default=5.0, help="length of clips (default: %(default)s)")
-    report = command("report", "page, tables and figures of runs; mean and SD over several")
+    report = command("report", "write the page, tables and figures of a run, or compare several runs (mean and SD)")
     report.add_argument("runs", nargs="+", metavar="RUN", type=Path)
     report.add_argument("-o", "--output", type=Path, help="folder of the comparison (needed for several runs)")
+    layers = command("layers", "list a classifier's layers, which Grad-CAM, PIQ and L2I can read")
+    layers.add_argument("model", metavar="MODEL", help="a bundle, a run or a classifier by name")
     add_listen_parser(command("listen", "listening tests: export, host, analyse, plan"))
-    demo = command("demo", "the whole chain on the embedded default, from sound synthesis to the page")
-    demo.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder (default: %(default)s)")
-    demo.add_argument("--force", action="store_true", help="go on in a folder that is not empty")
+    demo = command("demo", "the whole chain on synthetic sounds, from their synthesis to the page")
+    demo.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder to write (default: %(default)s)")
+    demo.add_argument("--force", action="store_true", help="write into a folder that is not empty")
     return parser
 
 
 def _add_interpret(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="BUNDLE|RUN|RECIPE", help="what explains; esc10-piq ships with the package")
-    parser.add_argument("files", nargs="+", metavar="FILE|FOLDER", help="recordings of any rate and length")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="a bundle (esc10-piq ships with the package), a run, a recipe, or a classifier by name: "
+        "efficientat:mn04_as, efficientat:FILE, python:package.module:function (runs your code)",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE|FOLDER", help="recordings of any sample rate and length")
     _add_output(parser)
     _add_model_options(parser)
-    parser.add_argument("--target", help="class or classes to explain, comma-separated (default: the predicted one)")
+    parser.add_argument(
+        "--target",
+        action="append",
+        metavar="CLASS",
+        help="class to explain by name or index (default: the predicted one); a+b: both together; top3: the three "
+        "likeliest, each by itself; given several times: each by itself",
+    )
     parser.add_argument(
         "--output_rate",
         choices=("model", "input"),
@@ -133,19 +152,29 @@ def _add_interpret(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:
-    # Not `required`: argparse would ask for it before it names a misspelt option.
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="folder to write (needed)")
+    # Not `required`: argparse would report the missing -o before it reports a misspelt option.
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="folder to write (required)")
     parser.set_defaults(needs_output=True)
     parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", help="methods by name, comma-separated (default: the bundle's own)")
+    parser.add_argument(
+        "--classifier",
+        metavar="NAME",
+        help="of a bundle that was trained for a classifier of yours: efficientat:NAME-OR-FILE, or "
+        "python:package.module:function, which runs your code",
+    )
     parser.add_argument("--binary", action="store_true", help="round masks at 0.5")
-    parser.add_argument("--fill", action="store_true", help="leave removed parts at the noise floor, not at silence")
-    parser.add_argument("--domain", choices=("log_magnitude", "magnitude"), help="what masks multiply")
+    parser.add_argument("--fill", action="store_true", help="leave removed bins at the noise floor, not at silence")
+    parser.add_argument(
+        "--domain",
+        choices=("log_magnitude", "magnitude"),
+        help="the quantity that masks multiply (default: the method's own)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: %(default)s)")
-    parser.add_argument("--no_figures", action="store_true", help="leave out the figures, which take most of the time")
+    parser.add_argument("--no_figures", action="store_true", help="write no figures, which take most of the time")
 
 
 if __name__ == "__main__":

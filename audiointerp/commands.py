@@ -1,11 +1,13 @@
-"""What each command of the command line does; `__main__` parses and reports errors.
+"""The commands of the command line, one function each; `__main__` parses the arguments and reports errors.
 
-A command imports what it uses when it is called: explaining one file must not wait for what only training needs.
+Each command imports its modules when it is called, so that explaining one file does not wait for the imports of
+training.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,13 +19,14 @@ from audiointerp.results import folder as run_folder
 if TYPE_CHECKING:
     from audiointerp.contracts import Classifier, Interpreter, Target
     from audiointerp.datasets import ClipDataset
+    from audiointerp.evaluation.items import Item
     from audiointerp.runs.experiment import Experiment
 
-__all__ = ["check", "demo", "evaluate", "interpret", "listen", "mix", "report", "run"]
+__all__ = ["check", "demo", "evaluate", "interpret", "layers", "listen", "mix", "report", "run"]
 
 
 def run(options: argparse.Namespace, rest: list[str]) -> int:
-    """Trains and evaluates; prints where the results are."""
+    """Trains and evaluates a recipe; prints the folder of the results."""
     from audiointerp import recipe
     from audiointerp.results.page import write_report
     from audiointerp.runs.experiment import Experiment
@@ -42,7 +45,7 @@ def run(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _rotated(path: str, overrides: dict[str, str]) -> list[Experiment]:
-    """One experiment per fold that the recipe names: each is tested once, the others train."""
+    """One experiment per fold that the recipe names: each fold is the test fold once, the others train and validate."""
     from audiointerp.runs.experiment import Experiment
 
     values = Experiment(path, overrides).values
@@ -58,7 +61,7 @@ def _rotated(path: str, overrides: dict[str, str]) -> list[Experiment]:
 
 
 def check(options: argparse.Namespace, rest: list[str]) -> int:
-    """Names every problem of a recipe; status 2 if there is one."""
+    """Lists every problem of a recipe; the exit status is 2 if there is one."""
     from audiointerp import recipe
     from audiointerp.runs.experiment import Experiment
 
@@ -68,24 +71,26 @@ def check(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def interpret(options: argparse.Namespace, rest: list[str]) -> int:
-    """Explains files and folders; what cannot be read is named and the rest goes on."""
+    """Explains audio files and folders; reports each file that cannot be read and continues with the others."""
     from audiointerp.evaluation.explaining import Wanted
     from audiointerp.evaluation.explaining import evaluate as evaluate_items
     from audiointerp.evaluation.items import audio_files, recording_item
     from audiointerp.sound.files import AudioError
 
     methods = _methods(options)
-    interpreter = next(iter(methods.values()))
-    target = _target(options.target, interpreter.classifier)
+    classifier = next(iter(methods.values())).classifier
+    targets = _Targets(options.target or [], classifier)
     files = audio_files(options.files)
     folder = run_folder.prepare_output(options.output, options.force)
     _tell_cost(methods, len(files))
-    info = _start(options, folder, "interpret", interpreter.classifier)
+    info = _start(options, folder, "interpret", classifier)
     failed: list[str] = []
     for path in _progress(files, "file"):
         try:
-            item = recording_item(path, interpreter.classifier.sample_rate, options.output_rate)
-            evaluate_items([item], methods, folder, Wanted(target, figures=not options.no_figures))
+            item = recording_item(path, classifier.sample_rate, options.output_rate)
+            for suffix, target in targets.of(item, folder):
+                named = {f"{name}{suffix}": method for name, method in methods.items()}
+                evaluate_items([item], named, folder, Wanted(target, figures=not options.no_figures))
         except AudioError as error:
             failed.append(str(error))
             print(f"audiointerp: {error}", file=sys.stderr)
@@ -97,8 +102,8 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _print_decisions(folder: Path, most: int = 10) -> None:
-    """A line for each of the first recordings: the decision, and whether the interpretation alone leads to it too."""
-    from audiointerp.results.reading import Run
+    """Prints the decision on each of the first recordings, and whether the interpretation alone is classified alike."""
+    from audiointerp.results.reading import Run, read_likeliest
 
     scores = Run.read(folder).scores
     several = scores["method"].nunique() > 1
@@ -108,10 +113,13 @@ def _print_decisions(folder: Path, most: int = 10) -> None:
         decision = f"{row['predicted']} ({row['probability']:.2f})"
         by = f" by {row['method']}" if several else ""
         print(f"{row['source']}{where}: {decision}; the interpretation{by} alone {verdict} as {row['target']}")
+    for item_id, found in read_likeliest(folder, most).items():
+        source = scores.loc[scores["item_id"] == item_id, "source"]
+        print(f"{source.iloc[0] if len(source) else item_id}: {', '.join(f'{name} {p:.2f}' for name, p in found)}")
 
 
 def mix(options: argparse.Namespace, rest: list[str]) -> int:
-    """Writes mixtures with known stems and mixtures.csv."""
+    """Writes mixtures, their stems and the table mixtures.csv."""
     from audiointerp.datasets import write_mixtures
 
     dataset = _dataset(options, None)
@@ -129,7 +137,7 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     from audiointerp.evaluation.explaining import evaluate as evaluate_items
     from audiointerp.evaluation.items import clip_items, is_mixtures, mixture_items
 
-    model = _load(options.model)
+    model = _load(options.model, options.classifier)
     if isinstance(model, Classifier) and not options.method:
         return _evaluate_classifier(options, model)
     methods = _methods(options, model)
@@ -161,6 +169,18 @@ def _evaluate_classifier(options: argparse.Namespace, classifier: Classifier) ->
     return 0
 
 
+def layers(options: argparse.Namespace, rest: list[str]) -> int:
+    """Lists a classifier's layers with their shapes for 1 s of sound, and which methods can read them."""
+    from audiointerp.classifiers.layers import list_layers
+    from audiointerp.contracts import Interpreter
+
+    model = _load(options.model)
+    classifier = model.classifier if isinstance(model, Interpreter) else model
+    for layer in list_layers(classifier):
+        print(f"{layer.name:<40} {' x '.join(map(str, layer.shape)):<20} {layer.use}")
+    return 0
+
+
 def report(options: argparse.Namespace, rest: list[str]) -> int:
     """Writes the page of one run, or the comparison of several."""
     from audiointerp.results.page import write_report
@@ -174,16 +194,16 @@ def report(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def listen(options: argparse.Namespace, rest: list[str]) -> int:
-    """Listening tests: what the subcommand says."""
+    """Runs a subcommand of `audiointerp listen` (listening tests)."""
     from audiointerp.listening.commands import listen as listen_commands
 
     return listen_commands(options, rest) or 0
 
 
 def demo(options: argparse.Namespace, rest: list[str]) -> int:
-    """The whole chain on the embedded default: synthesises, trains the classifier and PIQ, explains mixtures, one page.
+    """The whole chain on synthetic sounds: synthesises them, trains a classifier and PIQ, explains mixtures, one page.
 
-    A folder that an interrupted demo left is gone on with; any other that is not empty is refused.
+    The demo resumes in the folder of an interrupted demo; it refuses any other folder that is not empty.
     """
     from audiointerp.datasets import make_synthetic
     from audiointerp.results.page import write_report
@@ -206,7 +226,7 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _recipe_folder() -> Path:
-    """The ESC-50 recipes: of the checkout, or as installed with the package."""
+    """Folder of the ESC-50 recipes: in the checkout, or as installed with the package."""
     installed = Path(sysconfig.get_path("data")) / "share" / "audiointerp"
     for folder in (each / "recipes" / "esc50" for each in (Path(__file__).parents[1], installed)):
         if (folder / "base.yaml").is_file():
@@ -214,27 +234,37 @@ def _recipe_folder() -> Path:
     raise ValueError("the recipes are not installed; run from a checkout of the project")
 
 
-def _load(model: str) -> Any:
-    """The model of a bundle, a run, or the finished run of a recipe."""
+def _load(model: str, classifier: str | None = None) -> Any:
+    """Loads the model of a bundle, of a run, or of the finished run of a recipe; or a classifier by its name.
+
+    Args:
+        model: as given on the command line.
+        classifier: name of the classifier of an interpreter's bundle that does not hold it.
+    """
     if model.endswith((".yaml", ".yml")):
         from audiointerp.runs.experiment import load_any
 
         return load_any(model)
     from audiointerp.bundles import bundle
 
-    return bundle.load(model)
+    return bundle.load(model, None if classifier is None else bundle.load(classifier))
 
 
 def _methods(options: argparse.Namespace, model: Any = None) -> dict[str, Interpreter]:
-    """The methods to explain with, their masks used as --binary, --fill and --domain say."""
+    """The interpreters to explain with, with the mask options --binary, --fill and --domain set."""
+    from audiointerp.contracts import Classifier
     from audiointerp.interpreters import MaskInterpreter
     from audiointerp.interpreters.catalogue import choose
     from audiointerp.training.devices import pick_device
 
     device = pick_device(options.device)
-    model = _load(options.model) if model is None else model
+    model = _load(options.model, options.classifier) if model is None else model
     names = [name.strip() for name in options.method.split(",")] if options.method else []
     methods = choose(model.to(device), names, str(options.model))
+    if isinstance(model, Classifier) and not names:
+        name, method = next(iter(methods.items()))
+        print(f"explained by {name}, {method.passes} passes of the classifier a clip: it needs no training; "
+              "another method: --method", file=sys.stderr)  # fmt: skip
     for method in methods.values():
         if isinstance(method, MaskInterpreter):
             method.binary, method.fill = method.binary or options.binary, method.fill or options.fill
@@ -249,18 +279,40 @@ def _tell_cost(methods: Mapping[str, Interpreter], clips: int | None = None) -> 
         print(line, file=sys.stderr)
 
 
-def _target(text: str | None, classifier: Classifier) -> Target:
-    import torch
+class _Targets:
+    """The targets of --target: each option by itself, "a+b" as one set, "top3" a recording's likeliest labels."""
 
-    if text is None:
-        return None
-    wanted = [name.strip() for name in text.split(",")]
-    unknown = [name for name in wanted if name not in classifier.labels]
-    if unknown:
-        raise ValueError(
-            f"target {unknown[0]!r} is no class of this classifier; it knows {', '.join(classifier.labels)}"
-        )
-    return torch.tensor([[label in wanted for label in classifier.labels]])
+    def __init__(self, texts: list[str], classifier: Classifier):
+        from audiointerp.classifiers.targets import likeliest_count, parse_target
+
+        self.classifier, self.texts = classifier, texts
+        self.sets = {text: parse_target(text, classifier.labels) for text in texts if likeliest_count(text) is None}
+
+    def of(self, item: Item, folder: Path) -> list[tuple[str, Target]]:
+        """(suffix of the method's name, target) of each explanation of a recording; its likeliest labels are noted."""
+        import torch
+
+        from audiointerp.classifiers.targets import likeliest_count
+        from audiointerp.evaluation.likeliest import note_likeliest
+
+        ranked = note_likeliest(item, self.classifier, folder)
+        if not self.texts:
+            return [("", None)]
+        sets: list[tuple[int, ...]] = []
+        for text in self.texts:
+            count = likeliest_count(text)
+            sets += [self.sets[text]] if count is None else [(each,) for each in ranked[:count]]
+        sets = list(dict.fromkeys(sets))
+        labels = self.classifier.labels
+        made = [torch.tensor([[number in each for number in range(len(labels))]]) for each in sets]
+        if len(sets) == 1:
+            return [("", made[0])]
+        return [(_suffix([labels[number] for number in each]), target) for each, target in zip(sets, made)]
+
+
+def _suffix(names: list[str]) -> str:
+    """Label names as the end of a method's name: small letters, digits and _."""
+    return "_" + re.sub(r"[^a-z0-9]+", "_", "_and_".join(names).lower()).strip("_")[:40]
 
 
 def _dataset(options: argparse.Namespace, classifier: Classifier | None) -> ClipDataset:
@@ -280,9 +332,10 @@ def _dataset(options: argparse.Namespace, classifier: Classifier | None) -> Clip
 def _start(
     options: argparse.Namespace, folder: Path, kind: str, classifier: Classifier, scored: bool = True
 ) -> dict[str, Any]:
-    # What would change a row that is there already; more files, folds or methods only add rows.
-    decisive = {name: getattr(options, name, None) for name in ("target", "output_rate", "seconds", "domain")}
-    given = "".join(f" --{name} {value}" for name, value in decisive.items() if value is not None)
+    # Options that change the rows already written; more files, folds or methods only add rows.
+    decisive = {name: getattr(options, name, None) for name in ("output_rate", "seconds", "domain")}
+    given = "".join(f" --target {text}" for text in getattr(options, "target", None) or [])
+    given += "".join(f" --{name} {value}" for name, value in decisive.items() if value is not None)
     given += "".join(f" --{name}" for name in ("binary", "fill") if getattr(options, name, False))
     return run_folder.start(
         folder,

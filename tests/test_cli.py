@@ -500,7 +500,7 @@ def test_full_disk_while_training(tiny, tmp_path):
     arguments = tiny.recipe("classifier", tmp_path)
     done = subprocess_of(arguments, preexec_fn=small_files(12))
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert says(done.stderr, "File too large", "make room"), done.stderr
+    assert says(done.stderr, "File too large", "free some disk space"), done.stderr
     folder = tmp_path / "classifier" / "1234"
     load(folder)
     assert not (folder / "checkpoints" / "last.ckpt").exists()
@@ -534,7 +534,7 @@ def test_interrupt(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("audiointerp.evaluation.explaining.listening_copy", once_interrupted)
     assert status_of(arguments) == 130
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "the same command goes on" in error
+    assert error.count("\n") == 1 and "the same command resumes" in error
     assert len(pd.read_csv(tmp_path / "out" / "scores.csv")) == 1
     assert status_of(arguments) == 0 and len(calls) == 3
     assert len(pd.read_csv(tmp_path / "out" / "scores.csv")) == 2

@@ -1,4 +1,4 @@
-"""Bundles, which people share: saved, loaded, and those that ship with the package."""
+"""Bundles: folders with a model and its card, to share; saving and loading them, and those shipped with the package."""
 
 from audiointerp.bundles.bundle import BundleError, find, load, save
 

@@ -1,8 +1,8 @@
-"""What people share: a folder with config.json, model.safetensors, metrics.json and README.md.
+"""Bundles: folders with config.json, model.safetensors, metrics.json and README.md, made for sharing models.
 
-Loading one cannot run code: there is no pickle and no YAML tag, `type` is looked up in the `__all__` of
-`audiointerp.classifiers`, `audiointerp.interpreters` and `audiointerp.sound.nmf` and nowhere else, and the hash of the
-weights is checked.
+Loading a bundle cannot run foreign code: it contains no pickle and no YAML tag, `type` must be in the `__all__` of
+`audiointerp.classifiers`, `audiointerp.interpreters` or `audiointerp.sound.nmf`, and the hash of the weights is
+checked.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_weights
 
 from audiointerp import classifiers, interpreters
+from audiointerp.classifiers import named
 from audiointerp.contracts import Classifier, Interpreter, frozen
 from audiointerp.interpreters.rde.inpainter import Inpainter
 from audiointerp.sound import files as audio
@@ -30,7 +31,7 @@ from audiointerp.sound.spectrogram import STFT
 
 FORMAT = 1
 FILES = ("config.json", "model.safetensors", "metrics.json", "README.md")
-# What the constructors raise when a stranger's config.json gives them anything at all.
+# Errors that a constructor may raise for arbitrary values in a config.json.
 UNFIT = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, StopIteration, TypeError, ValueError)
 BUILDABLE = {
     name: kind
@@ -39,11 +40,11 @@ BUILDABLE = {
     if isinstance(kind := getattr(home, name), type) and issubclass(kind, (Classifier, Interpreter, NMF, Inpainter))
 }
 
-__all__ = ["BundleError", "find", "load", "save", "start_from"]
+__all__ = ["BundleError", "find", "load", "needs_classifier", "save", "start_from"]
 
 
 class BundleError(ValueError):
-    """A bundle that cannot be used; the message names it and says why."""
+    """A bundle that cannot be used; the message names the bundle and the reason."""
 
 
 def save(
@@ -52,14 +53,14 @@ def save(
     metrics: dict[str, Any] | None = None,
     card: str = "",
 ) -> Path:
-    """Writes a bundle; an interpreter's holds its classifier's weights too.
+    """Writes a bundle; the bundle of an interpreter also contains its classifier's weights.
 
     Args:
-        model: one of ours, with a `config` of plain values; an external classifier stays with its owner, an interpreter
-            of one is saved without it.
-        folder: replaced as a whole if it is a bundle.
-        metrics: scores to publish with it.
-        card: README.md, in Markdown.
+        model: a model of this package, with a `config` of plain values. An external classifier is never saved: the
+            bundle of its interpreter does not contain it.
+        folder: the folder to write; an existing bundle is replaced as a whole.
+        metrics: scores for metrics.json.
+        card: text of README.md, in Markdown.
     """
     folder = Path(folder)
     aside = folder.with_name(f".{folder.name}.part")
@@ -79,15 +80,20 @@ def load(path: str | Path, classifier: Classifier | None = None) -> Any:
     """The classifier, interpreter, dictionary (NMF) or inpainter of a bundle, in evaluation mode.
 
     Args:
-        path: a bundle's folder, a run folder (its best/), or the name of a bundle that ships with the package.
-        classifier: the external classifier that an interpreter's bundle was made for; its labels, rate and feature-map
-            shapes are checked.
+        path: a bundle's folder, a run folder (its best/), the name of a bundle that ships with the package, or a
+            classifier's name such as "efficientat:mn04_as", see `audiointerp.classifiers.named`.
+        classifier: the external classifier for which an interpreter's bundle was made; its labels, sample rate and
+            feature-map shapes are checked.
 
     Raises:
-        BundleError: not a bundle, a changed or hostile file, or a classifier that does not fit.
+        BundleError: if the path is not a bundle, a file was changed, or the classifier does not fit.
     """
+    if named.is_named(path):
+        return named.load_named(str(path))
     folder = find(path)
     config = _read_config(folder)
+    if classifier is None and config.get("classifier", 0) is None and isinstance(config.get("source"), str):
+        classifier = _owners(folder, config["source"])
     weights = _read_weights(folder, config)
     try:
         model = _build(config, classifier)
@@ -99,11 +105,24 @@ def load(path: str | Path, classifier: Classifier | None = None) -> Any:
     return model
 
 
+def needs_classifier(path: str | Path) -> bool:
+    """Whether a bundle holds an interpreter without its classifier, so that `load` must be given the classifier."""
+    return not named.is_named(path) and "expects" in (config := _read_config(find(path))) and not config["classifier"]
+
+
+def _owners(folder: Path, source: str) -> Classifier:
+    """Loads the classifier named in an interpreter's bundle; refuses names whose loading would run foreign code."""
+    try:
+        return named.load_named(source, code=False)
+    except ValueError as error:
+        raise BundleError(f"{folder}: the classifier that it explains is not in the bundle: {error}") from None
+
+
 def find(path: str | Path) -> Path:
-    """The folder of a bundle: as given, a run's best/, or one that ships with the package.
+    """The folder of a bundle: the given folder, its best/ if it is a run, or a bundle shipped with the package.
 
     Raises:
-        BundleError: if there is none.
+        BundleError: if there is no bundle.
     """
     path = Path(path)
     for folder in (path, path / "best"):
@@ -119,7 +138,7 @@ def find(path: str | Path) -> Path:
 
 
 def start_from(classifier: Classifier, pretrained: Classifier, source: str) -> None:
-    """Copies the encoder of a pretrained classifier, bit for bit; the head stays as it is.
+    """Copies the encoder's weights from a pretrained classifier; the head is not changed.
 
     Raises:
         ValueError: if the encoders differ in shape.
@@ -137,6 +156,8 @@ def _describe(model: Any) -> dict[str, Any]:
         inner = model.classifier
         described["classifier"] = _describe(inner) if inner.config else None
         described["expects"] = _expectations(inner)
+        if inner.source and not inner.config:
+            described["source"] = inner.source
     elif isinstance(model, Classifier):
         described |= {
             "labels": list(model.labels),
@@ -147,7 +168,7 @@ def _describe(model: Any) -> dict[str, Any]:
 
 
 def _expectations(classifier: Classifier) -> dict[str, Any]:
-    """What an interpreter relies on in its classifier."""
+    """The properties of its classifier that an interpreter depends on."""
     with frozen(classifier), torch.no_grad():
         maps = classifier(torch.zeros(1, classifier.sample_rate, device=classifier.device)).feature_maps
     return {
@@ -179,7 +200,7 @@ def _part(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tens
 def _build(config: dict[str, Any], classifier: Classifier | None) -> Any:
     kind = BUILDABLE.get(config["type"])
     if kind is None:
-        raise ValueError(f"type {config['type']!r} is none of {sorted(BUILDABLE)}")
+        raise ValueError(f"type {config['type']!r} is unknown; known are {sorted(BUILDABLE)}")
     model: Any
     if issubclass(kind, Interpreter):
         inner: Any = classifier
@@ -188,7 +209,7 @@ def _build(config: dict[str, Any], classifier: Classifier | None) -> Any:
                 raise ValueError("it holds its own classifier; leave out classifier=")
             inner = _build(config["classifier"], None)
         elif classifier is None:
-            raise ValueError("it explains a classifier of its owner's: load(path, classifier=...)")
+            raise ValueError("it explains an external classifier; give it: load(path, classifier=...)")
         elif (found := _expectations(classifier)) != config["expects"]:
             raise ValueError(f"the classifier is {found}, but the interpreter expects {config['expects']}")
         model = kind(inner, **config["arguments"])
@@ -197,7 +218,7 @@ def _build(config: dict[str, Any], classifier: Classifier | None) -> Any:
     else:
         model = kind(spectrogram=STFT(**config["spectrogram"]), **config["arguments"])
     if unknown := set(config["arguments"]) - set(model.config):
-        raise ValueError(f"arguments {sorted(unknown)} are none that {kind.__name__} saves")
+        raise ValueError(f"{kind.__name__} has no arguments {sorted(unknown)} in its config")
     return model
 
 
@@ -231,8 +252,8 @@ def _replace(folder: Path, aside: Path) -> None:
     old = folder.with_name(f".{folder.name}.old")
     if folder.exists():
         if unknown := [each.name for each in folder.iterdir() if each.name not in FILES]:
-            raise BundleError(f"{folder}: not overwritten, it holds {unknown[:3]}, which are no part of a bundle")
+            raise BundleError(f"{folder}: not overwritten, it holds {unknown[:3]}, which are not part of a bundle")
         shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
     os.replace(aside, folder)
-    shutil.rmtree(old, ignore_errors=True)  # also one that a kill between the two renames left
+    shutil.rmtree(old, ignore_errors=True)  # also removes a leftover of a process killed between the two renames

@@ -1,4 +1,4 @@
-"""Sounds explained by interpreters: which sounds, under which conditions, into WAVs, figures and scores."""
+"""Explaining sounds with interpreters: items, conditions, and the WAVs, figures and scores that are written."""
 
 from audiointerp.evaluation.conditions import CleanClips, Condition, Mixtures, Noise
 from audiointerp.evaluation.explaining import Wanted, evaluate

@@ -1,4 +1,4 @@
-"""How often a classifier is right."""
+"""Accuracy of a classifier."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from audiointerp.contracts import BandClassifier, Classifier, Prediction, frozen
 from audiointerp.datasets import ClipDataset
 
-# What a classifier of log-frequency bands is left with: (batch, 3, band) times these.
+# Features (batch, 3, band) of log-frequency bands are multiplied by these factors: level, then the phase's two rows.
 CHANNELS = {"": (1.0, 1.0, 1.0), "_magnitude_only": (1.0, 0.0, 0.0), "_phase_only": (0.0, 1.0, 1.0)}
 
 __all__ = ["accuracy_by_channel", "evaluate_classifier"]
@@ -19,9 +19,9 @@ __all__ = ["accuracy_by_channel", "evaluate_classifier"]
 
 @torch.no_grad()
 def accuracy_by_channel(classifier: Classifier, test: ClipDataset, batch_size: int = 64) -> dict[str, Any]:
-    """Test accuracy of a classifier of log-frequency bands, and what it falls to without phases, without magnitudes.
+    """Test accuracy of a classifier of log-frequency bands: from all features, magnitudes alone, and phases alone.
 
-    What is taken away is 0, as for a classifier that does not read it. Beside every answer to "magnitude or phase?".
+    The omitted features are set to 0. Runs that compare magnitude and phase report these accuracies.
     """
     right: dict[str, list[Tensor]] = {}
     with frozen(classifier):
@@ -36,7 +36,7 @@ def accuracy_by_channel(classifier: Classifier, test: ClipDataset, batch_size: i
 
 @torch.no_grad()
 def evaluate_classifier(classifier: Classifier, test: ClipDataset, folder: Path, batch_size: int) -> dict[str, Any]:
-    """Test accuracy; for one label a clip also the confusion matrix, as a figure."""
+    """Test accuracy; for clips with one label each, it also draws the confusion matrix."""
     device = next(classifier.parameters()).device
     batches = (batch.to(device) for batch in test.batches(batch_size))
     predictions: list[Prediction] = [classifier.classify(classifier.features_of(batch)) for batch in batches]

@@ -1,7 +1,7 @@
-"""Under which conditions methods are compared: clean clips, mixtures of clips, clips in noise; each gives items.
+"""Conditions under which methods are compared: clean clips, mixtures of clips, clips in noise; each gives items.
 
-The protocol of PIQ's and L2I's out-of-domain tests, with what it left open settled: clips of the test folds only, a
-clip is never mixed with its own class, and every draw is a function of the seed.
+They follow the protocol of PIQ's and L2I's out-of-domain tests and fix three points that it leaves open: only clips of
+the test folds are used, a clip is never mixed with its own class, and every draw is determined by the seed.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Condition(ABC):
         """The condition's items, their `condition` set to its name.
 
         Args:
-            name: of the condition in the recipe.
+            name: name of the condition in the recipe.
             test: clips of the test folds.
-            folder: where mixtures may be written.
-            seed: of every draw.
+            folder: folder in which mixtures may be written.
+            seed: of all draws.
         """
 
     @property
@@ -45,26 +45,26 @@ class Condition(ABC):
 
 @dataclass(frozen=True)
 class CleanClips(Condition):
-    """The clips themselves.
+    """The clips of the test folds, unchanged.
 
     Args:
-        clips: how many, drawn by the seed; None for all.
+        clips: number of clips, drawn by the seed; None for all.
     """
 
     clips: int | None = None
 
     def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
-        """One item a clip."""
+        """One item per clip."""
         return (replace(each, condition=name) for each in clip_items(test, self.clips, seed))
 
 
 @dataclass(frozen=True)
 class Mixtures(Condition):
-    """Two clips of different classes, unit-norm, each with its gain.
+    """Two clips of different classes, base and other, each scaled to unit norm and multiplied by its gain.
 
     Args:
-        count: how many; every clip is a base equally often.
-        snr_db: base over other.
+        count: number of mixtures; every clip is the base equally often.
+        snr_db: level of the base above the other clip, in dB.
         gains: of base and other, instead of `snr_db`; (0.8, 0.2) in the published protocol, 12.04 dB.
     """
 
@@ -73,7 +73,7 @@ class Mixtures(Condition):
     gains: tuple[float, float] | None = None
 
     def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
-        """One item a mixture; the mixtures are written once, with their stems and mixtures.csv."""
+        """One item per mixture; the mixtures are written once, with their stems and mixtures.csv."""
         table = folder / "mixtures" / name / "mixtures.csv"
         if not table.is_file():
             datasets.write_mixtures(
@@ -85,14 +85,15 @@ class Mixtures(Condition):
 
 @dataclass(frozen=True)
 class Noise(Condition):
-    """Clips with something that is no class: white noise, or recordings (noise, speech) from a folder.
+    """Clips mixed with a sound of no class: white noise, or recordings (noise, speech) from a folder.
 
     Args:
-        folder: of recordings, of any rate, cropped at random or padded with silence; "white" for white noise; None
-            where there is no such data: the condition then reads "not run".
-        clips: how many, drawn by the seed; None for all.
-        snr_db: clip over noise.
-        gains: of clip and noise, both unit-norm, instead of `snr_db`; (1, 0.5) for the published white noise, 6.02 dB.
+        folder: a folder of recordings of any sample rate, cropped at random or padded with silence; "white" for white
+            noise; None if there is no such data: the condition is then reported as "not run".
+        clips: number of clips, drawn by the seed; None for all.
+        snr_db: level of the clip above the noise, in dB.
+        gains: of clip and noise, both at unit norm, instead of `snr_db`; (1, 0.5) for the published white noise, 6.02
+            dB.
     """
 
     folder: str | None = None
@@ -102,18 +103,18 @@ class Noise(Condition):
 
     @property
     def missing(self) -> str:
-        """Says that no folder was given, that it is not there, or that it is empty."""
+        """Reports that no folder was given, that it does not exist, or that it has no audio file; else ""."""
         if self.folder is None:
             return "no folder was given"
         if self.folder == "white":
             return ""
         if not Path(self.folder).is_dir():
-            return f"{self.folder} is no folder"
+            return f"{self.folder} is not a folder"
         suffixes = (each.suffix.lower() for each in Path(self.folder).rglob("*") if each.is_file())
         return "" if any(suffix in audio.SUFFIXES for suffix in suffixes) else f"{self.folder} holds no audio file"
 
     def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
-        """One item a clip that is not silent."""
+        """One item per clip that is not silent."""
         generator = torch.Generator().manual_seed(seed)
         files = [] if self.folder == "white" else audio_files([str(self.folder)])
         gains = self.gains or gains_from_snr(self.snr_db)
@@ -140,7 +141,7 @@ class Noise(Condition):
 
 
 def _draw(files: list[Path], samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:
-    """White noise, or a stretch of a random file, (1, samples)."""
+    """White noise, or a random section of a random file, (1, samples)."""
     if not files:
         return torch.randn(1, samples, generator=generator)
     file = files[int(torch.randint(len(files), (), generator=generator))]

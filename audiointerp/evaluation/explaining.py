@@ -1,6 +1,6 @@
-"""Items x interpreters -> WAVs, figures, manifest.csv and scores.csv; goes on where it was stopped.
+"""Explains items with interpreters and writes WAVs, figures, manifest.csv and scores.csv; resumes an interrupted run.
 
-One interpretation per item and method serves all its scores, see `judging`.
+All scores of an item and method are computed from one interpretation, see `judging`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ __all__ = ["Item", "Wanted", "evaluate"]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is made of every item and method.
+    """Options of an evaluation: the target, and the scores and files to make for every item and method.
 
     Attributes:
-        target: what to explain; None: the predicted class.
-        other_class: methods that, on two-class mixtures whose prediction is one of the two, are asked for the other
-            class as well, as method "<name>_other". A multilabel classifier predicts both: there the first question is
-            for the item's own class.
+        target: the classes to explain; None: the predicted class.
+        other_class: names of methods that explain both classes of a two-class mixture, if the predicted class is one of
+            the two; the rows of the other class have the method "<name>_other". A multilabel classifier may predict
+            both classes: then the item's own class is explained first.
         figures: whether to draw each interpretation.
-        curves: whether to judge by insertion and deletion too.
-        embeddings: whether to keep the classifier's embedding of each interpretation, in embeddings.csv.
-        sounds: item_id -> whether its WAVs stay. The others are written, judged and taken away again.
-        more: called with item, method's name, window and interpretation, to write what the method alone has to show.
+        curves: whether to compute insertion and deletion too.
+        embeddings: whether to write the classifier's embedding of each interpretation to embeddings.csv.
+        sounds: item_id -> whether to keep the item's WAVs. The WAVs of other items are written, scored and deleted.
+        more: called with item, method's name, window and interpretation, to write additional files of a method.
     """
 
     target: Target = None
@@ -52,18 +52,18 @@ class Wanted:
 def evaluate(
     items: Iterable[Item], methods: Mapping[str, Interpreter], folder: Path, wanted: Wanted | None = None
 ) -> int:
-    """Explains every item with every method; what a run folder already holds is left as it is.
+    """Explains every item with every method; rows that are already in the run folder are not made again.
 
-    An oracle control has no row where the stem of the explained class is not known.
+    An oracle control has no row if the stem of the target class is not known.
 
     Args:
         items: sounds.
         methods: name -> interpreter.
         folder: the run folder.
-        wanted: what to explain and what to write.
+        wanted: options.
 
     Returns:
-        How many interpretations were made.
+        The number of interpretations made.
     """
     wanted = wanted or Wanted()
     scores, manifest, embeddings = Scores(folder), Manifest(folder), Embeddings(folder)
@@ -82,7 +82,7 @@ def evaluate(
 
 
 class _Explanation:
-    """One item explained by one method: its WAVs, figures and rows of scores.csv, one a window."""
+    """One item explained by one method: its WAVs, figures and rows of scores.csv, one row per window."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class _Explanation:
         self.device = interpreter.classifier.device
 
     def make(self, manifest: Manifest, target: Target) -> list[dict[str, Any]]:
-        """Writes what is wanted; returns the rows, none where an oracle lacks its stem."""
+        """Writes WAVs and figures and returns the rows; no rows if an oracle control lacks its stem."""
         if self.interpreter.needs_stem and self._oracle_stem(next(self.item.windows()), target) is None:
             return []
         rows, made = self._write_windows(target)
@@ -124,7 +124,7 @@ class _Explanation:
         try:
             for window, keep in _with_overlap(item.windows()):
                 row, interpretation = self._explain(window, target)
-                if window.start or keep:  # a clip of one window is judged on its files
+                if window.start or keep:  # a clip of one window is scored on its written files instead
                     parts = (interpretation.waveform, interpretation.residual)
                     row |= self._judge_waveforms(interpretation, *parts)
                 rows.append(row)
@@ -163,7 +163,7 @@ class _Explanation:
         start = time.perf_counter()
         interpretation = self.interpreter.interpret(waveform, target, stem=stem)
         if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # it returns before it is done
+            torch.cuda.synchronize(self.device)  # CUDA calls return before the computation ends
         seconds = time.perf_counter() - start
         explained = _names(classifier.labels, interpretation.target)
         stems = [each.to(self.device) for each in item.stems_for(explained)]
@@ -186,7 +186,7 @@ class _Explanation:
         return row, interpretation
 
     def _oracle_stem(self, window: Window, target: Target) -> Tensor | None:
-        """The known part of the class that will be explained."""
+        """The known stem of the target class, or None."""
         if not self.item.stems:
             return None
         classifier = self.interpreter.classifier
@@ -205,13 +205,13 @@ class _Explanation:
         return {key: float(value[0]) for key, value in scores.items()}
 
     def _judge_files(self, made: Interpretation) -> dict[str, float]:
-        """Scores of the very files that were written, read again."""
+        """Scores of the written WAV files, after reading them again."""
         samples, rate = made.waveform.shape[1], self.item.sample_rate
         files = (audio.fit_length(audio.read(path, rate), samples).to(self.device) for path in self.paths.values())
         return self._judge_waveforms(made, *files)
 
     def _draw(self, window: Window, interpretation: Interpretation, row: dict[str, Any]) -> None:
-        from audiointerp.results import figures  # matplotlib takes as long as an explanation
+        from audiointerp.results import figures  # here: importing matplotlib takes as long as an explanation
 
         suffix = f"_{row['start_s']:g}s" if window.start else ""
         figures.plot_interpretation(
@@ -224,7 +224,7 @@ class _Explanation:
         )
 
     def _list_files(self, rows: list[dict[str, Any]], manifest: Manifest) -> None:
-        """Adds the listening copy, and the item's WAVs to the manifest."""
+        """Writes the listening copy and adds the item's WAVs to the manifest."""
         item = self.item
         listening = self.audio_folder / f"{self.name}_listening.wav"
         listening_copy(self.paths["interpretation"], listening)
@@ -244,7 +244,7 @@ class _Explanation:
             manifest.add(item.item_id, [("reference", "", self._write_stem())], facts)
 
     def _write_stem(self) -> Path:
-        """The item's own stem as the reference."""
+        """Writes the item's own stem as the reference."""
         path = self.audio_folder / "reference.wav"
         if not path.exists():
             writer = WindowWriter(path, self.item.sample_rate)
@@ -259,14 +259,14 @@ def _names(labels: tuple[str, ...], target: Tensor) -> list[str]:
 
 
 def _own_class(item: Item, interpreter: Interpreter) -> int | None:
-    """What to ask a multilabel classifier about a two-class mixture: one class at a time, the item's own first."""
+    """Index of the item's own class if it is a two-class mixture and the classifier is multilabel; else None."""
     if not interpreter.classifier.multilabel or len(item.stems) != 2 or item.label not in interpreter.classifier.labels:
         return None
     return interpreter.classifier.labels.index(item.label)
 
 
 def _other(item: Item, rows: list[dict[str, Any]], interpreter: Interpreter) -> int | None:
-    """Index of the class of a two-class mixture that was not explained, if the classifier knows it."""
+    """Index of the class of a two-class mixture that was not explained, if the classifier has it; else None."""
     if len(item.stems) != 2 or rows[0]["target"] not in item.stems:
         return None
     other = next(label for label in item.stems if label != rows[0]["target"])
@@ -275,7 +275,7 @@ def _other(item: Item, rows: list[dict[str, Any]], interpreter: Interpreter) -> 
 
 
 def _with_overlap(windows: Iterator[Window]) -> Iterator[tuple[Window, int]]:
-    """Each window with the number of its last samples that the next one shares."""
+    """Each window with the number of its last samples that the next window contains too."""
     held = next(windows)
     for window in windows:
         yield held, window.overlap

@@ -1,4 +1,4 @@
-"""A sound to explain and what is known of it; files, clips of a dataset and mixtures as such items."""
+"""Items: sounds to explain, with their label and stems if known; made from files, dataset clips and mixtures."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Item:
 
     Attributes:
         item_id: short name, unique in a run.
-        source: where it comes from.
-        windows: the sound, a stretch at a time (one, unless it is long); a function, so that each method starts anew.
-        frames: length of the written WAVs in samples at `file_rate`; a function, as it is known after reading.
+        source: path of the sound's file.
+        windows: the sound as consecutive windows (one, unless it is long); a function, since each method reads it anew.
+        frames: length of the written WAVs in samples at `file_rate`; a function, since it is known after reading only.
         sample_rate: of the windows, in Hz.
         file_rate: of the written WAVs, in Hz.
         label: true class, or "".
-        stems: class name -> its part of the sound, (1, samples), where it is known; the item's own class first.
+        stems: class name -> that class's part of the sound, (1, samples), if known; the item's own class first.
         condition: such as "clean" or "mixture"; scores are averaged per condition.
-        snr_db: own stem over the other, where there are two.
+        snr_db: level of the item's own stem above the other stem, in dB, if there are two.
     """
 
     item_id: str
@@ -58,7 +58,7 @@ class Item:
 
     @classmethod
     def of_waveform(cls, item_id: str, source: str, waveform: Tensor, sample_rate: int, **rest: Any) -> Item:
-        """An item that is in memory, (1, samples)."""
+        """An item from a waveform in memory, (1, samples)."""
         return cls(
             item_id,
             source,
@@ -70,14 +70,14 @@ class Item:
         )
 
     def stems_for(self, explained: Sequence[str]) -> list[Tensor]:
-        """The explained class's stem first, then the other; none if that class is not in the item."""
+        """The target class's stem, then the other stems; no stem if the target class is not in the item."""
         if len(explained) != 1 or explained[0] not in self.stems:
             return []
         return [self.stems[explained[0]], *(stem for label, stem in self.stems.items() if label != explained[0])]
 
 
 def item_id_of(path: str | Path, start: float = 0.0) -> str:
-    """A short name for a file, or a clip from `start` seconds on: `c_`, slug, six hex digits; at most 31 characters.
+    """A short name for a file, or a clip of it from `start` seconds: `c_`, slug, six hex digits; at most 31 characters.
 
     >>> item_id_of("/data/My Dog (1).wav")
     'c_my_dog_1_...'
@@ -88,7 +88,7 @@ def item_id_of(path: str | Path, start: float = 0.0) -> str:
 
 
 def audio_files(paths: Sequence[str | Path]) -> list[Path]:
-    """Files as given and, of folders, every audio file below them, sorted.
+    """The given files, and all audio files below the given folders, sorted.
 
     Raises:
         ValueError: for a path that does not exist or a folder without audio.
@@ -108,7 +108,7 @@ def audio_files(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def recording_item(path: Path, sample_rate: int, output_rate: str = "model") -> Item:
-    """A file of any length, read a window at a time; WAVs come out at the model's rate or at the "input"'s."""
+    """Item of a file of any length, read in windows; its WAVs have the rate of the "model" or of the "input" file."""
     recording = Recording(path, sample_rate)
     native = output_rate == "input"
     rate = recording.file_rate if native else sample_rate
@@ -123,7 +123,7 @@ def recording_item(path: Path, sample_rate: int, output_rate: str = "model") -> 
 
 
 def clip_items(dataset: ClipDataset, count: int | None = None, seed: int = 0) -> Iterator[Item]:
-    """Clean clips of a dataset at its length, all or a seeded choice."""
+    """Clean clips of a dataset, cut or padded to its clip length: all, or `count` drawn by the seed."""
     chosen: Iterable[int] = range(len(dataset))
     if count is not None and count < len(dataset):
         drawn = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed))[:count]
@@ -132,7 +132,7 @@ def clip_items(dataset: ClipDataset, count: int | None = None, seed: int = 0) ->
 
 
 def chosen_items(dataset: ClipDataset, chosen: Iterable[int]) -> Iterator[Item]:
-    """Clean clips of a dataset, by index, at its length."""
+    """Clean clips of a dataset, by index, cut or padded to its clip length."""
     for i in chosen:
         clip = dataset.clips[i]
         waveform = audio.fit_length(dataset.waveform(i)[None], dataset.samples)
@@ -146,7 +146,7 @@ def chosen_items(dataset: ClipDataset, chosen: Iterable[int]) -> Iterator[Item]:
 
 
 def is_mixtures(path: str | Path) -> bool:
-    """Whether a file is a mixtures.csv, by its header."""
+    """Whether a file is a table of mixtures, as its header shows."""
     path = Path(path)
     if path.suffix != ".csv" or not path.is_file():
         return False
@@ -155,7 +155,7 @@ def is_mixtures(path: str | Path) -> bool:
 
 
 def mixture_items(csv_path: str | Path, sample_rate: int) -> Iterator[Item]:
-    """Mixtures with known stems, as `audiointerp mix` writes them; the table is checked before the first is read."""
+    """Mixtures with known stems, as `audiointerp mix` writes them; the table is checked before any WAV is read."""
     return (_mixture_item(each, sample_rate) for each in read_mixtures(csv_path))
 
 

@@ -1,7 +1,7 @@
-"""One interpretation -> every score: pure functions of `metrics`, each called here once.
+"""Computes all scores of one interpretation with the functions of `metrics`.
 
-Judged on the masked features, as the published tables are, and once more on the waveforms that are written, analysed
-again (columns `wav_*`). Of one interpretation this costs 4 passes of the classifier, 10 more with the curves.
+The classifier takes the masked features, as in the published tables, and once more the written waveforms (columns
+`wav_*`). One interpretation costs 4 passes of the classifier, and 10 more with the curves.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from audiointerp.metrics import faithfulness as faith
 from audiointerp.sound.masking import apply_mask
 
 PASSES, CURVE_PASSES = 4, 2 * len(curves.SHARES)
-WAV_TOLERANCE = 1e-5  # what writing and analysing a sound again may add to a probability
+WAV_TOLERANCE = 1e-5  # a probability may differ by this much after a sound was written and read again
 
 __all__ = ["CURVE_PASSES", "PASSES", "hear", "judge", "judge_waveforms"]
 
@@ -29,14 +29,14 @@ def judge(
     stems: Iterable[Tensor] = (),
     with_curves: bool = False,
 ) -> dict[str, Tensor]:
-    """Scores of a batch of interpretations, each (batch,), but for those of the written waveform.
+    """All scores of a batch of interpretations except those of the written waveforms, each (batch,).
 
     Args:
         interpretation: of `waveform`.
         waveform: (batch, samples), as it was explained.
-        classifier: the one explained.
-        stems: the explained class's part and, if known, the other's, each (batch, samples).
-        with_curves: insertion and deletion too.
+        classifier: the explained classifier.
+        stems: the target class's stem and, if known, the other stem, each (batch, samples).
+        with_curves: whether to compute insertion and deletion too.
     """
     scores = _of_mask(interpretation, waveform, classifier, with_curves)
     scores |= _own_prediction(interpretation) | _rate_and_distortion(interpretation)
@@ -51,14 +51,14 @@ def judge(
 
 
 def hear(kept: Tensor, left: Tensor, input_gain: Tensor, classifier: Classifier) -> tuple[Prediction, Prediction]:
-    """What the classifier says of interpretation and residual, (batch, samples) each, at the level of the judgement."""
+    """Predictions for interpretation and residual, each (batch, samples), at the level of the explained input."""
     with frozen(classifier), torch.no_grad():
         kept_heard, left_heard = (classifier(part * input_gain[:, None]) for part in (kept, left))
     return kept_heard, left_heard
 
 
 def judge_waveforms(whole: Prediction, kept: Prediction, left: Prediction, target: Tensor) -> dict[str, Tensor]:
-    """The scores `wav_*`: of what `hear` says of the written waveforms; an increase counts above 1e-5."""
+    """The scores `wav_*`, from the predictions of `hear` for the written waveforms; AI counts increases above 1e-5."""
     scores = _faithfulness(whole, kept, left, target, WAV_TOLERANCE)
     return {f"wav_{name}": scores[name] for name in ("fidelity", "faithfulness", "ai", "ad", "ag")}
 
@@ -66,7 +66,7 @@ def judge_waveforms(whole: Prediction, kept: Prediction, left: Prediction, targe
 def _of_mask(
     interpretation: Interpretation, waveform: Tensor, classifier: Classifier, with_curves: bool
 ) -> dict[str, Tensor]:
-    """On the masked features; of a method without a mask, on its waveforms."""
+    """Scores on the masked features; for a method without a mask, on its waveforms."""
     samples, gain, target = waveform.shape[1], interpretation.input_gain, interpretation.target
     mask = interpretation.mask
     if mask is None or interpretation.domain is None:
@@ -91,7 +91,7 @@ def _of_mask(
 
 
 def _probability(classifier: Classifier, stft: Tensor, samples: int, target: Tensor) -> Tensor:
-    """Probability of the explained classes; the STFTs of one clip stand side by side."""
+    """Probability of the target classes; the STFTs of one clip are consecutive rows."""
     heard = classifier.classify_stft(stft, samples).probabilities
     return faith.target_probability(heard, target.repeat_interleave(len(heard) // len(target), 0))
 
@@ -112,7 +112,7 @@ def _faithfulness(
 
 
 def _own_prediction(interpretation: Interpretation) -> dict[str, Tensor]:
-    """Of a method with a prediction of its own (L2I): is the classifier's class among its k likeliest?"""
+    """For a method with its own prediction (L2I): whether the classifier's class is among its k most probable."""
     own = interpretation.details.get("theta_probabilities")
     if own is None:
         return {}
@@ -121,7 +121,7 @@ def _own_prediction(interpretation: Interpretation) -> dict[str, Tensor]:
 
 
 def _rate_and_distortion(interpretation: Interpretation) -> dict[str, Tensor]:
-    """Of a rate-distortion explanation: what it minimised."""
+    """For a rate-distortion explanation: the rate and the distortions."""
     names = {"distortion_empty": "empty", "distortion": "end", "rate": "rate", "saturated": "saturated"}
     details = interpretation.details
     return {name: details[key] for name, key in names.items()} if {*names.values()} <= details.keys() else {}

@@ -1,4 +1,4 @@
-"""Methods that explain a decision with a sound; one file or one folder a method."""
+"""Methods that explain a classifier's decision with a sound; one file or one folder per method."""
 
 from audiointerp.interpreters.attribution import (
     LIME,

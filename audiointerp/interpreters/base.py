@@ -1,4 +1,4 @@
-"""What every interpreter with a mask on the STFT grid shares: level, prediction, target, mask -> waveform, clean-up."""
+"""The base classes of interpreters with a mask on the STFT grid: level, prediction, target, mask -> waveform."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ __all__ = ["MaskInterpreter", "Scene", "TrainedInterpreter", "check_layers"]
 
 @dataclass(frozen=True)
 class Scene:
-    """What a method may look at.
+    """The data from which a method makes its mask.
 
     Attributes:
         waveform: (batch, samples), at peak 1.
         stft: complex, (batch, freq, time).
-        prediction: the classifier's, on the waveform.
-        target: (batch, classes) bool, the classes asked for.
-        stem: complex STFT of the known true part, for oracle controls only.
+        prediction: the classifier's prediction for the waveform.
+        target: (batch, classes) bool, the classes to explain.
+        stem: complex STFT of the target's known stem in a mixture, for oracle controls only.
     """
 
     waveform: Tensor
@@ -50,10 +50,10 @@ class MaskInterpreter(Interpreter):
     """An interpreter that makes a mask; subclasses write `make_mask`.
 
     Attributes:
-        domain: what the mask multiplies.
+        domain: the quantity that the mask multiplies, "magnitude" or "log_magnitude".
         binary: round the mask at 0.5 (the PIQ paper's binary-masking mode).
         fill: leave removed bins at the clip's noise floor instead of at silence.
-        only_binary: every mask it makes is 0 or 1, so that both domains give the same sound.
+        only_binary: whether all values of its masks are 0 or 1, so that both domains give the same sound.
     """
 
     domain: Domain = "magnitude"
@@ -63,10 +63,10 @@ class MaskInterpreter(Interpreter):
 
     @abstractmethod
     def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mask (batch, freq, time) in [0, 1], and what else the method knows."""
+        """Mask (batch, freq, time) in [0, 1], and the method's further results by name, each (batch, ...)."""
 
     def finished_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
-        """`make_mask`, rounded and filled as the options say: what is heard."""
+        """The mask that is applied to the sound: `make_mask`, rounded and filled as `binary` and `fill` state."""
         mask, details = self.make_mask(scene)
         mask = binary_mask(mask) if self.binary else mask
         return fill_with_noise_floor(mask, scene.stft.abs(), self.domain) if self.fill else mask, details
@@ -76,9 +76,9 @@ class MaskInterpreter(Interpreter):
         """Explains the classifier's decision on each row of (batch, samples).
 
         Args:
-            waveform: at any level; each row is judged at peak 1.
-            target: what to explain, see `contracts.resolve_target`.
-            stem: (batch, samples), at the waveform's level, for oracle controls only.
+            waveform: at any level; the classifier takes each row at peak 1.
+            target: the classes to explain, see `contracts.resolve_target`.
+            stem: (batch, samples), the target's stem at the waveform's level, for oracle controls only.
 
         Raises:
             ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples.
@@ -110,15 +110,15 @@ class MaskInterpreter(Interpreter):
 
     @property
     def additive(self) -> bool:
-        """Whether waveform + residual = input: so in the magnitude domain, by the linearity of the inverse STFT."""
+        """Whether waveform + residual = input; true in the magnitude domain, where the inverse STFT is linear."""
         return self.domain == "magnitude"
 
 
 class TrainedInterpreter(MaskInterpreter, Trainable):
     """An interpreter with weights of its own, trained on a frozen classifier's feature maps.
 
-    The classifier is no submodule: its weights are not the interpreter's to train, to save with each step, or to switch
-    to training mode. Moving the interpreter to a device or a type moves the classifier along.
+    The classifier is not a submodule, so that training the interpreter never trains the classifier, saves its weights
+    with each step, or switches it to training mode. `to` moves the classifier together with the interpreter.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -133,21 +133,22 @@ class TrainedInterpreter(MaskInterpreter, Trainable):
 
     @torch.no_grad()
     def look(self, batch: Batch) -> tuple[Tensor, Prediction]:
-        """STFT and prediction; the classifier runs once a clip, or only its head when its feature maps are cached."""
+        """STFT and prediction; runs the classifier once per clip, or only its head when its feature maps are cached."""
         stft = self.classifier.spectrogram(batch.waveform)
         if batch.feature_maps is not None:
             return stft, self.classifier.classify_maps(batch.feature_maps)
         return stft, self.classifier.classify_stft(stft, batch.waveform.shape[-1])
 
     def scores(self, batch: Batch) -> dict[str, Tensor]:
-        """Per clip, see `scores_of`."""
+        """Validation scores per clip, see `scores_of`."""
         return self.scores_of(self.interpret(batch.waveform), batch.waveform)
 
     @torch.no_grad()
     def scores_of(self, made: Interpretation, waveform: Tensor) -> dict[str, Tensor]:
-        """What a trained method logs of a validation batch, each (batch,).
+        """The scores that a trained method logs on a validation batch, each (batch,).
 
-        Is the kept part heard as an explained class, how far falls its probability on the rest, the mask's mean.
+        "fidelity": whether the kept part is classified as a target class; "faithfulness": the fall of the target's
+        probability on the residual; "mean_mask": the mean of the mask.
         """
         assert made.mask is not None
         mask, target, samples = made.mask, made.target, waveform.shape[-1]
@@ -162,15 +163,15 @@ class TrainedInterpreter(MaskInterpreter, Trainable):
 
 
 def check_layers(method: str, layers: Sequence[int], maps: Sequence[Tensor]) -> None:
-    """Makes sure that a classifier gives the feature maps that a method reads.
+    """Checks that a classifier gives the feature maps that a method reads.
 
     Args:
         method: its name, for the message.
-        layers: indices of feature maps, negative ones from the last.
-        maps: the classifier's.
+        layers: indices of feature maps; negative indices count from the last.
+        maps: the classifier's feature maps.
 
     Raises:
-        ValueError: if one is missing, or none is read.
+        ValueError: if a feature map is missing, or `layers` is empty.
     """
     wrong = [layer for layer in layers if not -len(maps) <= layer < len(maps)]
     if wrong or not layers:

@@ -1,4 +1,4 @@
-"""Trivial and ideal masks as interpreters: the floor and the ceiling of every table."""
+"""Controls: trivial and ideal masks as interpreters, the lower and upper bounds for the scores of methods."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["AllPass", "Beside", "Empty", "EqualArea", "Loudest", "RandomMask", "
 
 
 class AllPass(MaskInterpreter):
-    """Keeps everything: what a score gives for explaining nothing away."""
+    """Keeps everything: the score of an explanation that removes nothing."""
 
     only_binary = True
 
@@ -35,12 +35,12 @@ class Empty(MaskInterpreter):
 
 
 class TargetMasking(MaskInterpreter):
-    """The mask that a trained method is shown, without the method: what its target can explain at most.
+    """The training target of a trained method, used as its mask: an upper bound for that method.
 
     Args:
-        classifier: only judged, never asked.
+        classifier: the classifier; the mask does not depend on it.
         target_mask: (stft, stem's stft or None) -> mask; with `StemMask` an oracle, which needs `interpret(stem=...)`.
-        domain: of the mask.
+        domain: the quantity that the mask multiplies.
     """
 
     def __init__(self, classifier: Classifier, target_mask: TargetMask | None = None, domain: Domain = "log_magnitude"):
@@ -50,7 +50,7 @@ class TargetMasking(MaskInterpreter):
         self.only_binary = isinstance(self.target_mask, (ThresholdMask, EnergyMask))
 
     def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
-        """The target's mask, whatever class is asked for."""
+        """The training target as a mask; it does not depend on the target class."""
         return self.target_mask(scene.stft, scene.stem), {}
 
 
@@ -58,9 +58,9 @@ class Threshold(TargetMasking):
     """Keeps the bins above a share of the clip's maximum: PIQ's own training target.
 
     Args:
-        classifier: only judged, never asked.
+        classifier: the classifier; the mask does not depend on it.
         threshold: share of the maximum.
-        domain: of the threshold and of the mask.
+        domain: the quantity that is compared with the threshold and that the mask multiplies.
     """
 
     def __init__(self, classifier: Classifier, threshold: float = 0.35, domain: Domain = "log_magnitude"):
@@ -68,13 +68,13 @@ class Threshold(TargetMasking):
 
 
 class Beside(MaskInterpreter):
-    """A control that stands beside one method, `like`, and takes its size from it, clip by clip.
+    """A control that is matched to one method, `like`: on each clip it keeps as much as that method.
 
     Args:
-        classifier: only judged, never asked.
-        like: the method.
+        classifier: the classifier; only the matched method's mask depends on it.
+        like: the matched method.
     Attributes:
-        alone: whether it can do without one.
+        alone: whether the control also works without a matched method.
     """
 
     alone: bool = True
@@ -84,23 +84,23 @@ class Beside(MaskInterpreter):
         self.like = like
 
     def fits(self, method: object) -> bool:
-        """Whether it can stand beside the method."""
+        """Whether the control can be matched to the method."""
         return isinstance(method, MaskInterpreter)
 
     def beside(self, method: MaskInterpreter) -> Beside:
-        """A copy that stands beside the method."""
+        """A copy of the control, matched to the method."""
         matched = copy.copy(self)
         matched.like = method
         return matched
 
 
 class EqualArea(Beside):
-    """A binary mask of as many bins as another method keeps (the sum of its mask), or of a fixed share.
+    """A binary mask that keeps as many bins as another method (the sum of its mask), or a fixed share of the bins.
 
     Args:
-        classifier: only judged, never asked.
-        share: of the bins, used when there is no method to be like.
-        like: the method whose area is matched, clip by clip.
+        classifier: the classifier; only the matched method's mask depends on it.
+        share: share of the bins to keep when there is no matched method.
+        like: the method whose area is matched on each clip.
     """
 
     only_binary = True
@@ -110,12 +110,12 @@ class EqualArea(Beside):
         self.share = share
 
     def area(self, scene: Scene) -> float | Tensor:
-        """Share of the bins to keep: a number, or one a clip."""
+        """Share of the bins to keep: one number, or one per clip."""
         return self.share if self.like is None else self.like.finished_mask(scene)[0].mean((1, 2))
 
 
 class Loudest(EqualArea):
-    """Keeps the loudest bins, whatever the target; see `EqualArea`."""
+    """Keeps the loudest bins, for any target class; see `EqualArea`."""
 
     def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
         """1 on the loudest bins."""

@@ -28,7 +28,7 @@ def add_listen_parser(parser: argparse.ArgumentParser) -> None:
         sub.set_defaults(needs_output=needs_output)
         if needs_output:
             # Not `required`: argparse would report a missing -o before it reports a misspelt option.
-            sub.add_argument("-o", "--output", type=Path, metavar="OUT", help="folder to write (needed)")
+            sub.add_argument("-o", "--output", type=Path, metavar="OUT", help="folder to write (required)")
             sub.add_argument("--force", action="store_true", help="write into a folder that is not empty")
         return sub
 
@@ -71,6 +71,11 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--title", help="title of the test")
     parser.add_argument("--introduction", help="text of the first page; blank lines separate paragraphs")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same test (default: %(default)s)")
+    _add_sounds(parser)
+    _add_trials(parser)
+
+
+def _add_sounds(parser: argparse.ArgumentParser) -> None:
     sounds = parser.add_argument_group("sounds")
     sounds.add_argument(
         "--rate", type=int, default=48000, help="sample rate of every sound, in Hz (default: %(default)s)"
@@ -87,6 +92,9 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     sounds.add_argument(
         "--pad", action="store_true", help="accept lengths that differ by more than 0.5 s within an item"
     )
+
+
+def _add_trials(parser: argparse.ArgumentParser) -> None:
     trials = parser.add_argument_group("trials")
     trials.add_argument(
         "--practice", type=int, default=1, metavar="N", help="number of practice trials (default: %(default)s)"

@@ -1,1 +1,1 @@
-"""A run folder: opened, appended to, read, drawn and shown as a page. Reads and writes files only: no torch."""
+"""Run folders: opening them, adding rows, reading, drawing, and writing pages. Works on files only, without torch."""

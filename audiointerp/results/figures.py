@@ -1,11 +1,10 @@
-"""Pictures of a run: one interpretation, a confusion matrix, the training curves. Arrays in, PNG files out.
+"""Figures of a run: one interpretation, a confusion matrix, the training curves. From arrays to PNG files.
 
-Figures are built as objects, never through pyplot: no global state, no window, safe in threads and loops.
+Figures are built as objects instead of through pyplot, so that there is no global state and no window.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from scipy.fft import rfft
@@ -26,12 +24,12 @@ from audiointerp.results.writing import write_figure
 __all__ = ["COLOURS", "MARKERS", "STYLE", "plot_confusion", "plot_interpretation", "plot_training", "save_figure"]
 
 DYNAMIC_RANGE = 80.0  # dB shown below the input's loudest bin
-MAX_COLUMNS = 1200  # more frames than this cannot be told apart in the picture
-MAX_NUMBERED, MAX_NAMED = 60, 120  # classes up to which cells carry numbers and every row its name
+MAX_COLUMNS = 1200  # largest number of frames drawn; more would be narrower than a pixel
+MAX_NUMBERED, MAX_NAMED = 60, 120  # largest numbers of classes for which cells have numbers, and every row has a name
 DPI = 130
-# Okabe & Ito's colours, told apart with any colour vision.
+# Okabe & Ito's colours, distinguishable with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#555555")
-MARKERS = "osD^vPX*<>hp"  # one a method, beside its colour
+MARKERS = "osD^vPX*<>hp"  # one per method, in addition to its colour
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -48,7 +46,7 @@ STYLE: dict[Any, Any] = {
     "ytick.labelsize": 8,
     "legend.fontsize": 8,
     "legend.frameon": False,
-    # A class or file name with dollar signs is a name, not mathematics.
+    # Dollar signs in class or file names must not start mathematics.
     "text.parse_math": False,
 }
 _NOT_PLOTTED = re.compile(r"(^|[_/.])(epoch|step|steps|lr|learning_rate|seconds|time|best)([_/.]|$)|^perplexity_.")
@@ -69,18 +67,18 @@ def plot_interpretation(
     hop_length: int = 186,
     win_length: int = 372,
 ) -> None:
-    """Input, mask and interpretation beside each other, over seconds and Hz.
+    """Input, mask and interpretation side by side, over seconds and Hz.
 
-    Both spectrograms are in dB below the input's loudest bin, so that they can be compared. Of long clips the loudest
-    of neighbouring frames is drawn.
+    Both spectrograms are in dB relative to the input's loudest bin, so that they can be compared. For long clips, the
+    maximum of neighbouring frames is drawn.
 
     Args:
         path: the PNG to write.
         waveform, kept: (samples,), the input and the interpretation.
-        mask: (freq, time) in [0, 1], from 0 Hz to half the rate over the whole clip, or None for no such panel.
+        mask: (freq, time) in [0, 1], from 0 Hz to half the rate over the whole clip, or None to draw no mask.
         sample_rate: in Hz.
         title: one line above the panels.
-        n_fft, hop_length, win_length: of the pictured STFT, in samples.
+        n_fft, hop_length, win_length: of the STFT in the figure, in samples.
 
     Raises:
         ValueError: if shapes do not fit, samples are not finite or the mask leaves [0, 1].
@@ -91,7 +89,7 @@ def plot_interpretation(
     loudest = float(spectra[0].max()) or 1.0
     extent = (0.0, len(waveform) / sample_rate, 0.0, sample_rate / 2)
     decibels = [_decibels(spectrum, loudest) for spectrum in spectra]
-    panels = [("Input", decibels[0]), ("Interpretation: what the mask keeps", decibels[1])]
+    panels = [("Input", decibels[0]), ("Interpretation: masked input", decibels[1])]
     if mask is None:
         panels[1] = ("Interpretation", decibels[1])
     else:
@@ -112,15 +110,15 @@ def plot_interpretation(
 
 
 def plot_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str]) -> None:
-    """Confusion matrix: rows are the true class, columns the predicted one, shades are shares of the row.
+    """Confusion matrix: rows are the true class, columns the predicted class, shades are shares of the row.
 
     Args:
         path: the PNG to write.
-        counts: (classes, classes), how many clips.
+        counts: (classes, classes), numbers of clips.
         labels: class names.
 
     Raises:
-        ValueError: if `counts` is not square with a row per label, or has negative entries.
+        ValueError: if `counts` is not square with one row per label, or has negative entries.
     """
     counts = np.asarray(counts)
     classes = len(labels)
@@ -143,7 +141,7 @@ def plot_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str]) 
         axis.set_xlabel("Predicted")
         axis.set_ylabel("True")
         right, total = np.trace(counts), counts.sum()
-        axis.set_title(f"{right:g} of {total:g} right" + (f" ({100 * right / total:.1f} %)" if total else ""))
+        axis.set_title(f"{right:g} of {total:g} correct" + (f" ({100 * right / total:.1f} %)" if total else ""))
         if classes <= MAX_NUMBERED:
             for row, column in np.argwhere(counts > 0):
                 shade = "white" if share[row, column] > 0.55 else "#222222"
@@ -156,13 +154,14 @@ def plot_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str]) 
 
 
 def plot_training(path: str | Path, log: pd.DataFrame) -> None:
-    """The columns of log.csv against the epoch: losses, scores from 0 to 1, and other scores, each in its axes.
+    """The columns of log.csv against the epoch: losses, scores from 0 to 1, and other scores, each in its own axes.
 
-    Columns named valid_* are dashed, in the colour of the same quantity in training, which is solid. Positive losses
-    that span more than a factor 30 get a logarithmic axis. Learning rates and times are left out.
+    Training curves are solid; validation curves (valid_*) are dashed and have the colour of the same quantity in
+    training. Positive losses that span more than a factor of 30 get a logarithmic axis. Learning rates and times are
+    not drawn.
 
     Raises:
-        ValueError: if there is no epoch, or nothing to draw.
+        ValueError: if there is no epoch, or no column to draw.
     """
     groups = _curves(log)
     epoch = log["epoch"] if "epoch" in log else pd.Series(range(1, len(log) + 1), index=log.index)
@@ -181,7 +180,7 @@ def plot_training(path: str | Path, log: pd.DataFrame) -> None:
             values = values[np.isfinite(values)]
             if name == "Losses" and values.min() > 0 and values.max() > 30 * values.min():
                 axis.set_yscale("log")
-                axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default needs parsed mathematics
+                axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default formatter writes mathematics
                 axis.yaxis.set_minor_formatter(NullFormatter())
                 axis.yaxis.set_major_formatter("{x:g}")
             if name == "Scores":
@@ -201,20 +200,20 @@ def _check_interpretation(waveform: np.ndarray, kept: np.ndarray, mask: np.ndarr
     mask = np.asarray(mask)
     if mask.ndim != 2 or not mask.size:
         raise ValueError(f"mask has shape {mask.shape}; it must be (freq, time)")
-    # Rounding may step over the bounds by a little; NaN fails both comparisons.
+    # Rounding may exceed the bounds slightly; NaN fails both comparisons.
     if not (mask.min() >= -1e-4 and mask.max() <= 1 + 1e-4):
         raise ValueError(f"mask runs from {mask.min():g} to {mask.max():g}; it must stay within 0 and 1")
 
 
 def _magnitude(waveform: np.ndarray, n_fft: int, hop_length: int, win_length: int) -> np.ndarray:
-    """(freq, time) magnitudes, frames centred and zero-padded, of which at most MAX_COLUMNS remain (the maxima)."""
+    """Magnitudes (freq, time) of centred, zero-padded frames; maxima of neighbouring frames if above MAX_COLUMNS."""
     window = np.hamming(win_length + 1)[:-1].astype(np.float32)
     before = win_length // 2
     padded = np.pad(waveform, (before, win_length))
     frames = np.lib.stride_tricks.sliding_window_view(padded, win_length)[: len(waveform) + 1 : hop_length]
     group = -(-len(frames) // MAX_COLUMNS)
     block = group * max(1, 4096 // group)  # bounds memory for recordings of any length
-    # The window need not be centred in the FFT: that only turns the phase.
+    # The window need not be centred in the FFT, which would only change the phase.
     columns = [
         _pool(np.abs(rfft(frames[start : start + block] * window, n_fft, axis=1)).T, np.max, group)  # pyright: ignore
         for start in range(0, len(frames), block)
@@ -223,7 +222,7 @@ def _magnitude(waveform: np.ndarray, n_fft: int, hop_length: int, win_length: in
 
 
 def _pool(image: np.ndarray, reduce, group: int | None = None) -> np.ndarray:
-    """`reduce` over each `group` neighbouring columns; as many as bring a picture under MAX_COLUMNS by default."""
+    """`reduce` over each `group` neighbouring columns; by default the fewest that leave at most MAX_COLUMNS."""
     group = int(group or -(-image.shape[1] // MAX_COLUMNS))
     if group == 1:
         return image
@@ -278,7 +277,7 @@ def _draw_curves(axis: Axes, epoch: pd.Series, log: pd.DataFrame, columns: list[
     quantities = list(dict.fromkeys(_split(column)[1] for column in columns))
     for column in columns:
         split, quantity = _split(column)
-        drawn = np.isfinite(log[column].to_numpy(float))  # scores may be taken every few epochs only
+        drawn = np.isfinite(log[column].to_numpy(float))  # some scores are computed every few epochs only
         colour = COLOURS[quantities.index(quantity) % len(COLOURS)]
         line = "--" if split in ("valid", "val", "test") else "-"
         marker = "o" if drawn.sum() <= 12 else None
@@ -293,5 +292,5 @@ def _shorten(text: str, length: int) -> str:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """A PNG, written aside and renamed."""
+    """Writes a figure as a PNG, see `write_figure`."""
     write_figure(path, figure, dpi=DPI)

@@ -1,10 +1,9 @@
-"""A run folder's own facts: recipe.yaml and run.json; who may write into it."""
+"""recipe.yaml and run.json of a run folder, and the rules on which command may write into an existing folder."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import shlex
 import subprocess
@@ -22,13 +21,13 @@ __all__ = ["describe_results", "finish", "prepare_output", "start", "write_info"
 
 
 def start(folder: Path, recipe_text: str, scored: bool = True, **facts: Any) -> dict[str, Any]:
-    """Opens a run folder, or goes on in one that the same recipe began.
+    """Opens a run folder, or resumes in the folder of an earlier run of the same recipe.
 
     Args:
         folder: the run folder.
         recipe_text: the recipe, resolved.
         scored: whether the run explains clips, so that it is incomplete without scores.csv.
-        facts: for run.json.
+        facts: further entries of run.json.
 
     Raises:
         ValueError: if the folder holds results of another recipe or of other data.
@@ -69,7 +68,7 @@ def finish(folder: Path, info: dict[str, Any], **results: Any) -> None:
 
 
 def describe_results(folder: Path) -> str:
-    """The results in a run's run.json, one line."""
+    """The results in a run's run.json, as one line."""
     results = _read_info(folder).get("results", {})
     return ", ".join(
         f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}" for name, value in results.items()
@@ -77,17 +76,18 @@ def describe_results(folder: Path) -> str:
 
 
 def write_info(folder: Path, info: dict[str, Any]) -> None:
-    """run.json, written aside and renamed."""
+    """Writes run.json."""
     write_json(folder / "run.json", info)
 
 
 def prepare_output(folder: Path, force: bool) -> Path:
-    """Makes an output folder; one that holds something is refused without force.
+    """Creates an output folder; a folder that is not empty is refused without force.
 
-    A folder that the same command began and did not finish is gone on with; so is one whose run has no results yet.
+    Without force, a command may also resume in the folder of an unfinished run of the same command, or write into the
+    folder of an unfinished run without results.
 
     Raises:
-        ValueError: if it is a file, or not empty without force.
+        ValueError: if the path is a file, or the folder is not empty and none of these cases applies.
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; give a folder for the output")
@@ -98,7 +98,7 @@ def prepare_output(folder: Path, force: bool) -> Path:
 
 
 def _alike(first: str, second: str) -> bool:
-    """Whether two recipes are one but for names that have moved since."""
+    """Whether two recipes are equal except for names that have moved since."""
     if first == second:
         return True
     from audiointerp.recipe.moved import names_of_today
@@ -107,20 +107,20 @@ def _alike(first: str, second: str) -> bool:
 
 
 def _has_results(folder: Path) -> bool:
-    """Whether a run has made something that another recipe's results must not be mixed with."""
+    """Whether a run folder has scores, a checkpoint or a model, which must not be mixed with another recipe's."""
     scores = folder / "scores.csv"
     scored = scores.is_file() and len(scores.read_bytes().splitlines()) > 1
     return scored or (folder / "checkpoints" / "last.ckpt").is_file() or (folder / "best").is_dir()
 
 
 def _may_go_on(folder: Path) -> bool:
-    """Whether this very command began the folder and was stopped, or another one failed without any result."""
+    """Whether the folder is of an unfinished run: of the same command, or of any command if it has no results."""
     info = _read_info(folder)
     return bool(info) and not info.get("finished") and (info.get("command") == _command() or not _has_results(folder))
 
 
 def _read_info(folder: Path) -> dict[str, Any]:
-    """run.json; empty if there is none or it is not ours."""
+    """run.json; empty if there is none or it cannot be read."""
     try:
         info = json.loads((folder / "run.json").read_text("utf-8"))
     except (OSError, ValueError):

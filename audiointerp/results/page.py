@@ -1,7 +1,7 @@
-"""Run folders -> one page a person opens from disk: what was run, tables, figures, and players for every clip.
+"""Writes the page of run folders: facts about the run, tables, figures, and players for every clip.
 
-Reads files only (run.json, scores.csv, manifest.csv, log.csv, figures), so that a page can be written again a year
-later, without the model. The page needs no network and no server.
+Reads files only (run.json, scores.csv, manifest.csv, log.csv, figures), so that a page can be written again later
+without the model. The page is opened from disk and needs no network and no server.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from audiointerp.results.reading import Run, describe, is_true, pivot, score_columns, summary
+from audiointerp.results.reading import Run, describe, is_true, pivot, read_likeliest, score_columns, summary
 from audiointerp.results.templating import fill, link, picture, render
 from audiointerp.results.writing import write_table, write_text
 
@@ -29,12 +29,13 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
     """Writes report.html and returns its path.
 
     Args:
-        runs: run folders. One: its own page. Several: each gets its page, and `out` a page that compares them, with
-            summary.csv and summary.md: mean and SD over the runs (folds, seeds) of each run's mean.
+        runs: run folders. For one run, its page is written. For several, the page of each run is written, and in `out`
+            a page that compares them, with summary.csv and summary.md: mean and SD over the runs (folds, seeds) of each
+            run's mean.
         out: the folder to write to; by default a single run's own. All links are relative to it.
 
     Raises:
-        ValueError: if a folder is no run folder, a table cannot be read, or `out` is missing with several runs.
+        ValueError: if a folder is not a run folder, a table cannot be read, or `out` is missing with several runs.
     """
     loaded = [Run.read(folder) for folder in dict.fromkeys(Path(run).resolve() for run in runs)]
     if not loaded:
@@ -42,8 +43,8 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
     if len(loaded) == 1:
         return _write_page(loaded[0], Path(out or loaded[0].folder).resolve())
     if out is None or Path(out).resolve() in [run.folder for run in loaded]:
-        given = "no folder" if out is None else f"{out}, itself one of the runs,"
-        raise ValueError(f"{given} was given to compare {len(loaded)} runs in; name another folder with -o")
+        given = "no folder was given" if out is None else f"{out} is itself one of the runs"
+        raise ValueError(f"{given}; name another folder with -o for the comparison of {len(loaded)} runs")
     for run in loaded:
         if run.summary().empty:
             raise ValueError(f"{run.folder}: no scores.csv with rows in it; only runs with scores can be compared")
@@ -96,7 +97,12 @@ def _items(run: Run, out: Path) -> list[dict[str, Any]]:
             rows.setdefault(row["item_id"], []).append(row)
     metrics = score_columns(run.scores)
     names = dict.fromkeys(chain(*by_item))
-    return [_item(run, out, metrics, name, *(rows.get(name, []) for rows in by_item)) for name in names]
+    likeliest = read_likeliest(run.folder)
+    return [
+        _item(run, out, metrics, name, *(rows.get(name, []) for rows in by_item))
+        | {"likeliest": likeliest.get(name, [])}
+        for name in names
+    ]
 
 
 def _item(run: Run, out: Path, metrics: list[str], name: str, scores: list[dict], wavs: list[dict]) -> dict[str, Any]:
@@ -131,25 +137,31 @@ def _item(run: Run, out: Path, metrics: list[str], name: str, scores: list[dict]
 
 
 def _window(row: dict, metrics: list[str]) -> dict[str, Any]:
-    """Scores of one item, method and window; those that do not apply are left out."""
+    """Scores of one item, method and window, without scores that do not apply."""
     values = [(describe(name), _number(row[name])) for name in metrics]
     scores = [(info, value) for info, value in values if value is not None]
     return {"start": _number(row.get("start_s")), "silent": is_true(row.get("silent")), "scores": scores}
 
 
 def _sounds(run: Run, out: Path, rows: list[dict]) -> list[dict[str, Any]]:
-    """Players. Where a copy for listening exists, it is what the interpretation's player plays."""
+    """Players; that of an interpretation plays the listening copy, if there is one."""
     sounds: dict[tuple, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: SOUNDS.index(row["role"])):
         if PurePosixPath(row["path"]).is_absolute() or ".." in PurePosixPath(row["path"]).parts:
-            raise ValueError(f"{run.folder / 'manifest.csv'}: path {row['path']!r} leads out of the run folder")
+            raise ValueError(f"{run.folder / 'manifest.csv'}: path {row['path']!r} is outside of the run folder")
         path, start = run.folder / row["path"], _number(row.get("start_s"))
         address = link(path, out) if path.is_file() else None
         if row["role"] == "listening" and address and ("interpretation", start) in sounds:
             sounds["interpretation", start]["play"] = address
         elif row["role"] != "listening":
             peak = _number(row.get("peak_dbfs"))
-            sounds[row["role"], start] = {"role": row["role"], "start": start, "file": address, "play": address, "peak": peak}
+            sounds[row["role"], start] = {
+                "role": row["role"],
+                "start": start,
+                "file": address,
+                "play": address,
+                "peak": peak,
+            }
     return list(sounds.values())
 
 
@@ -160,7 +172,7 @@ def _figure(run: Run, name: str, out: Path) -> dict[str, Any] | None:
 
 
 def _class(run: Run, value: str | None) -> str:
-    """A class by name; tables may hold its index."""
+    """The name of a class, given its name or index."""
     text = value or ""
     if text not in run.labels and text.removesuffix(".0").isdecimal() and float(text) < len(run.labels):
         return run.labels[int(float(text))]
@@ -168,7 +180,7 @@ def _class(run: Run, value: str | None) -> str:
 
 
 def _number(*values: object) -> float | None:
-    """The first that is a number."""
+    """The first value that is a number."""
     for value in values:
         if isinstance(value, (int, float)) and not math.isnan(value):
             return float(value)

@@ -1,4 +1,4 @@
-"""A run folder, read: run.json, its tables, and their means. Files only, no model code."""
+"""Reads a run folder: run.json, its tables, and their means. Works on files only, without the model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,24 @@ import pandas as pd
 
 from audiointerp.metrics.names import INFO, OF_METHOD, MetricInfo
 
-__all__ = ["Run", "describe", "format_score", "is_true", "pivot", "read_table", "score_columns", "summary"]
+__all__ = [
+    "Run",
+    "describe",
+    "format_score",
+    "is_true",
+    "pivot",
+    "read_likeliest",
+    "read_table",
+    "score_columns",
+    "summary",
+]
 
-# Read as text: class names such as "NA" or "007" stay what they are.
+# Columns read as text, so that class names such as "NA" or "007" are not converted.
 TEXT = ("item_id", "method", "source", "target", "predicted", "label", "role", "path", "pred_class", "true_class")
 TEXT += ("distractor_class", "group", "sha256", "silent", "condition")
 
 LEFT_OUT_WHEN_SILENT = ("si_sdr", "si_sdr_improvement", "other_si_sdr", "other_si_sdr_improvement")
+LIKELIEST = "likeliest.csv"  # item_id, rank, label, probability
 SUMMARY_COLUMNS = ("method", "metric", "mean", "sd", "n_scored", "n", "n_silent")
 NOT_SCORES = (
     "item_id",
@@ -38,13 +49,13 @@ NOT_SCORES = (
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds.
+    """The contents of a run folder.
 
     Attributes:
-        folder: where it is.
+        folder: its path.
         about: run.json.
-        scores: scores.csv, a row per item, method and window; empty if a classifier's run has none.
-        manifest: manifest.csv, a row per WAV; empty if there is none.
+        scores: scores.csv, one row per item, method and window; empty if the file does not exist.
+        manifest: manifest.csv, one row per WAV; empty if the file does not exist.
     """
 
     folder: Path
@@ -65,7 +76,7 @@ class Run:
 
     @classmethod
     def read(cls, folder: str | Path) -> Run:
-        """Reads the folder; ValueError, naming the file, if it is no run folder or a table cannot be read."""
+        """Reads the folder; ValueError, naming the file, if it is not a run folder or a table cannot be read."""
         folder = Path(folder)
         path = folder / "run.json"
         if not path.is_file():
@@ -76,14 +87,15 @@ class Run:
             raise ValueError(f"{path}: not valid JSON ({error})") from None
         if not isinstance(about, dict):
             raise ValueError(f"{path}: must hold a JSON object, not a {type(about).__name__}")
-        # A run that trains a classifier explains no clip. Older folders do not say so: of these, finished ones count.
+        # A run that trains a classifier explains no clip and has no scores.csv. In folders written before run.json had
+        # "scored", a finished run without scores.csv is taken for such a run.
         if not (folder / "scores.csv").is_file() and about.get("scored", not about.get("finished")):
             raise ValueError(f"{folder}: no scores.csv in it; let the run finish, or evaluate it, and report again")
         scores = read_table(folder / "scores.csv", ("item_id", "method"))
         return cls(folder, about, scores, read_table(folder / "manifest.csv", ("item_id", "role", "path")))
 
     def summary(self) -> pd.DataFrame:
-        """Mean scores as `summary` gives them; for a classifier's run, its results in run.json in the same columns."""
+        """Mean scores, see `summary`; for a run without scores, the results in run.json in the same columns."""
         if len(self.scores):
             return summary(self.scores)
         results = self.about.get("results") or {}
@@ -94,10 +106,10 @@ class Run:
 
 
 def read_table(path: Path, needed: Iterable[str] = ()) -> pd.DataFrame:
-    """A CSV file of a run, names as text; empty if there is no such file.
+    """A CSV file of a run, with names as text; empty if there is no such file.
 
     Raises:
-        ValueError: if it is no table or lacks a needed column.
+        ValueError: if the file is not a table or lacks a needed column.
     """
     if not path.is_file():
         return pd.DataFrame()
@@ -110,31 +122,40 @@ def read_table(path: Path, needed: Iterable[str] = ()) -> pd.DataFrame:
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; it has {', '.join(map(str, table.columns))}")
     for name in table.columns.difference(TEXT):
-        # True, False and empty cells together are read as text; they are scores of 1, 0 and none.
+        # pandas reads True, False and empty cells in one column as text; they mean scores of 1, 0 and no score.
         if table[name].dropna().isin(["True", "False", True, False]).all():
             table[name] = table[name].map({"True": 1.0, "False": 0.0, True: 1.0, False: 0.0})
     return table.fillna(dict.fromkeys((name for name in TEXT if name in table), ""))
 
 
+def read_likeliest(folder: Path, most: int | None = None) -> dict[str, list[tuple[str, float]]]:
+    """Item -> its likeliest labels with their probabilities, of the first `most` items; empty without likeliest.csv."""
+    table = read_table(folder / LIKELIEST, ("item_id", "label", "probability"))
+    found: dict[str, list[tuple[str, float]]] = {}
+    for row in table.to_dict("records"):
+        found.setdefault(row["item_id"], []).append((row["label"], float(row["probability"])))
+    return dict(list(found.items())[:most])
+
+
 def summary(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean and SD over clips of every score, per method.
 
-    A score counts where it is a finite number; SI-SDR means leave out silent interpretations besides. The SD is the
-    sample's (n - 1), NaN for a single clip.
+    Means are over finite scores; means of SI-SDR also leave out silent interpretations. The SD is that of a sample
+    (n - 1), NaN for a single clip.
 
     Args:
-        scores: a row per item and method, as scores.csv.
+        scores: one row per item and method, as scores.csv.
 
     Returns:
-        A row per method and metric, with columns method, metric, mean, sd, n_scored, n, n_silent: of n rows, n_scored
-        enter the mean; n_silent are silent, whether or not this metric leaves them out.
+        One row per method and metric, with columns method, metric, mean, sd, n_scored, n, n_silent: of n rows, the mean
+        is over n_scored; n_silent are silent, whether or not this metric leaves them out.
 
     >>> table = summary(pd.DataFrame({"method": ["piq", "piq"], "ad": [10.0, 30.0], "silent": [False, True]}))
     >>> table[["method", "metric", "mean", "n_scored", "n", "n_silent"]].values.tolist()
     [['piq', 'ad', 20.0, 2, 2, 1]]
     """
     rows = []
-    # Clean clips and mixtures are not averaged together: where there are both, a method has a column for each.
+    # Clean clips and mixtures are not averaged together: if there are both, each method has one entry per condition.
     name = scores["method"]
     if "condition" in scores and scores["condition"].nunique() > 1:
         name = name + ", " + scores["condition"]
@@ -149,7 +170,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_score(value: float | None, unit: str = "", show_unit: bool = True) -> str:
-    """A score as people read it, with digits that suit its unit; an en dash where there is none.
+    """A score as text, rounded according to its unit; an en dash if there is no score.
 
     >>> format_score(0.81234), format_score(54.61, "%"), format_score(-3.14159, "dB"), format_score(float("nan"))
     ('0.812', '54.6 %', '−3.1 dB', '–')
@@ -165,12 +186,12 @@ def format_score(value: float | None, unit: str = "", show_unit: bool = True) ->
 
 
 def describe(metric: str) -> MetricInfo:
-    """The metric's description; of a column nobody described, its name."""
+    """The metric's description; for an unknown column, a description made from its name."""
     return INFO.get(metric) or OF_METHOD.get(metric) or MetricInfo(metric, metric.replace("_", " "), None, "")
 
 
 def score_columns(scores: pd.DataFrame) -> list[str]:
-    """Columns to average: the known ones in their order, then whatever else holds numbers."""
+    """Columns to average: the known metrics in their order, then all other numeric columns."""
     numeric = [str(name) for name in scores if name not in NOT_SCORES and pd.api.types.is_numeric_dtype(scores[name])]
     return [name for name in INFO if name in numeric] + [name for name in numeric if name not in INFO]
 
@@ -182,7 +203,7 @@ def _silent(scores: pd.DataFrame) -> pd.Series:
 
 
 def pivot(table: pd.DataFrame) -> dict[str, Any]:
-    """Rows of `summary` arranged for reading: a line per metric, a cell per method."""
+    """Rows of `summary` arranged as a table with one line per metric and one cell per method."""
     cells = {(row["method"], row["metric"]): row for row in table.to_dict("records")}
     methods = list(dict.fromkeys(method for method, _ in cells))
     return {
@@ -197,5 +218,5 @@ def pivot(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def is_true(value: object) -> bool:
-    """Whether a cell of a table says yes."""
+    """Whether a cell of a table means true."""
     return str(value).lower() in ("true", "1", "1.0")

@@ -1,4 +1,4 @@
-"""manifest.csv and scores.csv of a run folder, appended a row at a time so that nothing written is lost."""
+"""manifest.csv and scores.csv of a run folder, to which rows are appended, so that an interrupted run loses none."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MANIFEST_COLUMNS = (
 
 
 class _Table:
-    """A CSV file that grows; a last line cut short by a kill is dropped when it is opened again."""
+    """A CSV file to which rows are appended; an incomplete last line of a killed process is dropped on opening."""
 
     def __init__(self, path: Path, columns: Sequence[str], key: Sequence[str]):
         self.path, self.columns, self.key = path, columns, key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-        # As bytes: the cut may lie within a character.
+        # As bytes: the incomplete line may end within a character.
         data = path.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
         if whole != data:
@@ -62,13 +62,13 @@ class _Table:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
-            # On a full disk a part may be written: some of an item's rows would pass for all of them.
+            # If the disk is full, part of an item's rows may be written; the item would then count as done.
             os.truncate(self.path, size)
             raise
 
 
 class Scores(_Table):
-    """scores.csv: a row per item, method and window."""
+    """scores.csv: one row per item, method and window."""
 
     def __init__(self, folder: Path):
         super().__init__(folder / "scores.csv", SCORE_COLUMNS, ("item_id", "method"))
@@ -79,14 +79,14 @@ class Scores(_Table):
 
 
 class Embeddings:
-    """embeddings.csv: what the classifier makes of each interpretation, a column a channel; opened with the first."""
+    """embeddings.csv: the classifier's embedding of each interpretation, one column per channel."""
 
     def __init__(self, folder: Path):
         self.path = folder / "embeddings.csv"
         self._table: _Table | None = None
 
     def add(self, item_id: str, method: str, condition: str, embedding: Sequence[float]) -> None:
-        """Adds one, unless it is there."""
+        """Adds an embedding, unless the item and method are there already."""
         row = {"item_id": item_id, "method": method, "condition": condition}
         row |= {f"e{i}": value for i, value in enumerate(embedding)}
         if self._table is None:
@@ -96,7 +96,7 @@ class Embeddings:
 
 
 class Manifest(_Table):
-    """manifest.csv: a row per WAV, with its hash and peak."""
+    """manifest.csv: one row per WAV, with its hash and peak."""
 
     def __init__(self, folder: Path):
         super().__init__(folder / "manifest.csv", MANIFEST_COLUMNS, ("item_id", "role", "method"))

@@ -1,4 +1,4 @@
-"""One Jinja environment for every page and text of the package; templates lie beside the code that fills them."""
+"""The Jinja environment for all pages and texts; templates are in the folder of the code that fills them."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ def render(template: str, out: Path, page: dict[str, Any], name: str = "report.h
 
     Args:
         template: path within the package, such as "runs/sanity/page.html".
-        out: made if it is not there.
-        page: values of the template's names.
-        name: of the page's file.
+        out: created if it does not exist.
+        page: values of the template's variables.
+        name: file name of the page.
     """
     return write_text(out / name, fill(template, page))
 
 
 def fill(template: str, values: dict[str, Any]) -> str:
-    """The text of a template of the package; values are escaped unless it is Markdown."""
+    """The filled text of a template of the package; values are escaped unless the template is Markdown."""
     return _environment().get_template(template).render(values)
 
 
 def link(path: Path, out: Path) -> str:
-    """Relative address of a file, as seen from a page in `out`."""
+    """Address of a file relative to a page in `out`."""
     return quote(Path(os.path.relpath(path, out)).as_posix())
 
 
 def picture(path: Path, out: Path) -> dict[str, Any]:
-    """Link, width and height (pixels) of a PNG, so that nothing on a page jumps while pictures load."""
+    """Link, width and height (pixels) of a PNG, so that the page's layout does not change while pictures load."""
     with open(path, "rb") as file:
         width, height = struct.unpack(">16x2I", file.read(24).ljust(24, b"\0"))
     return {"link": link(path, out), "width": width, "height": height}
 
 
 def _when(text: object) -> str:
-    """A time stamp as people write it."""
+    """A time stamp in a readable format."""
     try:
         return datetime.fromisoformat(str(text).replace("Z", "+00:00")).strftime("%d %B %Y, %H:%M %Z").rstrip()
     except ValueError:
@@ -60,7 +60,7 @@ def _when(text: object) -> str:
 
 
 def _took(about: dict[str, Any]) -> str:
-    """Time from start to end, or nothing."""
+    """The duration of a run, or "" if unknown."""
     try:
         ends = [datetime.fromisoformat(str(about[key]).replace("Z", "+00:00")) for key in ("start", "end")]
         seconds = round((ends[1] - ends[0]).total_seconds())

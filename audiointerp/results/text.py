@@ -35,7 +35,7 @@ def latex(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -
 
 
 def escape_latex(text: str) -> str:
-    """Text whose special characters LaTeX prints as they are."""
+    """Escapes LaTeX's special characters, so that the text is printed unchanged."""
     for plain in "&%$#_{}":
         text = text.replace(plain, f"\\{plain}")
     return text

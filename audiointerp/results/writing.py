@@ -1,4 +1,4 @@
-"""Files written aside and then renamed, so that a process that is killed leaves the old file or the new one, whole."""
+"""Writing files under a temporary name and renaming them, so that a killed process leaves no partly written file."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ __all__ = ["aside", "write_bytes", "write_figure", "write_json", "write_table", 
 
 @contextmanager
 def aside(path: str | Path) -> Iterator[Path]:
-    """A path beside the given one to write to, renamed to it at the end; removed if the writing fails.
+    """A temporary path in the same folder, renamed to the given path at the end; removed if the writing fails.
 
-    The folder is made if it is not there.
+    The folder is created if it does not exist.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def aside(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Writes UTF-8 text with line feeds as they are on every system; returns the path."""
+    """Writes UTF-8 text without converting line feeds on any system; returns the path."""
     return write_bytes(path, text.encode())
 
 

@@ -1,4 +1,4 @@
-"""Kinds of run: what a recipe does. The registry lists them; recipes name what is exported here."""
+"""Kinds of run, listed in the registry; recipes construct the settings that this package exports."""
 
 from audiointerp.runs.comparison.compare import Comparison
 from audiointerp.runs.fit import Evaluation

@@ -1,4 +1,4 @@
-"""A recipe, run; resumes by itself.
+"""Runs a recipe in its own folder; resumes an interrupted run.
 
 results/<name>/<seed>/  recipe.yaml run.json log.csv checkpoints/ best/ audio/ figures/ scores.csv report.html
 """
@@ -22,14 +22,14 @@ __all__ = ["Experiment", "load_any"]
 
 
 class Experiment:
-    """One run of a recipe in its own folder; the recipe's kind says what is done.
+    """One run of a recipe in its own folder; the recipe's keys determine the kind of run.
 
     Args:
         path: the recipe.
-        overrides: command-line changes, as `recipe.parse_overrides` gives them.
+        overrides: changed keys from the command line, as returned by `recipe.parse_overrides`.
         subfolder: appended to the run folder, for rotated folds.
     Raises:
-        RecipeError: for every problem the recipe has, before anything is loaded.
+        RecipeError: with all problems of the recipe, before anything is loaded.
     """
 
     def __init__(self, path: str | Path, overrides: Mapping[str, str], subfolder: str = ""):
@@ -43,7 +43,7 @@ class Experiment:
         self.folder = Path(self.values["output_folder"]) / self.name / str(self.values["seed"]) / subfolder
 
     def run(self) -> Path:
-        """Does what is not done yet; returns the run folder."""
+        """Runs the recipe, or the steps that an interrupted run has left; returns the run folder."""
         values = self.values
         splits, device = splits_of(values), pick_device(values["device"])
         torch.manual_seed(values["seed"])
@@ -52,7 +52,7 @@ class Experiment:
 
 
 def load_any(path: str | Path, overrides: Mapping[str, str] | None = None) -> Any:
-    """The model of a bundle, a run, or the finished run of a recipe; ValueError if there is none."""
+    """Loads the model of a bundle, of a run, or of the finished run of a recipe; ValueError if there is none."""
     if str(path).endswith((".yaml", ".yml")):
         done = Experiment(path, overrides or {})
         if not (done.folder / "best").is_dir():

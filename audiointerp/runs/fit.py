@@ -1,4 +1,4 @@
-"""Runs that train a classifier or an interpreter: train, keep the best weights, evaluate them, show the run."""
+"""Runs that train a classifier or an interpreter: training, keeping the best weights, evaluation, and the page."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ __all__ = ["ClassifierTraining", "Evaluation", "InterpreterTraining", "Training"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an interpreter is judged on after training: clips of the test folds, and mixtures of them.
+    """The evaluation of an interpreter after training: clips of the test folds, and mixtures of them.
 
     Args:
-        clips: clean clips, None for all.
+        clips: number of clean clips; None for all.
         mixtures: number of two-class mixtures; 0 for none.
         snr_db: level of a mixture's first clip above its second, in dB.
         gains: of the first and the second clip, both at unit norm, instead of `snr_db`.
@@ -48,7 +48,7 @@ class Evaluation:
 
 
 class Training(Kind):
-    """A kind of run that trains something; subclasses say what, how it is judged, and which page shows it."""
+    """A kind of run that trains a model; subclasses build the model, evaluate it, and write the page."""
 
     keys = {
         "weight_decay": float,
@@ -71,7 +71,7 @@ class Training(Kind):
     required = ("classifier", "epochs", "lr")
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
-        """A choice of weights that no validation clip informs."""
+        """The problems of every kind, and a `select` by validation scores without validation folds."""
         found = super().problems(values)
         select = values["select"]
         if (select or "").startswith("valid_") and not values["valid_folds"]:
@@ -80,14 +80,14 @@ class Training(Kind):
 
     @abstractmethod
     def build(self, context: Context) -> tuple[Trainable, Any]:
-        """What is trained, and what is kept of it: the model that a bundle holds."""
+        """The object to train, and the model that is saved as a bundle."""
 
     @abstractmethod
     def judge(self, best: Any, context: Context) -> dict[str, Any]:
         """Evaluates the best weights on the test folds into the run folder; returns the results for run.json."""
 
     def augmented(self, context: Context, batch: Batch) -> Batch:
-        """A batch as it goes into training, before the recipe's augmentation."""
+        """A training batch, prepared for the recipe's augmentation."""
         return batch
 
     def run(self, context: Context) -> None:
@@ -95,18 +95,18 @@ class Training(Kind):
         trainable, model = self.build(context)
         context.start()
         kept = self._train(trainable.to(context.device), model, context)
-        own = context.classifier.config is not None
-        best = bundle.load(context.folder / "best", None if own else context.classifier).to(context.device)
+        best = bundle.load(context.folder / "best", None if context.classifier.config else context.classifier)
+        best = best.to(context.device)
         _draw_log(context.folder)
         context.finish(kept=kept, results=self.judge(best, context))
         self.page(context.folder)
 
     def page(self, folder: Path) -> Path:
-        """The page that every run has."""
+        """Writes the standard page of a run."""
         return write_report([folder])
 
     def _train(self, trainable: Trainable, model: Any, context: Context) -> dict[str, float]:
-        # Imported here: whoever explains needs no training, nor the half of torch that lightning loads.
+        # Imported here, since lightning loads much of torch, which explaining does not need.
         from audiointerp.training.devices import make_fabric
         from audiointerp.training.loop import Trainer, TrainingSettings, epoch_seed
 
@@ -136,7 +136,7 @@ class Training(Kind):
 
 
 class ClassifierTraining(Training):
-    """A recipe without any other kind's key: trains its classifier."""
+    """Runs a recipe without the key of any other kind: trains the recipe's classifier."""
 
     name = "classifier"
     scored = False
@@ -145,12 +145,12 @@ class ClassifierTraining(Training):
     defaults = {**Training.defaults, "training": Supervised, "dictionary": None}
 
     def build(self, context: Context) -> tuple[Trainable, Classifier]:
-        """The recipe's training on its classifier."""
+        """The recipe's training object, and its classifier."""
         classifier = context.classifier
         return context.values["training"](classifier, **_dictionary(context)), classifier
 
     def augmented(self, context: Context, batch: Batch) -> Batch:
-        """Labels as distributions over classes, which augmentation may mix."""
+        """A batch with labels as distributions over classes, which augmentation may mix."""
         if context.values["multilabel"]:
             return batch
         return datasets.one_hot_labels(batch, len(context.data["train"].labels))
@@ -162,7 +162,7 @@ class ClassifierTraining(Training):
 
 
 class InterpreterTraining(Training):
-    """A recipe with `interpreter`: trains an interpreter of its classifier."""
+    """Runs a recipe with the key `interpreter`: trains an interpreter of the recipe's classifier."""
 
     name = "interpreter"
     key = "interpreter"
@@ -181,7 +181,7 @@ class InterpreterTraining(Training):
         return interpreter, interpreter
 
     def judge(self, best: Interpreter, context: Context) -> dict[str, Any]:
-        """Explains and scores clips of the test folds, and mixtures of them, beside the recipe's controls."""
+        """Explains and scores clips of the test folds and mixtures of them, with the interpreter and the controls."""
         test = context.data.get("test")
         if test is None:
             return {}
@@ -193,7 +193,7 @@ class InterpreterTraining(Training):
         return {}
 
     def page(self, folder: Path) -> Path:
-        """The page that every run has, and one of the components that speak for each class where there are any."""
+        """Writes the standard page; for L2I also a page of the components relevant to each class."""
         if (folder / "relevance.csv").is_file():
             from audiointerp.runs.dictionary import relevance
 
@@ -215,7 +215,7 @@ def _draw_log(folder: Path) -> None:
 
 
 def _explain(interpreter: Interpreter, test: ClipDataset, context: Context) -> int:
-    """Explains what the recipe's `evaluation` names; returns how many interpretations were made."""
+    """Explains the clips and mixtures of the recipe's `evaluation`; returns the number of interpretations made."""
     wanted: Evaluation = context.values["evaluation"]
     own = {context.name: interpreter}
     methods = own | build_controls(context.values["controls"], interpreter.classifier, own)

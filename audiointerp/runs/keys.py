@@ -1,4 +1,4 @@
-"""The keys that recipes of every kind may have: their types, their values when left out, and which must be there."""
+"""The keys that recipes of every kind may have: their types, their default values, and the required keys."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = ["ALWAYS", "DEFAULTS", "KEYS", "with_defaults"]
 
 
 def with_defaults(kind: Kind, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """A recipe's values with the defaults of the keys that it leaves out, and what is wrong with them, a line each."""
+    """A recipe's values with defaults for the keys that it leaves out, and their problems, one line each."""
     if missing := [key for key in (*ALWAYS, *kind.required) if key not in values]:
         return dict(values), [f"has no {key}; every recipe needs it" for key in missing]
     whole = {**DEFAULTS, **kind.defaults, **values}

@@ -1,4 +1,4 @@
-"""A kind of run: what a recipe does, told by the key that only its kind has; and what every run works with."""
+"""The base class of the kinds of run (`Kind`), and the data and settings of one run (`Context`)."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ __all__ = ["Context", "Kind"]
 
 @dataclass
 class Context:
-    """What a run works with.
+    """The data and settings of one run.
 
     Attributes:
-        values: the recipe's, with the defaults of keys that it leaves out.
-        text: the recipe, resolved, as it is kept in the run folder.
-        name: of the recipe.
-        kind: of run.
+        values: the recipe's values, with defaults for the keys that it leaves out.
+        text: the recipe, resolved, as it is written to the run folder.
+        name: name of the recipe.
+        kind: kind of the run.
         folder: the run folder.
         splits: clips for training, validation and test.
-        device: where the run computes.
+        device: the device on which the run computes.
+        info: contents of run.json.
     """
 
     values: Mapping[str, Any]
@@ -45,15 +46,15 @@ class Context:
 
     @property
     def seed(self) -> int:
-        """Start of every random number of the run."""
+        """The recipe's seed of all random numbers."""
         return self.values["seed"]
 
     @cached_property
     def classifier(self) -> Classifier:
-        """The recipe's classifier on the device: a bundle's, a run's, or a new one.
+        """The recipe's classifier on the device: from a bundle or a run, or a new one.
 
         Raises:
-            ValueError: if the recipe names no classifier, or one that lacks a class of the data.
+            ValueError: if the recipe has no classifier, or the classifier lacks a class of the data.
         """
         labels = self.splits.labels
         given = self.values["classifier"]
@@ -80,11 +81,11 @@ class Context:
         return {name: self._dataset(clips) for name, clips in parts.items() if clips}
 
     def start(self, labels: tuple[str, ...] | None = None, data: Mapping[str, ClipDataset] | None = None) -> None:
-        """Opens the run folder, or goes on in it; what the run needs was found by then.
+        """Opens the run folder, or resumes in it; call it after everything that the run needs has been loaded.
 
         Args:
             labels: class names; None: the classifier's.
-            data: the clips whose change makes another run; None: all.
+            data: the clips whose hash is recorded, so that a run with changed clips is refused; None: all.
         """
         self.info = run_folder.start(
             self.folder,
@@ -109,21 +110,21 @@ class Context:
             return ClipDataset(clips, classifier.labels, *facts)
         if not isinstance(classifier, BandClassifier):
             raise ValueError(
-                f"cache_features: {type(classifier).__name__} has no front end apart from its weights; set it to false"
+                f"cache_features: {type(classifier).__name__} has no front end that can be cached; set it to false"
             )
         return FeatureDataset(clips, classifier.labels, classifier.log_frequency, *facts)
 
 
 class Kind(ABC):
-    """What a recipe with a certain key does; one object a kind, listed in `runs.registry`.
+    """A kind of run, such as a comparison; listed in `runs.registry`.
 
     Attributes:
-        name: of the kind, in run.json.
-        key: the recipe's key by which the kind is known.
-        keys: what recipes of this kind may have besides `runs.keys.KEYS`: key -> type, `key` included.
-        defaults: of those keys.
-        required: keys without which nothing can be run, besides `runs.keys.ALWAYS`.
-        needs_test: whether it works on clips of the test folds.
+        name: name of the kind in run.json.
+        key: the recipe key that selects this kind.
+        keys: further keys of recipes of this kind, in addition to `runs.keys.KEYS`: key -> type, `key` included.
+        defaults: default values of those keys.
+        required: keys that the recipe must have, in addition to `runs.keys.ALWAYS`.
+        needs_test: whether the run needs clips of the test folds.
         scored: whether it explains clips, so that its run folder is incomplete without scores.csv.
     """
 
@@ -136,14 +137,14 @@ class Kind(ABC):
     scored: ClassVar[bool] = True
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
-        """What is wrong with a recipe's values beyond their types, a line each; subclasses add their own."""
+        """Problems of a recipe's values other than their types, one line each; subclasses add their own."""
         if self.needs_test and not values["test_folds"]:
             return ["test_folds is empty; name the folds whose clips are explained"]
         return []
 
     @abstractmethod
     def run(self, context: Context) -> None:
-        """Does what is not done yet, from opening the run folder to its page."""
+        """Makes the whole run, from opening the run folder to its page, without the steps that are done already."""
 
     @abstractmethod
     def page(self, folder: Path) -> Path:
@@ -151,7 +152,7 @@ class Kind(ABC):
 
 
 def splits_of(values: Mapping[str, Any]) -> Splits:
-    """The recipe's clips by fold; training labels dealt out anew where the recipe says so."""
+    """The recipe's clips by fold; with `shuffle_labels` the labels of the training clips are permuted."""
     splits = datasets.split(values["clips"](), *(values[f"{part}_folds"] for part in ("train", "valid", "test")))
     if not values["shuffle_labels"]:
         return splits

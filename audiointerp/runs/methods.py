@@ -1,4 +1,4 @@
-"""Methods and controls that a recipe names, built for its classifier."""
+"""Builds the methods and controls of a recipe for its classifier."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["build_controls", "build_methods", "methods_of"]
 
 
 def methods_of(context: Context) -> tuple[dict[str, Interpreter], dict[str, Interpreter]]:
-    """The recipe's methods and its controls, those of equal area for the methods that `comparison.like` names."""
+    """The recipe's methods and controls; matched controls are made for the methods named in `comparison.like`."""
     classifier = context.classifier
     methods = build_methods(context.values["methods"], classifier)
     likes = {name: methods[name] for name in context.values["comparison"].like if name in methods}
@@ -24,18 +24,21 @@ def methods_of(context: Context) -> tuple[dict[str, Interpreter], dict[str, Inte
 
 
 def build_methods(makers: Mapping[str, Any], classifier: Classifier) -> dict[str, Interpreter]:
-    """Methods ready to explain the classifier.
+    """Loads or constructs methods that explain the classifier.
 
     Args:
         makers: name -> a bundle's or run's path, or a constructor that takes the classifier.
-        classifier: the one explained.
+        classifier: the classifier to explain.
 
     Raises:
-        ValueError: if a path holds no interpreter, or one of another classifier.
+        ValueError: if a path has no interpreter, or an interpreter of another classifier.
     """
     methods = {}
     for name, make in makers.items():
-        method = bundle.load(make) if isinstance(make, str) else make(classifier)
+        if isinstance(make, str):
+            method = bundle.load(make, classifier if bundle.needs_classifier(make) else None)
+        else:
+            method = make(classifier)
         if not isinstance(method, Interpreter):
             raise ValueError(f"method {name}: {make} holds no interpreter but a {type(method).__name__}")
         if not _same(method.classifier, classifier):
@@ -48,9 +51,10 @@ def build_methods(makers: Mapping[str, Any], classifier: Classifier) -> dict[str
 def build_controls(
     makers: Mapping[str, Callable[..., Any]], classifier: Classifier, likes: Mapping[str, Interpreter]
 ) -> dict[str, Interpreter]:
-    """Controls by name; one that stands beside a method once for each of `likes` that it fits.
+    """Controls by name; a matched control is made once for each method of `likes` that it fits.
 
-    With several such methods its name is "<control>_<method>". With none at all, those that can do without stand alone.
+    If it fits several methods, their controls are named "<control>_<method>". If `likes` is empty, matched controls are
+    made without a method if they can (`Beside.alone`), and left out otherwise.
     """
     controls: dict[str, Interpreter] = {}
     for name, make in makers.items():
@@ -66,7 +70,7 @@ def build_controls(
 
 
 def _same(first: Classifier, second: Classifier) -> bool:
-    """Whether two classifiers are one: the same object, or equal weights and labels."""
+    """Whether two classifiers are the same: the same object, or equal weights and labels."""
     if first is second:
         return True
     ours, theirs = first.state_dict(), second.state_dict()

@@ -1,4 +1,4 @@
-"""The kinds of run, in the order in which their keys are looked for in a recipe. A new kind adds its line here."""
+"""The kinds of run, in the order in which their keys are looked up in a recipe. To add a kind, add its line here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from audiointerp.results.page import write_report
 from audiointerp.results.reading import Run
 from audiointerp.runs.kind import Kind
 
-# "module:class", imported when a recipe or a page is asked for.
+# "module:class", imported when a recipe is run or a page is written.
 KINDS = [
     "audiointerp.runs.sanity.checks:SanityChecks",
     "audiointerp.runs.comparison.compare:MethodComparison",
@@ -32,16 +32,16 @@ def all_kinds() -> Iterator[Kind]:
 
 
 def kind_of(values: Mapping[str, Any]) -> Kind:
-    """The kind of a recipe's values: the first whose key they have; the last, if they have none."""
+    """The kind of a recipe: the first kind whose key is among the values, else the last kind."""
     kinds = list(all_kinds())
     return next((kind for kind in kinds if kind.key in values), kinds[-1])
 
 
 def page_of(folder: Path) -> Path:
-    """Writes the page of a run folder as its kind does it; returns its path.
+    """Writes the page of a run folder according to the run's kind; returns its path.
 
     Raises:
-        ValueError: if it is no run folder, or a table of it cannot be read.
+        ValueError: if it is not a run folder, or one of its tables cannot be read.
     """
     name = Run.read(folder).about.get("kind")
     kind = next((kind for kind in all_kinds() if kind.name == name), None)

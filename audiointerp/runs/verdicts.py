@@ -1,4 +1,4 @@
-"""The verdicts of a run of sanity checks, which a comparison's tables carry too. Reads files only."""
+"""The verdicts of a run of sanity checks, also shown in the tables of comparisons. Reads files only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from audiointerp.results.reading import read_table
 CHECKS = {
     "model_randomisation": "Model randomised",
     "label_randomisation": "Labels shuffled",
-    "class_sensitivity": "Class asked for",
+    "class_sensitivity": "Class sensitivity",
     "stability": "Inaudible noise",
 }
 
@@ -27,7 +27,7 @@ def read_verdicts(folder: str | Path) -> pd.DataFrame:
 
 
 def overall(verdicts: pd.DataFrame) -> dict[str, str]:
-    """Method -> "pass", or "fail: <the checks it fails>"; a check that was not run fails nobody."""
+    """Method -> "pass", or "fail: <the failed checks>"; a check that was not run does not count as failed."""
     words = {}
     for method, group in verdicts.groupby("method", sort=False):
         failed = [CHECKS[str(check)].lower() for check in group.loc[group["verdict"] == "fail", "check"]]

@@ -2,11 +2,13 @@
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import audiointerp
+from audiointerp.__main__ import main
 from audiointerp.bundles import bundle
 from audiointerp.bundles.bundle import BundleError
 from audiointerp.classifiers import EfficientAT, External, named
@@ -138,3 +140,77 @@ def test_packages_add_kinds(monkeypatch):
 
     monkeypatch.setattr(named, "entry_points", lambda group: [Point()] if group == named.GROUP else [])
     assert audiointerp.load("mine:x").labels == ("x1", "x2")
+
+
+# --- on the command line
+
+
+def test_a_named_classifier_is_explained_without_more_words(weights, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    audiointerp.write("my.wav", 0.1 * torch.randn(48000), 48000)
+    command = ["interpret", f"efficientat:{weights}", "my.wav", "--no_figures"]
+    assert main([*command, "-o", "out"]) == 0
+    printed = capsys.readouterr()
+    assert "explained by lime, 64 passes" in printed.err
+    scores = pd.read_csv("out/scores.csv")
+    assert scores["method"].tolist() == ["lime"]
+    likeliest = pd.read_csv("out/likeliest.csv")
+    assert likeliest["rank"].tolist() == [1, 2, 3, 4, 5] and likeliest["probability"].is_monotonic_decreasing
+    assert likeliest["label"][0] == scores["predicted"][0]
+    assert "Likeliest labels" in (tmp_path / "out" / "report.html").read_text()
+    # Several targets, each by itself: names with commas, a set, the two likeliest of the recording.
+    more = ["--method", "gradcam", "--target", "baby cry, infant cry", "--target", "dog+rain", "--target", "top2"]
+    assert main([*command, "-o", "out2", *more]) == 0
+    targets = pd.read_csv("out2/scores.csv").set_index("method")["target"]
+    assert targets["gradcam_baby_cry_infant_cry"] == "Baby cry, infant cry"
+    assert targets["gradcam_dog_and_rain"] == "Dog;Rain"
+    assert set(targets) >= set(likeliest["label"][:2])
+    assert main([*command, "-o", "out3", "--target", "Raiin"]) == 2
+    assert "did you mean 'Rain'" in capsys.readouterr().err
+
+
+def test_a_bundle_of_ones_own_classifier_takes_it_by_name(mine, tmp_path, capsys):
+    name = mine("served")
+    saved = bundle.save(PIQ(audiointerp.load(name), channels=4, codes=8), tmp_path / "piq")
+    audiointerp.write("my.wav", 0.1 * torch.randn(16000), 16000)
+    assert main(["interpret", str(saved), "my.wav", "-o", "out", "--no_figures"]) == 2
+    assert "runs code; name it yourself, with --classifier" in capsys.readouterr().err
+    assert main(["interpret", str(saved), "my.wav", "-o", "out", "--no_figures", "--classifier", name]) == 0
+    assert pd.read_csv("out/scores.csv")["method"].tolist() == ["piq"]
+
+
+def test_layers_are_listed_with_what_can_read_them(mine, capsys):
+    assert main(["layers", mine("shown")]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.split(None, 1)[0] == "maps" and "in use: Grad-CAM, PIQ, L2I" in line
+
+
+def test_a_recipe_takes_a_named_classifier(weights, tmp_path, monkeypatch):
+    """Clips of a label that AudioSet has, and a comparison of two methods on the tagger."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(4):
+        audiointerp.write(f"{number}.wav", 0.1 * torch.randn(8000), 16000)
+    rows = [f"{number}.wav,{('Dog', 'Rain')[number % 2]},{1 + number // 2}" for number in range(4)]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label,fold", *rows]) + "\n")
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(f"""seed: 1
+train_folds: [1]
+test_folds: [2]
+output_folder: results
+batch_size: 2
+seconds: 0.5
+device: cpu
+multilabel: true
+clips: !name:audiointerp.datasets.read_table
+    csv_path: clips.csv
+classifier: efficientat:{weights}
+methods:
+    gradcam: !name:audiointerp.interpreters.GradCAM
+    loudest: !name:audiointerp.interpreters.Loudest
+comparison: !new:audiointerp.runs.Comparison
+    conditions:
+        clean: !new:audiointerp.evaluation.CleanClips
+""")
+    assert main(["run", str(recipe)]) == 0
+    scores = pd.read_csv("results/mine/1/scores.csv")
+    assert sorted(set(scores["method"])) == ["gradcam", "loudest"] and len(scores) == 4

@@ -304,7 +304,7 @@ class Functional(nn.Module):
 
 
 def test_guided_gradcam_refuses_relus_it_cannot_guide():
-    with pytest.raises(ValueError, match=r"needs torch.nn.ReLU modules, and External has none"):
+    with pytest.raises(ValueError, match=r"needs torch.nn.ReLU modules, but External has none"):
         GuidedGradCAM(External(Functional(0), LABELS, RATE, layers=["maps"]))
     mixed = GuidedGradCAM(External(Functional(1), LABELS, RATE, layers=["maps"]))
     with pytest.raises(ValueError, match=r"cannot guide 2 of 3 ReLUs"):
@@ -332,9 +332,9 @@ def test_hooks_are_removed_when_the_way_back_fails():
 
 @pytest.mark.parametrize("kind", [GradCAM, GuidedGradCAM])
 def test_a_missing_feature_map_is_named(kind):
-    with pytest.raises(ValueError, match=r"needs feature map 1, and External gives 1; name its layers"):
+    with pytest.raises(ValueError, match=r"needs feature map 1, but External gives 1; name its layers"):
         kind(external(), layer=1)
-    with pytest.raises(ValueError, match=r"needs feature map 5, and VGGSound gives 5"):
+    with pytest.raises(ValueError, match=r"needs feature map 5, but VGGSound gives 5"):
         kind(vggsound(), layer=5).interpret(noise())
 
 
@@ -541,7 +541,7 @@ def test_a_root_of_zero_is_named():
     weight = torch.ones(513, 1)
     waveform = noise()
     waveform[:, :4000] = 0
-    with pytest.raises(ValueError, match="NaN or infinite values in Hears; does its front end take a root"):
+    with pytest.raises(ValueError, match="NaN or infinite values from Hears; does its front end take a root"):
         Saliency(Hears(weight, torch.sqrt)).interpret(waveform)
 
 
@@ -552,7 +552,7 @@ BAD = [
     (IntegratedGradients, {"steps": 0}, "steps is 0"),
     (IntegratedGradients, {"path": "straight"}, "path 'straight'"),
     (GradientSHAP, {"n_samples": 0}, "n_samples is 0"),
-    (GradientSHAP, {"baselines": []}, "at least one of each"),
+    (GradientSHAP, {"baselines": []}, "at least one sample and one baseline or donor"),
     (GradientSHAP, {"baselines": "silence"}, "give a list"),
     (GradientSHAP, {"baselines": ["zeros"]}, "zeros"),
     (GradientSHAP, {"donors": torch.zeros(5)}, "(5,)"),

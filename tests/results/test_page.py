@@ -135,12 +135,12 @@ def test_names_are_text_never_markup(page):
 
 
 def test_header_and_cards(page):
-    for words in ("audiointerp run 'a b.yaml'", "took 2 min 5 s", "torch 2.11.0", "✓ finished", "right on 2 of the 3"):
+    for words in ("audiointerp run 'a b.yaml'", "took 2 min 5 s", "torch 2.11.0", "✓ finished", "2 of the 3 with a known class were classified correctly"):
         assert words in page.text
     cards = page.all("article")
     assert [card["id"] for card in cards] == ["c_clip_0", "c_clip_1", "c_clip_2"]
     assert ["data-wrong" in card for card in cards] == [False, True, False]
-    assert page.text.count("why “dog”?") == 3  # target 1 is an index in scores.csv
+    assert page.text.count("Explained class dog") == 3  # target 1 is an index in scores.csv
     sections = page.all("section")
     assert ["data-silent" in each for each in sections] == [False, False, False, True, False, False]
     images = [image for image in page.all("img") if "c_clip_0_piq" in image["src"]]
@@ -250,8 +250,8 @@ def test_errors_name_the_folder(tmp_path, run):
         ("run.json", "[]", "a list"),
         ("scores.csv", "", r"scores\.csv: not readable"),
         ("scores.csv", "item,method\n", "no column item_id; it has item, method"),
-        ("manifest.csv", "item_id,role,path\nc_a,mixture,../secret.wav\n", "leads out of the run folder"),
-        ("manifest.csv", "item_id,role,path\nc_a,mixture,/etc/passwd\n", "leads out of the run folder"),
+        ("manifest.csv", "item_id,role,path\nc_a,mixture,../secret.wav\n", "is outside of the run folder"),
+        ("manifest.csv", "item_id,role,path\nc_a,mixture,/etc/passwd\n", "is outside of the run folder"),
     ],
 )
 def test_broken_files_are_named(tmp_path, name, content, message):

@@ -1,4 +1,4 @@
-"""Attribution methods: a signed score of each bin for the target class, turned into a mask; one file a method."""
+"""Attribution methods: a signed score of each bin for the target class, turned into a mask; one file per method."""
 
 from audiointerp.interpreters.attribution.base import Attribution
 from audiointerp.interpreters.attribution.gradcam import GradCAM, GuidedGradCAM

@@ -1,9 +1,9 @@
-"""What every attribution method shares: a signed score of each bin for the asked class, turned into a mask.
+"""The base class of attribution methods: a signed score of each bin for the target class, turned into a mask.
 
-The classifier is asked as a function of the linear magnitude (batch, freq, time), the phase being the clip's: so every
+The classifier is treated as a function of the linear magnitude (batch, freq, time) with the clip's phase, so that every
 method explains any classifier, ours or another's, through the same front end, and a bin set to 0 is silent (a feature
-in dB set to 0 would be loud). Clips are explained one by one: a row of a batch is a batch of one to the last bit, and
-`max_batch` alone says how much the classifier hears at once.
+in dB set to 0 would be loud). Clips are explained one by one: explaining a clip within a batch or alone gives identical
+results, and `max_batch` alone limits how much the classifier processes at once.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Details = dict[str, Tensor]
 ToMask = Callable[[Tensor], Tensor]
 Removed = Literal["silence", "noise_floor"]
 
-CLIP_SECONDS = 5.0  # of the clip that `passes` speaks of
-LONG = 64  # passes, from which on a bar shows how far a call has come
+CLIP_SECONDS = 5.0  # length of the clip for which `passes` is given
+LONG = 64  # passes above which a progress bar is shown
 
 __all__ = [
     "CLIP_SECONDS",
@@ -52,18 +52,18 @@ __all__ = [
 
 @dataclass(eq=False, repr=False)
 class Attribution(MaskInterpreter):
-    """An interpreter that scores bins; subclasses write `attribute` and `passes` and name their own settings as fields.
+    """An interpreter that scores bins; subclasses write `attribute` and `passes` and add their settings as fields.
 
-    Where a clip is silent its scores are 0, and so is its mask. `details` has the scores as "attribution", and as
-    "all_zero", (batch,), whether no bin speaks for the class, which leaves nothing to hear.
+    A silent clip has scores and a mask of 0. `details` has the scores as "attribution", and as "all_zero", (batch,),
+    whether the mask is 0 everywhere, so that the interpretation is silent.
 
     Args:
-        classifier: explained, never changed.
+        classifier: the classifier to explain, never changed.
         to_mask: attribution -> mask.
-        domain: what the mask multiplies.
-        max_batch: versions of the clip that the classifier hears at once; limits memory.
+        domain: the quantity that the mask multiplies.
+        max_batch: versions of the clip that the classifier processes at once; limits memory.
     Raises:
-        ValueError: for a batch of none.
+        ValueError: if `max_batch` is below 1.
     """
 
     classifier: Classifier
@@ -72,7 +72,7 @@ class Attribution(MaskInterpreter):
     max_batch: int = 8
 
     def __post_init__(self) -> None:
-        """Checks the settings; subclasses check their own besides."""
+        """Checks the settings; subclasses also check their own."""
         if self.max_batch < 1:
             raise ValueError(
                 f"max_batch is {self.max_batch}; the classifier takes at least 1 version of a clip at once"
@@ -84,24 +84,24 @@ class Attribution(MaskInterpreter):
         """Passes of the classifier for a clip of 5 s (a backward pass counts as two more)."""
 
     def passes_for(self, samples: int) -> int:
-        """Passes for a clip of so many samples; as many as for 5 s unless the method walks over the clip."""
+        """Passes for a clip of `samples` samples; as many as for 5 s unless they depend on the clip's length."""
         return self.passes
 
     def score_of(self, clip: Scene) -> Score:
-        """What `attribute` may ask of the classifier; by default the asked logit."""
+        """The function of magnitudes that `attribute` explains; by default the target's logit."""
         return target_logit(self.classifier, clip)
 
     @abstractmethod
     def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
-        """Signed score of every bin for the asked classes, (1, freq, time), and what else is known, each (1, ...).
+        """Signed score of every bin for the target, (1, freq, time), and further details by name, each (1, ...).
 
         Args:
             clip: a scene of one row.
-            score: the asked logit as a function of magnitudes, see `target_logit`; or what `score_of` says.
+            score: the function that `score_of` returns; by default the target's logit as a function of magnitudes.
         """
 
     def make_mask(self, scene: Scene) -> tuple[Tensor, Details]:
-        """Mask, and the attribution it was made from.
+        """Mask, and the attribution from which it was made.
 
         Raises:
             ValueError: if an attribution is not finite.
@@ -115,8 +115,8 @@ class Attribution(MaskInterpreter):
         attribution = torch.where(audible, torch.cat([each.detach() for each, _ in made]), 0.0)
         if not torch.isfinite(attribution).all():
             raise ValueError(
-                f"{type(self).__name__} met NaN or infinite values in {type(self.classifier).__name__}; does its front "
-                "end take a root or logarithm of 0? Add a small number inside"
+                f"{type(self).__name__} got NaN or infinite values from {type(self.classifier).__name__}; does its "
+                "front end take a root or logarithm of 0? Add a small number to its argument"
             )
         details = {name: torch.cat([each[name].detach() for _, each in made]) for name in made[0][1]}
         mask = self.to_mask(attribution)
@@ -127,8 +127,8 @@ class Attribution(MaskInterpreter):
 def hear(classifier: Classifier, scene: Scene) -> Callable[[Tensor], Prediction]:
     """The classifier as a function of magnitudes, (n * rows, freq, time) -> prediction, with the scene's phases.
 
-    Complex spectrograms are heard as they are. Rows of the scene repeat as a whole: magnitudes are laid out as n copies
-    of the batch, one after the other.
+    Complex spectrograms are classified unchanged. Magnitudes are n versions of the scene's whole batch, one after the
+    other.
     """
     samples = scene.waveform.shape[1]
     if classifier.reads_magnitude:
@@ -145,9 +145,9 @@ def hear(classifier: Classifier, scene: Scene) -> Callable[[Tensor], Prediction]
 
 
 def asked_logit(prediction: Prediction, target: Tensor) -> Tensor:
-    """Mean logit of the asked classes, (n * rows,); target (rows, classes) bool.
+    """Mean logit of the target classes, (n * rows,); target (rows, classes) bool.
 
-    The logit, not the probability, is explained: a sure classifier's probability hardly moves.
+    The logit is explained, not the probability: a probability near 0 or 1 hardly changes with the input.
     """
     wanted = target.repeat(len(prediction.logits) // len(target), 1)
     return (prediction.logits * wanted).sum(1) / wanted.sum(1)
@@ -160,27 +160,27 @@ def target_logit(classifier: Classifier, scene: Scene) -> Score:
 
 
 def check_filler(filler: Removed) -> None:
-    """Makes sure that a filler exists.
+    """Checks the name of a filler.
 
     Raises:
-        ValueError: if it does not.
+        ValueError: for an unknown name.
     """
     if filler not in get_args(Removed):
         raise ValueError(f"filler is {filler!r}; choose 'silence' or 'noise_floor'")
 
 
 def what_remains(magnitude: Tensor, filler: Removed) -> Tensor:
-    """Magnitude of a removed bin: 0, or at most the clip's steady background, (batch, freq, time)."""
+    """Magnitude left in each bin when it is removed, (batch, freq, time): 0, or at most the clip's noise floor."""
     if filler == "silence":
         return torch.zeros_like(magnitude)
     return torch.minimum(noise_floor(magnitude), magnitude)
 
 
 def require(package: str, method: object) -> None:
-    """Makes sure that an optional package is there.
+    """Checks that an optional package is installed.
 
     Raises:
-        ValueError: if it is not, naming the extra.
+        ValueError: if it is not; the message names the extra to install.
     """
     if find_spec(package) is None:
         raise ValueError(
@@ -190,7 +190,7 @@ def require(package: str, method: object) -> None:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """The global generators of torch and numpy, from which captum draws, at a seed; put back afterwards."""
+    """Seeds the global generators of torch and numpy, from which captum draws, and restores their state afterwards."""
     state: Any = np.random.get_state()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
@@ -223,7 +223,7 @@ def _row(scene: Scene, row: int) -> Scene:
 
 @contextmanager
 def progress(passes: int, name: str) -> Iterator[Callable[[int], object]]:
-    """A progress bar's `update` where a call is long, else one that shows nothing."""
+    """The `update` of a progress bar if there are more than `LONG` passes, else a function that does nothing."""
     if passes <= LONG:
         yield lambda count: None
         return
@@ -232,7 +232,7 @@ def progress(passes: int, name: str) -> Iterator[Callable[[int], object]]:
 
 
 def _counted(score: Score, update: Callable[[int], object]) -> Score:
-    """The score, which reports its passes: one a version heard, three where a gradient is asked for."""
+    """The score, which also counts its passes: one per version classified, three with a gradient."""
 
     def counted(magnitude: Tensor) -> Tensor:
         heard = score(magnitude)

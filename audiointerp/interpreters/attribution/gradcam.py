@@ -1,4 +1,4 @@
-"""Grad-CAM and guided Grad-CAM: where, on the grid of a feature map, the classifier found the asked class."""
+"""Grad-CAM and guided Grad-CAM: the cells of a feature map that raise the logit of the target class."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ __all__ = ["GradCAM", "GuidedGradCAM"]
 class GradCAM(Attribution):
     """relu(sum over channels of a_k A_k), a_k = mean over freq and time of dy/dA_k, for a feature map A.
 
-    Selvaraju et al. (2017), https://arxiv.org/abs/1610.02391, with the paper's ReLU (captum leaves it out). The map is
-    brought from the feature map's grid to the STFT's by bilinear interpolation. Feature maps come with the prediction,
-    laid out as (batch, channel, freq, time) even where a layer's output is not (`External(reshape=...)`): so channels
-    are channels in a transformer, too.
+    Selvaraju et al. (2017), https://arxiv.org/abs/1610.02391, with the paper's ReLU (captum leaves it out). The result
+    is interpolated bilinearly from the feature map's grid to the STFT's. The feature maps of the prediction are always
+    (batch, channel, freq, time), also where a layer's output has another layout, as in a transformer
+    (`External(reshape=...)`).
 
     Args:
         classifier, to_mask, domain, max_batch: see `Attribution`.
-        layer: index into `Prediction.feature_maps`; the last by default.
+        layer: index into `Prediction.feature_maps`; by default the last feature map.
     Raises:
         ValueError: if the classifier gives no such feature map.
     """
@@ -39,14 +39,14 @@ class GradCAM(Attribution):
     layer: int = -1
 
     def __post_init__(self) -> None:
-        """Checks the layer, where the classifier's are known beforehand."""
+        """Checks the layer, if the number of the classifier's feature maps is known before the first prediction."""
         super().__post_init__()
         if isinstance(self.classifier, External):
             self._check_layer(len(self.classifier.layers))
 
     @property
     def passes(self) -> int:
-        """One there, two back."""
+        """One forward pass, and a backward pass, which counts as two."""
         return 3
 
     def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
@@ -54,25 +54,26 @@ class GradCAM(Attribution):
         self._check_layer(len(clip.prediction.feature_maps))
         maps, gradient = self._map_and_gradient(clip)
         cam = (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).clamp(min=0)
-        if isinstance(self.classifier, External):  # which knows at what pitch and time its cells are
+        if isinstance(self.classifier, External):  # External knows the frequency and time of each cell
             return self.classifier.place(cam[:, 0], clip.waveform.shape[1]), {}
         return functional.interpolate(cam, clip.stft.shape[1:], mode="bilinear", align_corners=False)[:, 0], {}
 
     def _check_layer(self, count: int) -> None:
         if not -count <= self.layer < count:
             raise ValueError(
-                f"{type(self).__name__} needs feature map {self.layer}, and {type(self.classifier).__name__} gives "
+                f"{type(self).__name__} needs feature map {self.layer}, but {type(self.classifier).__name__} gives "
                 f"{count}; name its layers with External(layers=...)"
             )
 
     def _map_and_gradient(self, clip: Scene) -> tuple[Tensor, Tensor]:
-        """The feature map and the asked logit's gradient there, (1, channel, freq, time)."""
+        """The feature map and the gradient of the target's logit with respect to it, each (1, channel, freq, time)."""
         heard, magnitude = hear(self.classifier, clip), clip.stft.abs().requires_grad_()
         if not isinstance(self.classifier, External):
             prediction = heard(magnitude)
             maps = prediction.feature_maps[self.layer]
             return maps.detach(), _gradients(prediction, clip, [maps])[0]
-        # What `reshape` returns, and pieces of a long clip put together, lie beside the path to the logits.
+        # The logits are computed from the layer's raw outputs, not from `External`'s feature maps (which are reshaped
+        # and joined over the pieces of a long clip), so the gradient is taken at the raw outputs.
         reshape = self.classifier.reshape or _same
         with _outputs(self.classifier.module.get_submodule(self.classifier.layers[self.layer])) as outputs:
             prediction = heard(magnitude)
@@ -82,32 +83,32 @@ class GradCAM(Attribution):
 
 
 class GuidedGradCAM(GradCAM):
-    """Grad-CAM times the gradient of guided backpropagation: fine detail where the class was found.
+    """Grad-CAM times the gradient of guided backpropagation: Grad-CAM's coarse map at the resolution of the STFT.
 
     Selvaraju et al. (2017), https://arxiv.org/abs/1610.02391; Springenberg et al. (2015),
-    https://arxiv.org/abs/1412.6806: on its way back, the gradient is cut at 0 at each ReLU. captum does so for
-    `torch.nn.ReLU` modules; it would pass over a ReLU called as a function without a word, so that is refused.
+    https://arxiv.org/abs/1412.6806: in the backward pass, negative gradients are set to 0 at each ReLU.
+    captum does so for `torch.nn.ReLU` modules and silently ignores a ReLU called as a function; a classifier with such
+    calls is refused.
 
     Args:
         classifier, to_mask, domain, max_batch, layer: see `GradCAM`.
     Raises:
-        ValueError: without captum; if the classifier has no `torch.nn.ReLU`, or calls others as functions.
+        ValueError: without captum; if the classifier has no `torch.nn.ReLU` module, or calls a ReLU as a function.
     """
 
     def __post_init__(self) -> None:
-        """Looks for ReLU modules."""
+        """Checks that captum is installed and that the classifier has ReLU modules."""
         super().__post_init__()
         require("captum", self)
         if not any(isinstance(each, nn.ReLU) for each in self.classifier.modules()):
             raise ValueError(
-                f"GuidedGradCAM needs torch.nn.ReLU modules, and {type(self.classifier).__name__} has none; "
-                "take GradCAM"
+                f"GuidedGradCAM needs torch.nn.ReLU modules, but {type(self.classifier).__name__} has none; use GradCAM"
             )
-        self._guidable = False  # until a clip has been through
+        self._guidable = False  # until the ReLUs of a first clip were counted
 
     @property
     def passes(self) -> int:
-        """Grad-CAM and a guided gradient."""
+        """Three for Grad-CAM and three for a guided gradient."""
         return 6
 
     def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
@@ -130,13 +131,13 @@ class GuidedGradCAM(GradCAM):
         if called > modules:
             raise ValueError(
                 f"GuidedGradCAM cannot guide {called - modules} of {called} ReLUs of {type(self.classifier).__name__}: "
-                "they are functions; make them torch.nn.ReLU or take GradCAM"
+                "they are called as functions; make them torch.nn.ReLU modules or use GradCAM"
             )
         self._guidable = True
 
 
 class _Scored(nn.Module):
-    """A score as a module that holds the classifier's modules, among which captum looks for ReLUs."""
+    """A score as a module that contains the classifier, so that captum finds the classifier's ReLUs."""
 
     def __init__(self, classifier: Classifier, score: Score):
         super().__init__()
@@ -147,7 +148,7 @@ class _Scored(nn.Module):
 
 
 class _CountReLUs(TorchDispatchMode):
-    """Counts calls of ReLU, however made."""
+    """Counts calls of ReLU, both by modules and by functions."""
 
     def __init__(self):
         super().__init__()
@@ -168,7 +169,7 @@ def _gradients(prediction: Prediction, clip: Scene, inputs: list[Tensor]) -> tup
 
 @contextmanager
 def _outputs(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects what a module returns; its hook is removed, come what may."""
+    """Collects the outputs of a module; its hook is removed afterwards, also after an exception."""
     made: list[Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
@@ -183,7 +184,7 @@ def _outputs(module: nn.Module) -> Iterator[list[Tensor]]:
 
 @contextmanager
 def _relus_counted(classifier: Classifier) -> Iterator[dict[str, int]]:
-    """How many ReLUs a pass calls in all, and how many of them as modules (known at the end)."""
+    """Counts all ReLU calls of a pass and those made by modules; "called" is set when the context ends."""
     counts = {"called": 0, "modules": 0}
 
     def count(*_: object) -> None:

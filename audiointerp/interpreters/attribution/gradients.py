@@ -1,6 +1,6 @@
-"""Gradients of the asked logit with respect to the linear magnitude: saliency, and its averages over noise or a path.
+"""Gradients of the target's logit with respect to the linear magnitude: saliency, and its means over noise or a path.
 
-All through captum (extra `attribution`), a few versions of the clip at a time, so that memory stays bounded.
+All methods call captum (extra `attribution`) with `max_batch` versions of the clip at a time, to bound memory.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from audiointerp.sound.files import normalize_peak
 
 PathKind = Literal["log_spaced", "linear"]
 
-# Steps of the log-spaced path turn from equal to equal in ratio where this share of the logit's change has come about,
-# looked for at these shares of the magnitude (-140 to -20 dB).
+# The log-spaced path has nearly equal steps in the scale a below a knee k and steps of equal ratio above it. The knee
+# is the smallest of KNEES (-140 to -20 dB) at which the logit has made more than the share HEARD of its change.
 HEARD, KNEES = 0.03, (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
 __all__ = ["GradientSHAP", "IntegratedGradients", "Saliency", "SmoothGrad"]
@@ -37,13 +37,15 @@ __all__ = ["GradientSHAP", "IntegratedGradients", "Saliency", "SmoothGrad"]
 
 @dataclass(eq=False, repr=False)
 class Saliency(Attribution):
-    """|dy/d|X||: how much the asked logit y changes with a bin's magnitude.
+    """|dy/d|X||: how much the target's logit y changes with a bin's magnitude.
 
-    Simonyan et al. (2013), https://arxiv.org/abs/1312.6034. Ours, not theirs: of the STFT's linear magnitude.
+    Simonyan et al. (2013), https://arxiv.org/abs/1312.6034. Ours, not theirs: the gradient is with respect to the
+    STFT's linear magnitude.
 
     Args:
         classifier, to_mask, domain, max_batch: see `Attribution`.
-        absolute: |gradient|; else the signed one, of which the mask keeps what would make the class likelier if louder.
+        absolute: use |gradient|; if False the signed gradient, of which the mask keeps the bins that would raise the
+            logit if they were louder.
     Shape:
         waveform (batch, samples) -> mask (batch, freq, time), in [0, 1], 1 = keep.
     Raises:
@@ -53,13 +55,13 @@ class Saliency(Attribution):
     absolute: bool = True
 
     def __post_init__(self) -> None:
-        """Looks for captum."""
+        """Checks that captum is installed."""
         super().__post_init__()
         require("captum", self)
 
     @property
     def passes(self) -> int:
-        """One there, two back."""
+        """One forward pass, and a backward pass, which counts as two."""
         return 3
 
     def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
@@ -74,16 +76,18 @@ class Saliency(Attribution):
 class SmoothGrad(Saliency):
     """Saliency averaged over noisy versions of the clip: E[dy/d|X| at max(|X| + noise, 0)].
 
-    Smilkov et al. (2017), https://arxiv.org/abs/1706.03825. Noise that would take a magnitude below 0 is cut there.
+    Smilkov et al. (2017), https://arxiv.org/abs/1706.03825. Noisy magnitudes below 0 are set to 0.
 
     Args:
-        classifier, to_mask, domain, max_batch, absolute: see `Saliency`; the average is taken with signs.
-        n_samples: noisy versions.
+        classifier, to_mask, domain, max_batch, absolute: see `Saliency`; the signed gradients are averaged, then the
+            absolute value is taken.
+        n_samples: number of noisy versions.
         noise: standard deviation as a share of the range of the clip's magnitude (captum's own is absolute). The
             authors' 0.1 to 0.2 is for images; a sound's loudest bin is a thousand times its median.
-        seed: of the noise; each clip draws alike. They come `max_batch` at a time: another batch, another draw.
+        seed: of the noise; the same for each clip. The noise is drawn `max_batch` versions at a time, so it also
+            depends on `max_batch`.
     Raises:
-        ValueError: without captum; for no sample or negative noise.
+        ValueError: without captum; if `n_samples` is below 1 or the noise is negative.
     """
 
     n_samples: int = 25
@@ -91,7 +95,7 @@ class SmoothGrad(Saliency):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks samples and noise."""
+        """Checks `n_samples` and `noise`."""
         super().__post_init__()
         if self.n_samples < 1 or not 0 <= self.noise < math.inf:
             given = f"n_samples is {self.n_samples}, noise {self.noise}"
@@ -101,7 +105,7 @@ class SmoothGrad(Saliency):
 
     @property
     def passes(self) -> int:
-        """Three a sample."""
+        """Three per sample."""
         return 3 * self.n_samples
 
     def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
@@ -126,26 +130,27 @@ class SmoothGrad(Saliency):
 class IntegratedGradients(Attribution):
     """|X| integral of dy/d|X| at a |X| over a from 0 to 1: each bin's share of y(clip) - y(silence).
 
-    Sundararajan, Taly & Yan (2017), https://arxiv.org/abs/1703.01365. Ours, not theirs: steps of equal ratio. Behind a
-    logarithm much of the change happens near silence, where equal steps hardly look: at 50 steps through a dB front end
-    they miss half of it.
+    Sundararajan, Taly & Yan (2017), https://arxiv.org/abs/1703.01365. Ours, not theirs: steps of equal ratio. If the
+    front end takes a logarithm, the logit changes much near silence, where a path of equal steps has few points: with
+    a dB front end and 50 equal steps, half of the change is missed.
 
-    `details["completeness"]`, (batch,), tells by how much the bins' sum misses the theorem, as a share of the change.
+    `details["completeness"]`, (batch,): |sum of the attribution - (y(clip) - y(silence))| / |y(clip) - y(silence)|,
+    which is 0 by the theorem of completeness if the integral is exact.
 
     Args:
         classifier, to_mask, domain, max_batch: see `Attribution`.
         steps: points on the path.
-        path: "log_spaced", Gauss-Legendre points in ln(a + k), the knee k being where the clip begins to be heard (3 %
-            of the change); or "linear", Gauss-Legendre points in a, captum's default.
+        path: "log_spaced", Gauss-Legendre points in ln(a + k), with the knee k at the scale a where the logit has made
+            3 % of its change; or "linear", Gauss-Legendre points in a, captum's default.
     Raises:
-        ValueError: without captum, without a step, or for an unknown path.
+        ValueError: without captum, if `steps` is below 1, or for an unknown path.
     """
 
     steps: int = 50
     path: PathKind = "log_spaced"
 
     def __post_init__(self) -> None:
-        """Checks steps and path."""
+        """Checks `steps` and `path`."""
         super().__post_init__()
         require("captum", self)
         if self.steps < 1 or self.path not in get_args(PathKind):
@@ -155,7 +160,7 @@ class IntegratedGradients(Attribution):
 
     @property
     def passes(self) -> int:
-        """Three a step, two for the ends of the path, and what it takes to find its knee."""
+        """Three per step, two for the ends of the path, and one per candidate for its knee."""
         return 3 * self.steps + 2 + (len(KNEES) if self.path == "log_spaced" else 0)
 
     def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
@@ -194,19 +199,21 @@ class IntegratedGradients(Attribution):
 
 @dataclass(eq=False, repr=False)
 class GradientSHAP(Attribution):
-    """E[(|X| - b) dy/d|X| at b + a (|X| - b)] over baselines b and a in [0, 1]: integrated gradients from several ends.
+    """E[(|X| - b) dy/d|X| at b + a (|X| - b)] over baselines b and a in [0, 1]: integrated gradients, averaged.
 
     Lundberg & Lee (2017), https://arxiv.org/abs/1705.07874 (expected gradients).
 
     Args:
         classifier, to_mask, domain, max_batch: see `Attribution`.
-        n_samples: pairs of a baseline and a place on its path.
+        n_samples: number of samples, each a random baseline and a random point a on the path from it to the clip.
         baselines: any of "silence" and "noise_floor", the clip's steady background.
-        donors: (clips, samples) of other sounds, each one more baseline; brought to peak 1 and repeated or cut to the
-            length of the clip.
-        seed: of the draws; each clip draws alike. They come `max_batch` at a time.
+        donors: (clips, samples) of other sounds, each an additional baseline; brought to peak 1 and repeated or cut to
+            the length of the clip.
+        seed: of the draws; the same for each clip. Samples are drawn `max_batch` at a time, so they also depend on
+            `max_batch`.
     Raises:
-        ValueError: without captum, a sample or a baseline; for unknown baselines, or donors of another shape.
+        ValueError: without captum, if `n_samples` is below 1, if there is no baseline or an unknown one, or if the
+            donors have another shape.
     """
 
     n_samples: int = 20
@@ -215,7 +222,7 @@ class GradientSHAP(Attribution):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks samples, baselines and donors."""
+        """Checks `n_samples`, `baselines` and `donors`."""
         super().__post_init__()
         require("captum", self)
         if isinstance(self.baselines, str) or not set(self.baselines) <= set(get_args(Removed)):
@@ -224,11 +231,11 @@ class GradientSHAP(Attribution):
             raise ValueError(f"donors have shape {tuple(self.donors.shape)}; expected (clips, samples)")
         if self.n_samples < 1 or not (self.baselines or self.donors is not None):
             given = f"n_samples is {self.n_samples}, baselines {list(self.baselines)}"
-            raise ValueError(f"{given}; give at least one of each")
+            raise ValueError(f"{given}; give at least one sample and one baseline or donor")
 
     @property
     def passes(self) -> int:
-        """Three a sample."""
+        """Three per sample."""
         return 3 * self.n_samples
 
     def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
@@ -239,7 +246,7 @@ class GradientSHAP(Attribution):
         baselines = self._baselines(magnitude, clip.waveform.shape[1])
         method, total = attr.GradientShap(score), torch.zeros_like(magnitude)
         with seeded(self.seed, magnitude.device):
-            # captum hears all samples at once: given a few at a time, memory stays bounded.
+            # captum classifies all its samples at once: passing `max_batch` of them at a time bounds memory.
             for start in range(0, self.n_samples, self.max_batch):
                 count = min(self.max_batch, self.n_samples - start)
                 part = method.attribute(magnitude.requires_grad_(), baselines, n_samples=count, stdevs=0.0)
@@ -247,7 +254,7 @@ class GradientSHAP(Attribution):
         return total / self.n_samples, {}
 
     def _baselines(self, magnitude: Tensor, samples: int) -> Tensor:
-        """(baselines, freq, time)."""
+        """Magnitudes of all baselines, (baselines, freq, time)."""
         made = [what_remains(magnitude, each) for each in self.baselines]
         if self.donors is not None:
             donors = normalize_peak(self.donors.to(magnitude.device))[0]

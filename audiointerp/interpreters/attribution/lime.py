@@ -1,4 +1,4 @@
-"""LIME for sounds: the clip is heard with some audible parts left out, and a linear model says what each part does."""
+"""LIME for sounds: a linear model of the target's logit, fitted to versions of the clip with parts left out."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from audiointerp.sound.components import Parts, Splitter
 from audiointerp.sound.masking import AttributionMask
 from audiointerp.sound.nmf import NMF
 
-ENUMERATED = 9  # parts of which every selection is heard
+ENUMERATED = 9  # up to this many parts, every selection of parts is classified
 
 __all__ = ["LIME", "Ridge"]
 
 
 @dataclass(eq=False, repr=False)
 class LIME(Attribution):
-    """Coefficients of a linear model of the asked logit in z, z_k = 1 if part k is heard; fitted near the whole clip.
+    """Coefficients of a linear model of the target's logit in z, z_k = 1 if part k is kept; fitted near the whole clip.
 
     Ribeiro et al. (2016), https://arxiv.org/abs/1602.04938; for sounds, audioLIME: Haunschmid et al. (2020),
     https://arxiv.org/abs/2008.00582. As there: ridge regression with weight 1, each selection weighted by
     exp(-d^2 / (2 0.25^2)), d the cosine distance of z to all ones. Ours, not theirs: NMF components of the clip instead
-    of a separator's sources; the logit; up to 9 parts, every selection is heard and nothing is random. (captum's
-    default, a Lasso with weight 0.01, returns zeros for most classifiers.)
+    of a separator's sources; the logit instead of the probability; with up to 9 parts every selection is classified, so
+    that nothing is random. (captum's default, a Lasso with weight 0.01, returns zeros for most classifiers.)
 
     `details`: "coefficients" (batch, parts); "r2", (batch,), the weighted share of variance that the linear model
-    explains. Where "all_zero", no part speaks for the class.
+    explains. "all_zero" is true where no coefficient is positive.
 
     Args:
         classifier, domain, max_batch: see `Attribution`.
-        to_mask: by default without smoothing: parts are audible as they are.
-        parts: "tiles" of a grid, "bands" of equal width in mel, or "nmf", components.
-        tiles: of the grid, along frequency and along time; fewer where the clip has fewer bins.
+        to_mask: attribution -> mask; by default without smoothing, since parts are larger than single bins.
+        parts: "tiles" (of a grid), "bands" (of equal width in mel) or "nmf" (components).
+        tiles: tiles of the grid along frequency and along time; fewer where the clip has fewer bins.
         n_components: number of bands, or of components of the NMF that is fitted to each clip's log-magnitude.
-        dictionary: of an NMF, learnt before, or (freq, components), instead.
-        n_samples: selections heard, the first of them everything, where there are more than 9 parts.
-        filler: what is left of a part left out, "silence" or "noise_floor".
-        seed: of selections and of the NMF's start; each clip draws alike.
+        dictionary: of an NMF learnt before, or (freq, components), instead of an NMF of each clip.
+        n_samples: number of selections classified if there are more than 9 parts; the first is the whole clip.
+        filler: magnitude of a part that is left out, "silence" or "noise_floor".
+        seed: of the selections and of the NMF's start; the same for each clip.
     Raises:
-        ValueError: without captum, for unknown parts, for no part or no sample, an unknown filler, or a
+        ValueError: without captum, for unknown parts, if there is no part or no sample, for an unknown filler, or a
             dictionary of other bins.
     """
 
@@ -76,12 +76,12 @@ class LIME(Attribution):
         spectrogram = self.classifier.spectrogram
         self.split = Splitter.checked(self.parts, self.tiles, self.n_components, self.dictionary, spectrogram)
         if self.n_samples < 1:
-            raise ValueError(f"n_samples is {self.n_samples}; the classifier must judge at least 1 selection of parts")
+            raise ValueError(f"n_samples is {self.n_samples}; LIME classifies at least 1 selection of parts")
         check_filler(self.filler)
 
     @property
     def passes(self) -> int:
-        """One a selection."""
+        """One per selection."""
         return self._selections(self.split.count)
 
     def _selections(self, parts: int) -> int:
@@ -89,7 +89,7 @@ class LIME(Attribution):
 
     @torch.no_grad()
     def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
-        """Sum of the parts' shares of each bin, each times its coefficient."""
+        """Sum over the parts of the part's share of each bin times the part's coefficient."""
         from captum import attr
 
         magnitude, components = clip.stft.abs(), self.split(clip.stft, self.seed)
@@ -104,10 +104,11 @@ class LIME(Attribution):
 
         model = Ridge()
         explainer: Any = attr.LimeBase(score, cast(Any, model), _similarity, perturb, True, heard, None)
-        with seeded(self.seed, magnitude.device):  # a data loader draws, too
+        # Seeded because captum's data loader draws from the global generator.
+        with seeded(self.seed, magnitude.device):
             explainer.attribute(magnitude, n_samples=len(chosen), perturbations_per_eval=self.max_batch)
         coefficients = model.representation()
-        # Part by part: masks are linear in the selection, but only between 0 and 1.
+        # Part by part: `mask` is linear in the selection only for values in [0, 1], and coefficients lie outside.
         one_each = torch.eye(components.count, device=magnitude.device).split(1)
         attribution = sum(float(each) * components.mask(one) for each, one in zip(coefficients[0], one_each))
         return torch.as_tensor(attribution), {"coefficients": coefficients, "r2": model.r2}
@@ -123,10 +124,10 @@ class LIME(Attribution):
 
 
 class Ridge:
-    """min over b, c of sum_i w_i (y_i - b z_i - c)^2 + alpha |b|^2, in closed form; an interpretable model of captum's.
+    """min over b, c of sum_i w_i (y_i - b z_i - c)^2 + alpha |b|^2, in closed form, for captum.
 
     Attributes:
-        r2: (1,), weighted share of the variance explained; 1 where there is none.
+        r2: (1,), weighted share of the variance explained; 1 where the variance is 0.
     """
 
     r2: Tensor
@@ -138,7 +139,7 @@ class Ridge:
         """Fits to the one batch (z, y, w) of (n, parts), (n,) and (n,)."""
         z, y, weight = (each.double() for each in next(iter(train_data)))
         weight = weight.view(-1, 1)
-        # The intercept is not penalised: it drops out about the weighted means.
+        # The intercept c is not penalised: it is eliminated by subtracting the weighted means.
         z, y = (each - (weight * each).sum(0) / weight.sum() for each in (z, y.view(-1, 1)))
         penalty = self.alpha * torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
         self._slope = torch.linalg.solve(z.T @ (weight * z) + penalty, z.T @ (weight * y))

@@ -1,4 +1,4 @@
-"""Occlusion: a patch of the spectrogram is removed, place by place."""
+"""Occlusion: a patch of the spectrogram is removed at each place in turn, and the fall of the logit is measured."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ __all__ = ["Occlusion", "patch_bins"]
 
 @dataclass(eq=False, repr=False)
 class Occlusion(Attribution):
-    """How much the asked logit falls when a time-frequency patch is removed, averaged over the patches on a bin.
+    """How much the target's logit falls when a time-frequency patch is removed, averaged over the patches on a bin.
 
-    Zeiler & Fergus (2014), https://arxiv.org/abs/1311.2901. Ours, not theirs: patches of an STFT, in Hz and seconds.
+    Zeiler & Fergus (2014), https://arxiv.org/abs/1311.2901. Ours, not theirs: patches of an STFT, their size
+    given in Hz and seconds.
 
     Args:
         classifier, to_mask, domain, max_batch: see `Attribution`.
-        patch: height in Hz and width in seconds; at most the whole spectrogram.
-        stride: from patch to patch, as a share of the patch.
-        filler: what is left of a removed patch, "silence" or "noise_floor".
+        patch: height in Hz and width in seconds; cropped to the whole spectrogram.
+        stride: distance from patch to patch, as a share of the patch.
+        filler: magnitude left in a removed patch, "silence" or "noise_floor".
     Shape:
         waveform (batch, samples) -> mask (batch, freq, time), in [0, 1], 1 = keep.
     Raises:
@@ -46,7 +47,7 @@ class Occlusion(Attribution):
     filler: Removed = "silence"
 
     def __post_init__(self) -> None:
-        """Checks patch, stride and filler."""
+        """Checks `patch`, `stride` and `filler`."""
         super().__post_init__()
         require("captum", self)
         if not 0 < self.stride <= 1:
@@ -56,18 +57,18 @@ class Occlusion(Attribution):
 
     @property
     def passes(self) -> int:
-        """One a patch and one for the clip."""
+        """One per patch and one for the clip."""
         return self.passes_for(round(CLIP_SECONDS * self.classifier.sample_rate))
 
     def passes_for(self, samples: int) -> int:
-        """Passes for a clip of so many samples: it has more patches the longer it is."""
+        """Passes for a clip of `samples` samples: a longer clip has more patches."""
         spectrogram = self.classifier.spectrogram
         grid = spectrogram.n_fft // 2 + 1, 1 + samples // spectrogram.hop_length
         sizes, strides = self._sizes(grid)
         return 1 + math.prod(-(-(whole - size) // step) + 1 for whole, size, step in zip(grid, sizes, strides))
 
     def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
-        """Mean fall of the logit."""
+        """Mean fall of the target's logit over the patches on each bin."""
         from captum import attr
 
         magnitude = clip.stft.abs()
@@ -88,10 +89,10 @@ class Occlusion(Attribution):
 
 
 def patch_bins(classifier: Classifier, patch: tuple[float, float]) -> tuple[int, int]:
-    """(Hz, seconds) in bins and frames of the classifier's STFT, rounded.
+    """A patch (Hz, seconds) in bins and frames of the classifier's STFT, rounded.
 
     Raises:
-        ValueError: if that is less than one of each.
+        ValueError: if the patch is smaller than one bin or one frame.
     """
     stft = classifier.spectrogram
     hertz, seconds = stft.sample_rate / stft.n_fft, stft.hop_length / stft.sample_rate

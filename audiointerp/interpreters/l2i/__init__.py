@@ -1,4 +1,4 @@
-"""L2I: masks of dictionary components that speak for the target class; for any classifier, or by design."""
+"""L2I: masks of the dictionary components relevant to the target class; for any classifier, or by design."""
 
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier, DictionaryTraining
 from audiointerp.interpreters.l2i.model import L2I

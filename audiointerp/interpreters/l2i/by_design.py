@@ -1,4 +1,4 @@
-"""L2I by design: the classifier that decides by activations of a dictionary, and its training.
+"""L2I by design: a classifier whose logits are computed from activations of a dictionary, and its training.
 
 Parekh et al. (2023), https://arxiv.org/abs/2305.07132.
 """
@@ -17,25 +17,25 @@ from audiointerp.contracts import Batch, Classifier, Prediction
 from audiointerp.interpreters.l2i.networks import DictionaryNetwork
 from audiointerp.sound.spectrogram import STFT, log_magnitude
 
-STRIDES = (2, 4, 8, 16, 16)  # frames a column of each of the encoder's feature maps
+STRIDES = (2, 4, 8, 16, 16)  # STFT frames per column of each of the encoder's feature maps
 
 __all__ = ["DictionaryClassifier", "DictionaryTraining"]
 
 
 class DictionaryClassifier(Classifier):
-    """L2I by design: a classifier that decides by its activations of the dictionary, and so explains itself.
+    """L2I by design: a classifier whose logits come from activations of a dictionary, which also explain it.
 
-    The encoder of `VGGSound`, then Psi and Theta; the prediction is Theta's. Train with
-    `audiointerp.interpreters.DictionaryTraining`, explain with `audiointerp.interpreters.L2I(classifier)`.
+    The encoder of `VGGSound` is followed by Psi and Theta, and the logits are Theta's. Train it with
+    `audiointerp.interpreters.DictionaryTraining`, explain it with `audiointerp.interpreters.L2I(classifier)`.
 
     Args:
         labels: class names.
-        channels: width of the encoder's convolutions.
-        n_components: of the dictionary, which is zero until training sets it or a bundle is loaded.
-        layers: which of the encoder's five feature maps Psi reads.
-        width: of Psi.
+        channels: channels of the encoder's convolutions.
+        n_components: components of the dictionary, which is zero until training sets it or a bundle is loaded.
+        layers: indices of the encoder's five feature maps that Psi reads.
+        width: of Psi, see `ActivationNetwork`.
         multilabel: sigmoid instead of softmax.
-        spectrogram: front end; None: the PIQ paper's.
+        spectrogram: front end; None: the STFT of the PIQ paper.
     Shape:
         waveform (batch, samples) -> logits (batch, classes).
     Raises:
@@ -95,32 +95,35 @@ class DictionaryClassifier(Classifier):
         return self.classify_maps(self.encoder(features), features.shape[-1])
 
     def classify_maps(self, feature_maps: tuple[Tensor, ...], frames: int | None = None) -> Prediction:
-        """Prediction from the encoder's feature maps; None: as many frames as the finest map stands for, one short
-        where the STFT's are odd.
-        """  # fmt: skip
+        """Prediction from the encoder's feature maps.
+
+        If `frames` is None, the number of STFT frames is taken to be that of the finest map times its stride, which is
+        one frame too few if the number is odd.
+        """
         logits = self.network(feature_maps, frames or STRIDES[0] * feature_maps[0].shape[3]).logits
         return Prediction.from_logits(
             logits, self.multilabel, embedding=feature_maps[-1].mean((2, 3)), feature_maps=feature_maps
         )
 
     def classify_stft(self, stft: Tensor, samples: int) -> Prediction:
-        """Prediction of a complex STFT, read directly: no inverse transform in between."""
+        """Prediction of a complex STFT, computed from it directly, without an inverse transform."""
         return self.classify(log_magnitude(stft))
 
 
 class DictionaryTraining(Supervised):
     """Joint training of L2I by design (Parekh et al., 2023, https://arxiv.org/abs/2305.07132).
 
-    The dictionary W stays as given; encoder, Psi and Theta are trained. The paper's weights and schedule are not known
-    to us: losses are L2I's with the labels in the classifier's place, and their weights (staged by epoch, if wished)
-    stand in the recipe.
+    The dictionary W is not trained; encoder, Psi and Theta are. We do not know the paper's loss weights and schedule:
+    the losses are those of L2I with the labels instead of the classifier's probabilities, and the recipe sets their
+    weights, which may change by epoch.
 
     Args:
         classifier: trained in place.
-        dictionary: an NMF or a tensor (freq, components), copied into the classifier; None: the one that it has.
-        label_smoothing, augment_features, positive_weight: as `Supervised`'s.
+        dictionary: an NMF or a tensor (freq, components), copied into the classifier; None: the classifier keeps its
+            own.
+        label_smoothing, augment_features, positive_weight: see `Supervised`.
     Raises:
-        ValueError: for another kind of classifier, or a dictionary that does not fit it.
+        ValueError: for another kind of classifier, without a dictionary, or for one that does not fit the classifier.
     """
 
     classifier: DictionaryClassifier

@@ -2,14 +2,15 @@
 
 Parekh, Parekh, Mozharovskyi, d'Alché-Buc, Richard (2022), https://arxiv.org/abs/2202.11479. A frozen classifier's
 feature maps are turned into activations H of a dictionary W of spectral components learnt beforehand
-(`audiointerp.sound.nmf`), from which a linear layer Theta must repeat the classifier's answer. What is heard of a class
-are the components that Theta counts for it.
+(`audiointerp.sound.nmf`), from which a linear layer Theta is trained to repeat the classifier's prediction. The
+explanation of a class consists of the components that contribute most to Theta's logit of that class.
 
     feature maps -> Psi -> H -> attention over time -> z -> Theta;  mask = (relevant components of W H) / (W H)
 
-Departures from the released codes: any number of frames; Theta is one module with the rest, so it is saved with it;
-the fidelity term is summed over classes (the SpeechBrain recipe averages) from log-softmax; relevance is divided by the
-largest absolute contribution, so that it never exceeds 1; Theta starts at zero (see `Theta`).
+Departures from the released code: clips may have any number of frames; Theta is a submodule and is saved with the other
+weights; the fidelity term is computed from log-softmax and summed over classes (the SpeechBrain recipe averages);
+relevance is divided by the largest absolute contribution, so that it never exceeds 1; Theta starts at zero (see
+`Theta`).
 """
 
 from __future__ import annotations
@@ -30,26 +31,26 @@ from audiointerp.sound.files import normalize_peak
 from audiointerp.sound.masking import Domain
 from audiointerp.sound.spectrogram import log_magnitude
 
-LAYERS = 3  # feature maps read unless named
+LAYERS = 3  # number of feature maps read by default
 
 __all__ = ["L2I", "global_relevance"]
 
 
 class L2I(TrainedInterpreter):
-    """Masks of the dictionary's components that speak for the asked class; trained by the training loop.
+    """Masks of the dictionary components relevant to the target class; trained by the training loop.
 
-    Of a `DictionaryClassifier` it uses the classifier's own networks and dictionary and has nothing to train.
+    For a `DictionaryClassifier` it uses the classifier's own networks and dictionary and needs no training.
 
     Args:
-        classifier: explained, never changed; it must give feature maps.
+        classifier: the classifier to explain, never changed; it must give feature maps.
         dictionary: an NMF, or a tensor (freq, components), never negative; it is not trained. None: zeros, which a
             bundle's weights replace.
-        n_components: of the dictionary, where none is given.
-        layers: which feature maps are read; None: the last three, or as many as there are.
+        n_components: components of the dictionary, if none is given.
+        layers: indices of the feature maps that are read; None: the last three, or all if there are fewer.
         width: of Psi's convolutions, see `ActivationNetwork`.
-        threshold: components are selected whose relevance is above it.
-        top_k: and that are among this many most relevant ones; None: all.
-        domain: what the mask multiplies; log_magnitude in the paper.
+        threshold: components of higher relevance than this are selected.
+        top_k: of them, only the `top_k` most relevant are selected; None: all.
+        domain: the quantity that the mask multiplies; log_magnitude in the paper.
         binary: round masks at 0.5 when interpreting.
         fill: leave removed bins at the clip's noise floor when interpreting.
     Raises:
@@ -72,7 +73,7 @@ class L2I(TrainedInterpreter):
     ):
         if not threshold < 1 or (top_k is not None and top_k < 1):
             raise ValueError(
-                f"L2I would select nothing with threshold {threshold}, top_k {top_k}; relevance is at most 1"
+                f"L2I would select no component with threshold {threshold}, top_k {top_k}; relevance is at most 1"
             )
         nn.Module.__init__(self)
         self.classifier = classifier
@@ -112,11 +113,12 @@ class L2I(TrainedInterpreter):
     # --- interpreting
 
     def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mask, and of the components: activations (batch, components, time); relevance for the asked classes and
-        whether selected, 1 or 0, (batch, components); and Theta's probabilities (batch, classes).
+        """The mask of the selected components, and details.
 
-        `relevance.component_mask` makes the mask of any other selection from them.
-        """  # fmt: skip
+        "activations" (batch, components, time); "relevance" of each component for the target, and "selected", 1 or 0,
+        both (batch, components); "theta_probabilities" (batch, classes). From the activations
+        `relevance.component_mask` makes the mask of any other selection.
+        """
         self._check_dictionary()
         training = self.training
         self.eval()
@@ -125,7 +127,7 @@ class L2I(TrainedInterpreter):
         finally:
             self.train(training)
         of_class = class_relevance(made.pooled, self.network.theta.weight)
-        # Of a set of classes: a component matters if it does for any of them.
+        # For several target classes, the relevance of a component is the largest over them.
         relevance = of_class.masked_fill(~scene.target[:, :, None], -torch.inf).amax(1)
         selected = select(relevance, self.threshold, self.top_k)
         details = {
@@ -146,15 +148,15 @@ class L2I(TrainedInterpreter):
     # --- training
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """One group: Psi and Theta; none by design."""
+        """One group, Psi and Theta; no group for a `DictionaryClassifier`."""
         return {} if self.by_design else {"interpreter": list(self.parameters())}
 
     def on_start(self, batches: Iterable[Batch]) -> None:
-        """Refuses to train without a dictionary."""
+        """Raises ValueError without a dictionary."""
         self._check_dictionary()
 
     def losses(self, batch: Batch, group: str = "interpreter") -> dict[str, Tensor]:
-        """The three terms of the paper; the authors weigh them 10 : 0.8 : 1.
+        """The three terms of the paper, which the authors weight 10 : 0.8 : 1.
 
         "reconstruction": mean over bins of (X - W H)^2, X the log-magnitude. "sparsity": mean of H. "fidelity": see
         `fidelity_loss`.
@@ -171,9 +173,11 @@ class L2I(TrainedInterpreter):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, Tensor]:
-        """Per clip, as `MaskInterpreter.scores_of`; does Theta say what the classifier says (several labels: on what
-        share of them); how many components are selected.
-        """  # fmt: skip
+        """Validation scores per clip: those of `scores_of`, "theta_fidelity" and "selected".
+
+        "theta_fidelity": whether Theta predicts the classifier's class (multilabel: the share of the labels on which
+        they agree); "selected": the number of components selected.
+        """
         made = self.interpret(batch.waveform)
         return {
             **self.scores_of(made, batch.waveform),
@@ -196,12 +200,12 @@ def fidelity_loss(logits: Tensor, probabilities: Tensor, multilabel: bool) -> Te
 
 @torch.no_grad()
 def global_relevance(interpreter: L2I, waveforms: Iterable[Tensor]) -> Tensor:
-    """Mean relevance of each component for each class, over the clips predicted as it, (classes, components).
+    """Mean relevance of each component to each class, over the clips predicted as that class, (classes, components).
 
     NaN for a class that is never predicted.
 
     Args:
-        interpreter: trained.
+        interpreter: a trained L2I.
         waveforms: batches (batch, samples), at any level.
     """
     network, classifier = interpreter.network, interpreter.classifier
@@ -225,9 +229,10 @@ def global_relevance(interpreter: L2I, waveforms: Iterable[Tensor]) -> Tensor:
 
 
 def _layout(classifier: Classifier, layers: Sequence[int] | None) -> tuple[list[int], list[int], list[float | None]]:
-    """Which feature maps are read, their channels, and how many STFT frames a column of each stands for.
+    """Indices of the feature maps that are read, their channels, and the STFT frames per column of each (its stride).
 
-    Found by two passes over silence, of 64 and 448 frames; a map that does not grow has no stride.
+    The strides are measured by two passes over silence of 64 and 448 frames; a map with the same number of columns for
+    both has the stride None.
     """
     columns, frames = [], (64, 448)
     spectrogram = classifier.spectrogram

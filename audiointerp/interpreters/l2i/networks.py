@@ -1,8 +1,8 @@
 """L2I's networks: feature maps -> activations of a fixed dictionary of spectral components -> class logits.
 
-Parekh et al. (2022), "Listen to Interpret", https://arxiv.org/abs/2202.11479, explains another's classifier this way
-(`audiointerp.interpreters.L2I`); Parekh et al. (2023), https://arxiv.org/abs/2305.07132, makes it the classifier itself
-(`audiointerp.interpreters.DictionaryClassifier`). Both share these networks, after the code of the first paper.
+Parekh et al. (2022), "Listen to Interpret", https://arxiv.org/abs/2202.11479, explains a given classifier with these
+networks (`audiointerp.interpreters.L2I`); Parekh et al. (2023), https://arxiv.org/abs/2305.07132, classifies with them
+(`audiointerp.interpreters.DictionaryClassifier`). The networks follow the code of the first paper.
 
     feature maps -> Psi -> activations H (components, time) -> attention over time -> z -> Theta -> logits
                            W H is the log-magnitude spectrogram, W the dictionary (freq, components)
@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# z is of the order of 0.1, so theta must grow to that of 1 to 10: a long way in steps of a learning rate that suits Psi
+# z is of the order of 0.1, so theta must grow to the order of 1 to 10, which takes too many steps at Psi's learning
+# rate; theta is therefore GAIN times the trained weight.
 GAIN = 10.0
 
 __all__ = [
@@ -45,7 +46,7 @@ class Decomposition(NamedTuple):
 
 
 class _Reader(nn.Module):
-    """A feature map -> (batch, hidden, time'): 3 x 3 convolution, ReLU, a few rows, all of which become channels."""
+    """A feature map -> (batch, hidden, time'): 3 x 3 convolution, ReLU, mean to `rows` rows, rows joined by a 1 x 1."""
 
     def __init__(self, channels: int, width: int, rows: int, hidden: int):
         super().__init__()
@@ -64,12 +65,12 @@ class ActivationNetwork(nn.Module):
 
     Args:
         widths: channels of each feature map.
-        n_components: of the dictionary.
-        width: channels of each map's convolution; twice as many afterwards.
-        strides: STFT frames a column of each map. A map is upsampled by its stride, cropped, or continued with its last
-            column, so that a frame keeps its place however long the clip. None for a map without a steady stride:
-            resized.
-        rows: of the frequency axis that are told apart.
+        n_components: components of the dictionary.
+        width: channels of each map's convolution; the later convolutions have twice as many.
+        strides: STFT frames per column of each map. A map is upsampled by its stride, then cropped or continued with
+            its last column, so that the position of a frame does not depend on the clip's length. A map whose stride
+            is None is resized to the number of frames.
+        rows: the frequency axis of each map is averaged to this many rows.
     Shape:
         maps (batch, channel, freq', time'), frames -> (batch, components, frames).
 
@@ -92,7 +93,7 @@ class ActivationNetwork(nn.Module):
         self.readers = nn.ModuleList(_Reader(channels, width, rows, hidden) for channels in widths)
         self.between = nn.Conv1d(hidden, hidden, 5, padding=2)
         self.last = nn.Conv1d(hidden, n_components, 5, padding=2)
-        # A component that starts below zero everywhere gets no gradient, ever: all start a little above.
+        # The last ReLU passes no gradient to a component that is below zero everywhere, so all start slightly above.
         nn.init.normal_(self.last.weight, std=0.1 / (5 * hidden) ** 0.5)
         nn.init.constant_(self.last.bias, 0.1)  # pyright: ignore[reportArgumentType]
 
@@ -120,9 +121,9 @@ class AttentionPooling(nn.Module):
     a = softmax over time of w . [tanh(V h_t) * ReLU(U h_t)].
 
     Args:
-        n_components: of the dictionary.
+        n_components: components of the dictionary.
         hidden: rows of V and U; the authors' 256.
-        dropout: of what the attention sees, in training; the authors' 0.4.
+        dropout: of the attention's input in training; the authors' 0.4.
     """
 
     def __init__(self, n_components: int, hidden: int = 256, dropout: float = 0.4):
@@ -146,8 +147,8 @@ class Theta(nn.Module):
         super().__init__()
         self.pool = AttentionPooling(n_components)
         self.linear = nn.Linear(n_components, classes, bias=False)
-        # A softmax does not see what theta has in common for all classes: a random start of it would stay, and would be
-        # taken for relevance.
+        # The softmax does not depend on a term of theta that is equal for all classes: training would never change the
+        # random initial value of that term, and it would count as relevance.
         nn.init.zeros_(self.linear.weight)
 
     @property
@@ -162,12 +163,12 @@ class Theta(nn.Module):
 
 
 class DictionaryNetwork(nn.Module):
-    """Psi, Theta and the dictionary, which no gradient trains.
+    """Psi, Theta and the dictionary, which is not trained.
 
     Args:
         freq: bins of the STFT.
-        n_components: of the dictionary.
-        classes: number of them.
+        n_components: components of the dictionary.
+        classes: number of classes.
         widths: channels of each feature map that is read.
         layers: indices of those maps.
         width: see `ActivationNetwork`.
@@ -193,7 +194,7 @@ class DictionaryNetwork(nn.Module):
         self.register_buffer("dictionary", torch.zeros(freq, n_components))
 
     def set_dictionary(self, source: Any) -> None:
-        """Copies a dictionary; what may be given, and the ValueError otherwise: `read_dictionary`."""
+        """Copies a dictionary; see `read_dictionary` for the accepted sources and errors."""
         given = read_dictionary(source, len(self.dictionary))
         if given.shape != self.dictionary.shape:
             have, want = given.shape[1], self.dictionary.shape[1]
@@ -201,13 +202,13 @@ class DictionaryNetwork(nn.Module):
         self.dictionary.copy_(given)
 
     def forward(self, feature_maps: Sequence[Tensor], frames: int) -> Decomposition:
-        """The clips of a classifier's feature maps (all of them) in terms of the dictionary."""
+        """Decomposes clips, given all feature maps of the classifier."""
         activations = self.psi([feature_maps[layer] for layer in self.layers], frames)
         logits, pooled = self.theta(activations)
         return Decomposition(activations, pooled, logits)
 
     def reconstruct(self, activations: Tensor) -> Tensor:
-        """W H, (batch, freq, time): the log-magnitude that the activations stand for."""
+        """W H, (batch, freq, time): the log-magnitude reconstructed from the activations."""
         return self.dictionary @ activations
 
 
@@ -215,7 +216,8 @@ def read_dictionary(source: Any, freq: int) -> Tensor:
     """The matrix (freq, components) of a tensor or of anything with a `dictionary`, its columns at unit norm.
 
     Raises:
-        ValueError: if there is none, its rows are not the STFT's bins, or it has negative, NaN or infinite entries.
+        ValueError: if the source has no such matrix, if its rows are not the STFT's bins, or if it has negative, NaN
+            or infinite entries.
 
     >>> read_dictionary(torch.tensor([[3.0, 0.0], [4.0, 1.0]]), freq=2)
     tensor([[0.6000, 0.0000],
@@ -234,5 +236,5 @@ def read_dictionary(source: Any, freq: int) -> Tensor:
         raise ValueError("dictionary has negative, NaN or infinite entries; an NMF's are at least 0")
     given = given.detach().float()
     norm = given.norm(dim=0)
-    # Columns of unit norm (an NMF's) stay as they are, to the last bit; silent ones stay silent.
+    # Columns already of unit norm (as an NMF's) are returned bit for bit; columns of zeros stay zero.
     return given / torch.where((norm == 0) | ((norm - 1).abs() < 1e-5), 1.0, norm)

@@ -1,4 +1,4 @@
-"""L2I's control: as many components as it selects, drawn at random."""
+"""A control of L2I: randomly drawn components, as many as L2I selects."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["RandomComponents"]
 class RandomComponents(Beside):
     """Keeps random components of L2I's dictionary, as many as L2I selects, with L2I's activations.
 
-    What L2I's faithfulness is compared with in Parekh et al. (2022), https://arxiv.org/abs/2202.11479, which draws a
-    fixed number for all clips.
+    The control with which Parekh et al. (2022), https://arxiv.org/abs/2202.11479, compare L2I's faithfulness; they
+    draw the same number of components for all clips.
 
     Args:
-        classifier: only judged, never asked.
-        like: the L2I that it stands beside.
-        seed: of the draw; clips draw alike.
+        classifier: the classifier; only L2I's activations and selection depend on it.
+        like: the L2I that the control is matched to.
+        seed: of the draw; the same for all clips.
     """
 
     alone = False
@@ -37,15 +37,15 @@ class RandomComponents(Beside):
         return isinstance(method, L2I)
 
     def beside(self, method: MaskInterpreter) -> Beside:
-        """A copy that stands beside the method and uses its masks as the method does."""
+        """A copy matched to the method, with the method's domain, binary and fill."""
         matched = super().beside(method)
         matched.domain, matched.binary, matched.fill = method.domain, method.binary, method.fill
         return matched
 
     def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mask of the drawn components, and which they are."""
+        """Mask of the drawn components, and "selected", 1 for each drawn component."""
         if not isinstance(self.like, L2I):
-            raise ValueError("RandomComponents draws from L2I's components; give like, an L2I")
+            raise ValueError("RandomComponents draws from the components of an L2I; give it as like")
         _, details = self.like.make_mask(scene)
         rank = torch.randperm(details["selected"].shape[1], generator=torch.Generator().manual_seed(self.seed))
         drawn = (rank.to(scene.stft.device) < details["selected"].sum(1, keepdim=True)).to(details["selected"].dtype)

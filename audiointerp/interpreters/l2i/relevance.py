@@ -1,4 +1,4 @@
-"""Which components of a dictionary speak for a class, and the mask of those that are selected; of L2I.
+"""Relevance of dictionary components to a class in L2I, and the mask of the selected components.
 
 Parekh et al. (2022), "Listen to Interpret", https://arxiv.org/abs/2202.11479.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-EPSILON = 1e-6  # the authors'
+EPSILON = 1e-6  # as in the authors' code
 
 __all__ = ["class_relevance", "component_mask", "select"]
 
 
 def class_relevance(pooled: Tensor, theta: Tensor) -> Tensor:
-    """r_kc = z_k theta_ck / max_j |z_j theta_cj|: a component's share in a class's logit, signed, at most 1.
+    """r_kc = z_k theta_ck / max_j |z_j theta_cj|: a component's contribution to a class's logit, signed, at most 1.
 
     Shape:
         z (batch, components), theta (classes, components) -> (batch, classes, components); 0 where nothing contributes.
@@ -42,7 +42,9 @@ def select(relevance: Tensor, threshold: float = 0.2, top_k: int | None = None) 
 
 
 def component_mask(dictionary: Tensor, activations: Tensor, selected: Tensor) -> Tensor:
-    """sum_k s_k w_k h_k / (W H + eps), (batch, freq, time): what the selected components have of all; 0 where W H is 0.
+    """sum_k s_k w_k h_k / (W H + eps), (batch, freq, time): the share of the selected components in W H.
+
+    0 where W H is 0.
 
     The masks of a selection and of its complement sum to W H / (W H + eps), nearly 1.
 

@@ -1,15 +1,15 @@
 """Vector quantisation with a codebook whose codes belong to classes.
 
 van den Oord et al. (2017), "Neural Discrete Representation Learning", https://arxiv.org/abs/1711.00937; partitioned by
-class in Paissan et al. (2023), https://arxiv.org/abs/2303.12659, section 2. Departures, each an option or stated:
+class in Paissan et al. (2023), https://arxiv.org/abs/2303.12659, section 2. Departures:
 
-1. Blocks of floor((c + 1) K / C) - floor(c K / C) codes, at most one code apart (the released rule rounds otherwise;
-   `offsets` takes it for copied weights).
-2. Shared codes may be chosen in training and in evaluation (the released code bars them while training).
-3. Distances are computed to a clip's own candidates only, not to all K codes.
-4. The gradient may be that of a soft choice (`temperature`).
-5. Blocks start from the first representations of their class; codes that went unused for an epoch move to the vectors
-   that are quantised worst.
+1. Class c has floor((c + 1) K / C) - floor(c K / C) codes, so that block sizes differ by at most one (the released code
+   rounds differently; give its block bounds as `offsets` to use weights copied from it).
+2. Shared codes may be chosen in training and in evaluation (the released code excludes them in training).
+3. Distances are computed to the codes that a clip may use only, not to all K codes.
+4. The gradient may be that of a soft choice (option `temperature`).
+5. Blocks are initialised from the first latent vectors of their class; codes that were not used for an epoch move to
+   the vectors with the largest quantisation error.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ __all__ = ["ClassCodebook", "Quantized", "even_offsets"]
 
 @dataclass(frozen=True)
 class Quantized:
-    """What the codebook returns.
+    """The result of quantising vectors with the codebook.
 
     Attributes:
-        quantized: (batch, channel, freq, time), the codes' vectors; gradients pass straight through to the input.
+        quantized: (batch, channel, freq, time), the code vectors; gradients pass straight through to the input.
         codes: (batch, freq, time), indices into the codebook.
-        codebook_loss: mean squared distance that moves the codes to the vectors.
-        commitment_loss: the same distance, moving the vectors to the codes.
+        codebook_loss: mean squared distance of vectors and codes, with a gradient for the codes only.
+        commitment_loss: the same distance, with a gradient for the vectors only.
     """
 
     quantized: Tensor
@@ -42,7 +42,7 @@ class Quantized:
 
 
 def even_offsets(codes: int, classes: int) -> Tensor:
-    """Where each class's block starts and the last ends, (classes + 1,): block c is floor(cK/C) .. floor((c+1)K/C).
+    """Bounds of the classes' blocks, (classes + 1,): block c is floor(cK/C) .. floor((c+1)K/C).
 
     >>> even_offsets(10, 3)
     tensor([ 0,  3,  6, 10])
@@ -51,18 +51,18 @@ def even_offsets(codes: int, classes: int) -> Tensor:
 
 
 class ClassCodebook(nn.Module):
-    """K codes, a block for each class and a block shared by all.
+    """K codes: one block for each class and a block shared by all classes.
 
     Args:
         classes: number of classes; each needs at least one code.
         codes: K, shared codes included.
         dim: length of a code vector.
-        shared: codes at the end that every class may use.
+        shared: number of codes, at the end of the codebook, that every class may use.
         normalize: quantise on the unit sphere: vectors and codes are L2-normalised first (the paper's appendix D).
-        temperature: None: the gradient passes straight through (the paper). A number: it is that of a softmax over the
-            candidates' negative squared distances at this temperature (Agustsson et al., 2017,
-            https://arxiv.org/abs/1704.00648), so that what is decoded trains the codes too; the codes chosen are the
-            same.
+        temperature: None: the gradient passes straight through (the paper). A number: the gradient is that of a softmax
+            over the candidates' negative squared distances at this temperature (Agustsson et al., 2017,
+            https://arxiv.org/abs/1704.00648), so that the decoder's loss also trains the codes; the same codes are
+            chosen.
         offsets: (classes + 1,) block bounds; None: even blocks.
     Shape:
         vectors (batch, dim, freq, time), allowed (batch, classes) bool -> Quantized.
@@ -126,7 +126,7 @@ class ClassCodebook(nn.Module):
         )
 
     def candidates(self, allowed: Tensor) -> tuple[Tensor, Tensor]:
-        """Code indices each row may use, (batch, most), and which of them count (rows have different numbers)."""
+        """Indices of the codes each row may use, padded to (batch, most), and a mask, False at the padding."""
         shared = self.owner[None] < 0
         member = shared | allowed[:, self.owner.clamp(min=0)]
         most = int(member.sum(1).max())
@@ -142,11 +142,11 @@ class ClassCodebook(nn.Module):
 
     @torch.no_grad()
     def start_from(self, batches: Iterable[tuple[Tensor, Tensor]], most: int = 4096, rounds: int = 10) -> None:
-        """Sets each class's block to the k-means centres of its first representations.
+        """Sets each class's block to the k-means centres of a random selection of its vectors.
 
         Args:
             batches: pairs of vectors (batch, dim, freq, time) and allowed classes (batch, classes).
-            most: representations kept per class.
+            most: number of vectors used per class.
             rounds: Lloyd iterations.
         """
         pools: list[list[Tensor]] = [[] for _ in range(self.classes)]
@@ -174,8 +174,8 @@ class ClassCodebook(nn.Module):
         self.weight[block] = centres
 
     def end_epoch(self) -> None:
-        """Marks the codes that no vector chose since the last call, to be moved when their class comes by."""
-        # One entry a class; the shared codes, whose owner is -1, have the last.
+        """Marks the codes that were not chosen since the last call, to be moved with the next clips of their class."""
+        # One entry per class; the last entry, index -1, is for the shared codes.
         seen = torch.zeros(self.classes + 1, dtype=torch.bool, device=self.usage.device)
         seen[self.owner[self.usage > 0]] = True
         self.dead = (self.usage == 0) & seen[self.owner]
@@ -183,7 +183,7 @@ class ClassCodebook(nn.Module):
 
     @torch.no_grad()
     def _revive(self, flat: Tensor, allowed: Tensor) -> None:
-        """Moves a class's dead codes onto the vectors of its clips that its living codes serve worst."""
+        """Moves a class's dead codes to the vectors of its clips that are furthest from its other codes."""
         for label in allowed.any(0).nonzero()[:, 0].tolist():
             block, rows = self.owner == label, allowed[:, label]
             lost = (block & self.dead).nonzero()[:, 0]
@@ -197,7 +197,7 @@ class ClassCodebook(nn.Module):
             self.dead[lost] = False
 
     def perplexity(self) -> Tensor:
-        """exp(entropy) of the codes each class used this epoch, (classes,): 1 = one code, K / C = all alike."""
+        """exp(entropy) of the use of each class's codes this epoch, (classes,): 1 = one code, K / C = all equally."""
         used = self.usage.double()
         result = []
         for label in range(self.classes):

@@ -1,4 +1,4 @@
-"""From quantised codes to a mask on the STFT grid: PIQ's decoder as released, and a lighter one."""
+"""Decoders from quantised codes to a mask on the STFT grid: PIQ's decoder as released, and a lighter one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Decoder", "LightDecoder"]
 
 
 class Decoder(nn.Module):
-    """Quantised latent (batch, channel, freq / 32, time / 32) -> mask logits; as released.
+    """PIQ's released decoder: quantised latent (batch, channel, freq / 32, time / 32) -> mask logits.
 
-    n rows (or columns) of codes give 32 n + 1 bins (or frames), cropped to the input's.
+    n rows (or columns) of codes give 32 n + 1 bins (or frames), cropped to the size of the input.
     """
 
     def __init__(self, channels: int):
@@ -29,20 +29,20 @@ class Decoder(nn.Module):
         )
 
     def forward(self, latent: Tensor, log_magnitude: Tensor) -> Tensor:
-        """Logits (batch, freq, time), cropped to those of the input's log-magnitude."""
+        """Logits (batch, freq, time), cropped to the size of the input's log-magnitude."""
         logits = self.stages(self.first(self.up(latent)))
         return _crop(logits, log_magnitude)
 
 
 class LightDecoder(nn.Module):
-    """A decoder that stops at half the resolution, a tenth of the arithmetic; a departure from the paper.
+    """A decoder whose convolutions stop at half the resolution: a tenth of the operations; a departure from the paper.
 
     Args:
-        channels: of the codes.
-        stride: bins and frames a code, 32 or 16.
-        width: of the maps at half resolution.
-        detail: the last layers also see the clip's log-magnitude, so that a mask can follow a partial or an onset that
-            the codes, one for 500 Hz x 0.37 s at stride 32, can only point at. Which class is kept still comes from the
+        channels: channels of the codes.
+        stride: bins and frames per code, 32 or 16.
+        width: channels of the maps at half resolution.
+        detail: the last layers also read the clip's log-magnitude, so that the mask can follow a partial or an onset,
+            which the codes (one per 500 Hz x 0.37 s at stride 32) do not resolve. The target class enters through the
             codes alone.
     """
 
@@ -67,10 +67,10 @@ class LightDecoder(nn.Module):
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, latent: Tensor, log_magnitude: Tensor) -> Tensor:
-        """Logits (batch, freq, time), cropped to those of the input's log-magnitude."""
+        """Logits (batch, freq, time), cropped to the size of the input's log-magnitude."""
         x = self.stages(latent)
         if self.detail:
-            # Four neighbouring bins are four channels at half the resolution, and back: nothing is lost.
+            # Four neighbouring bins become four channels at half the resolution, so that no value is lost.
             size = [2 * each for each in x.shape[2:]]
             grid = functional.pad(
                 log_magnitude, (0, size[1] - log_magnitude.shape[2], 0, size[0] - log_magnitude.shape[1])
@@ -81,7 +81,7 @@ class LightDecoder(nn.Module):
 
 
 def _crop(logits: Tensor, log_magnitude: Tensor) -> Tensor:
-    """(batch, 1, freq', time') -> the input's grid; a last row or column that is missing repeats its neighbour."""
+    """(batch, 1, freq', time') -> the input's grid; a missing last row or column repeats the one before."""
     (freq, time), (have_freq, have_time) = log_magnitude.shape[1:], logits.shape[2:]
     if freq > have_freq or time > have_time:
         logits = functional.pad(logits, (0, max(0, time - have_time), 0, max(0, freq - have_freq)), mode="replicate")

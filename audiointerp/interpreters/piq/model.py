@@ -1,13 +1,14 @@
 """PIQ: posthoc interpretation via quantization.
 
 Paissan, Subakan, Ravanelli (2023), https://arxiv.org/abs/2303.12659. A frozen classifier's feature maps are quantised
-with codes that belong to the asked class, and decoded into a mask: what the class's codes cannot say is left out.
+with codes that belong to the target class and decoded into a mask, which can keep only sounds that these codes
+represent.
 
-    feature map -> adapter -> quantise with the asked class's codes -> decoder -> mask
+    feature map -> adapter -> quantise with the target class's codes -> decoder -> mask
 
 Departures from the released code (SpeechBrain, `VectorQuantizedPSI_Audio`): the latent is padded so that no frame is
-lost; the loss is computed on logits, so that a saturated wrong bin keeps its gradient; the codebook's are stated in
-`audiointerp.interpreters.piq.codebook`.
+lost; the loss is computed on logits, so that bins at which the mask is saturated and wrong keep their gradient. For the
+departures of the codebook see `audiointerp.interpreters.piq.codebook`.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from audiointerp.interpreters.piq.decoders import Decoder, LightDecoder
 from audiointerp.sound.masking import Domain, TargetMask, ThresholdMask, apply_mask
 from audiointerp.sound.spectrogram import log_magnitude
 
-COARSEST = 32  # bins and frames a code at most; the grid is padded to a multiple
+COARSEST = 32  # largest number of bins and frames per code; the grid is padded to a multiple of it
 MaskLoss = Literal["bce", "weighted_bce", "dice"]
 CodesOf = Literal["predicted", "label"]
 DecoderKind = Literal["paper", "light"]
 
-# Settings that decide what a mask is; the others only matter in training.
+# Settings that the mask depends on, saved in bundles; the others only matter in training.
 SAVED = (
     *("channels", "codes", "shared", "normalize", "temperature", "layers", "domain", "binary", "fill"),
     *("decoder", "detail", "stride"),
@@ -44,26 +45,28 @@ __all__ = ["PIQ"]
 
 @dataclass(eq=False, repr=False)
 class PIQ(TrainedInterpreter):
-    """Masks decoded from codes of the asked class; trained by the training loop.
+    """Masks decoded from codes of the target class; trained by the training loop.
 
     Args:
-        classifier: explained, never changed; it must give feature maps.
-        channels: of the adapter, codes and decoder; None: as the feature map.
-        codes: K, over all classes; 1024 in the paper.
-        shared: codes that every class may use.
+        classifier: the classifier to explain, never changed; it must give feature maps.
+        channels: channels of the adapter, codes and decoder; None: those of the feature map.
+        codes: K, the number of codes of all classes together; 1024 in the paper.
+        shared: number of codes that every class may use.
         normalize: quantise on the unit sphere (appendix D).
         temperature: of the codebook's gradient, see `ClassCodebook`; None in the paper.
-        layers: which feature maps are read; the last in the paper. Finer ones are folded to the grid of the codes.
-        domain: what the mask multiplies; log_magnitude in the paper.
+        layers: indices of the feature maps that are read; the last in the paper. Finer maps are folded to the grid of
+            the codes.
+        domain: the quantity that the mask multiplies; log_magnitude in the paper.
         target_mask: (stft, stem's stft or None) -> the mask to learn.
-        mask_loss: "bce", "weighted_bce" (bins weigh by their relative log-magnitude) or "dice".
-        condition: whose codes are used in training: the "predicted" class (paper) or the clip's "label" (for mixtures,
-            where the label names the known stem).
+        mask_loss: "bce", "weighted_bce" (bins are weighted by their relative log-magnitude) or "dice".
+        condition: the class whose codes are used in training: the "predicted" class (paper) or the clip's "label" (for
+            mixtures, where the label is that of the known stem).
         binary: round masks at 0.5 when interpreting.
         fill: leave removed bins at the clip's noise floor when interpreting.
-        separate_classes: adds equation (5)'s term, loss "separation".
-        decoder: "paper", or "light": see `LightDecoder`, whose `detail` it takes.
-        stride: bins and frames a code; 32 in the paper, 16 with the light decoder only.
+        separate_classes: adds the term of equation (5) as the loss "separation".
+        decoder: "paper" or "light", see `LightDecoder`.
+        detail: an option of the light decoder, see `LightDecoder`.
+        stride: bins and frames per code; 32 in the paper, 16 with the light decoder only.
     Raises:
         ValueError: if the classifier lacks a feature map of `layers`, or an option does not exist.
     """
@@ -106,7 +109,7 @@ class PIQ(TrainedInterpreter):
         self.adapter = nn.Sequential(ResidualBlock(width), nn.Conv2d(width, channels, kernel, stride=step, padding=1))
         labels = len(self.classifier.labels)
         self.codebook = ClassCodebook(labels, self.codes, channels, self.shared, self.normalize, self.temperature)
-        # The module takes the name of the setting that chose it, under which bundles hold its weights.
+        # The decoder module replaces the setting of the same name, since bundles store its weights as "decoder".
         self.decoder = Decoder(channels) if kind == "paper" else LightDecoder(channels, stride, detail=self.detail)
         for module in [each for part in (self.join, self.adapter, self.decoder) for each in part.modules()]:
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
@@ -116,7 +119,7 @@ class PIQ(TrainedInterpreter):
     # --- interpreting
 
     def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mask, and the codes it was decoded from, (batch, freq / stride, time / stride)."""
+        """Mask, and the codes from which it was decoded, (batch, freq / stride, time / stride)."""
         training = self.training
         self.eval()
         try:
@@ -126,7 +129,7 @@ class PIQ(TrainedInterpreter):
         return logits.sigmoid(), {"codes": quantized.codes}
 
     def mask_logits(self, prediction: Prediction, allowed: Tensor, stft: Tensor) -> tuple[Tensor, Quantized]:
-        """Logits (batch, freq, time) of the mask that the codes of the allowed classes give."""
+        """Logits (batch, freq, time) of the mask decoded from codes of the allowed classes, and these codes."""
         quantized = self.codebook(self.latent(prediction, stft), allowed)
         assert isinstance(self.decoder, nn.Module)  # since __post_init__
         return self.decoder(quantized.quantized, log_magnitude(stft)), quantized
@@ -149,7 +152,7 @@ class PIQ(TrainedInterpreter):
         return {"interpreter": list(self.parameters())}
 
     def losses(self, batch: Batch, group: str = "interpreter") -> dict[str, Tensor]:
-        """Equation (2): reconstruction of the target mask, codebook and commitment; equation (5)'s term if asked."""
+        """Equation (2): reconstruction of the target mask, codebook and commitment; optionally equation (5)'s term."""
         with frozen(self.classifier) as classifier:
             stft, prediction = self.look(batch)
             allowed = self._allowed(batch, prediction)
@@ -173,7 +176,7 @@ class PIQ(TrainedInterpreter):
         return resolve_target(label, prediction, self.classifier.multilabel)
 
     def _separation(self, prediction: Prediction, stft: Tensor, samples: int) -> Tensor:
-        """Equation (5): the mask of each predicted class alone must make the classifier hear that class alone.
+        """Equation (5): with the mask of one predicted class the classifier must predict that class only.
 
         Binary cross-entropy of f(m_k x) against the one-hot k. (The second term as printed lacks "1 -" in the log.)
         """
@@ -193,7 +196,7 @@ class PIQ(TrainedInterpreter):
 
     @torch.no_grad()
     def on_start(self, batches: Iterable[Batch]) -> None:
-        """Starts every class's codes from the first representations of its clips."""
+        """Initialises the codes of each class from the first latent vectors of its clips."""
         self.eval()
         with frozen(self.classifier):
             self.codebook.start_from(self._representations(batches))
@@ -204,7 +207,7 @@ class PIQ(TrainedInterpreter):
             yield self.latent(prediction, stft), self._allowed(batch, prediction)
 
     def on_epoch(self, epoch: int) -> None:
-        """Marks the codes that went unused in the last epoch, to be moved."""
+        """Marks the codes that were not used in the last epoch, to be moved."""
         if epoch:
             self.codebook.end_epoch()
 
@@ -216,15 +219,16 @@ class PIQ(TrainedInterpreter):
         return {"perplexity": float(perplexity.mean()), "unused_codes": float(unused), **per_class}
 
 
-# A module is looked up after the class's attributes: the field's default must not hide the decoder itself.
+# Class attributes are found before submodules: the field's default "paper" would hide the decoder module.
 del PIQ.decoder
 
 
 def reconstruction(logits: Tensor, goal: Tensor, stft: Tensor, kind: str) -> Tensor:
-    """How far the mask is from its goal, both (batch, freq, time).
+    """Loss between the mask, given as logits, and its goal, both (batch, freq, time).
 
-    "bce": mean binary cross-entropy over bins. "weighted_bce": bins weigh by their log-magnitude over the clip's mean,
-    so that silence does not outvote sound. "dice": 1 - Dice overlap (Sudre et al., 2017), per clip.
+    "bce": mean binary cross-entropy over bins. "weighted_bce": each bin is weighted by its log-magnitude over the
+    clip's mean, so that the many silent bins do not dominate. "dice": 1 - Dice overlap (Sudre et al., 2017), mean over
+    clips.
     """
     if kind == "bce":
         return functional.binary_cross_entropy_with_logits(logits, goal)
@@ -238,7 +242,7 @@ def reconstruction(logits: Tensor, goal: Tensor, stft: Tensor, kind: str) -> Ten
 
 
 def _fit(maps: Tensor, wanted: list[int], fold: int) -> Tensor:
-    """Zeros up to the wanted rows and columns; a map on quite another grid (another's classifier) is averaged to it."""
+    """Pads a map with zeros to the wanted rows and columns; a map of a very different size is averaged to them."""
     sizes = zip(wanted, maps.shape[2:])
     rows, columns = (have if want - 2 * fold <= have <= want else want for want, have in sizes)
     if (rows, columns) != maps.shape[2:]:
@@ -247,9 +251,9 @@ def _fit(maps: Tensor, wanted: list[int], fold: int) -> Tensor:
 
 
 def _layout(classifier: Classifier, layers: Sequence[int]) -> tuple[list[int], list[int]]:
-    """How many rows of each feature map make one of the codes' (two codes' height apart), and its channels.
+    """For each feature map read, its rows per row of the adapter's input, and its channels.
 
-    Found by one pass over a moment of silence.
+    Measured by one pass over a quarter of a second of silence.
     """
     with frozen(classifier), torch.no_grad():
         stft = classifier.spectrogram(torch.zeros(1, classifier.sample_rate // 4, device=classifier.device))

@@ -1,16 +1,17 @@
-"""The layers of an upsampling decoder, in the memory and summing order that is fast on CPUs.
+"""The layers of an upsampling decoder, with a memory layout and an order of summation that are fast on CPUs.
 
-`FastConvTranspose2d` is a drop-in for `torch.nn.ConvTranspose2d`; `NormalizedUpsampling` is a ReLU, a batch
-normalisation and a transposed convolution as one operation. The functions are torch's own, and so are the parameters.
+`FastConvTranspose2d` replaces `torch.nn.ConvTranspose2d`; `NormalizedUpsampling` is a ReLU, a batch normalisation and a
+transposed convolution as one operation. Results and parameters are those of torch's layers, up to rounding.
 
-What takes the time on a CPU, and what is done here:
+Four measures reduce the time on a CPU:
 
 1. oneDNN's convolutions of these shapes are two to three times faster in channels-last order.
-2. To one output channel they leave most of a vector register idle: `_to_one_channel` sums in another order.
-3. Bias gradients inside them cost half as much as weight gradients: here they are plain sums.
-4. Every new tensor costs page faults, more than the arithmetic done on it. `NormalizedUpsampling` makes one
-   in a forward and one in a backward pass where three layers make three and three: ReLU in place, the affine map of the
-   normalisation folded into the kernel, and the gradient finished in place.
+2. With one output channel, these convolutions leave most of a vector register idle: `_to_one_channel` sums in another
+   order.
+3. Bias gradients inside the convolutions cost half as much as weight gradients: here they are plain sums.
+4. The page faults of a new tensor cost more than the arithmetic on it. `NormalizedUpsampling` allocates one tensor in a
+   forward and one in a backward pass, three separate layers allocate three in each: here the ReLU is in place, the
+   affine map of the normalisation is folded into the kernel, and the gradient is completed in place.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-# Values held at a time where a temporary copy is needed: little memory, yet few operations, since threads meet after
-# each and on a busy machine wait there for each other.
+# Largest number of values in a temporary copy. Smaller copies need less memory but more operations, and the threads
+# synchronise after each operation, which is slow on a busy machine.
 PART = 2**23
 Pair = tuple[int, ...]
 
@@ -29,10 +30,10 @@ __all__ = ["FastConvTranspose2d", "NormalizedUpsampling"]
 
 
 class FastConvTranspose2d(nn.ConvTranspose2d):
-    """`torch.nn.ConvTranspose2d`, same arguments, state and values, in channels-last order.
+    """`torch.nn.ConvTranspose2d` in channels-last order, with the same arguments, state and values.
 
     Shape:
-        (batch, in_channels, freq, time) -> (batch, out_channels, freq', time'), as the parent's.
+        (batch, in_channels, freq, time) -> (batch, out_channels, freq', time'), as the parent class.
 
     >>> FastConvTranspose2d(8, 8, kernel_size=4, stride=2, padding=1)(torch.zeros(1, 8, 16, 14)).shape
     torch.Size([1, 8, 32, 28])
@@ -78,7 +79,7 @@ class NormalizedUpsampling(nn.Module):
         count = input.numel() // conv.in_channels
         if (
             not _is_ours(input) or torch.is_autocast_enabled("cpu") or (norm.training and count == 1)
-        ):  # torch has the right error for one value
+        ):  # for one value per channel torch's batch normalisation raises an error
             return conv(norm(functional.relu(input)))
         known = () if norm.training else (norm.running_mean, norm.running_var)
         input = input.contiguous(memory_format=torch.channels_last)
@@ -120,10 +121,10 @@ class _Upsample(torch.autograd.Function):
 class _NormalizedUpsample(torch.autograd.Function):
     """r = relu(input); conv_transpose2d(gain r + shift), gain = gamma / deviation and shift = beta - gain mean.
 
-    By linearity this is conv_transpose2d(r, gain weight) plus what the constant image `shift` becomes, so that r is the
-    only large tensor made or kept. The constant image differs from place to place only by which kernel rows and columns
-    reach a bin: with 0/1 matrices R (kernel row, freq') and C (kernel column, time') it is R' S C, S = sum of shift x
-    weight over input channels.
+    By linearity this is conv_transpose2d(r, gain weight) + conv_transpose2d of the constant image `shift`, so that r is
+    the only large tensor made or kept. The second term depends on the place only through the kernel rows and columns
+    that reach a bin: with 0/1 matrices R (kernel row, freq') and C (kernel column, time') it is R' S C, S = sum of
+    shift x weight over input channels.
     """
 
     @staticmethod
@@ -181,7 +182,7 @@ class _NormalizedUpsample(torch.autograd.Function):
 
 
 def _is_ours(input: Tensor) -> bool:
-    """Whether the order of this module is the faster one; elsewhere torch's layers are called."""
+    """Whether this module's implementation is used: for images on the CPU; torch's layers are called otherwise."""
     return input.device.type == "cpu" and input.ndim == 4
 
 
@@ -191,7 +192,7 @@ def _pixels(image: Tensor) -> Tensor:
 
 
 def _statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance per channel, in two passes (torch 2.11's batch norm adds channels-last pixels one by one)."""
+    """Mean and variance per channel, in two passes (torch 2.11's batch norm is slow: it adds pixels one by one)."""
     mean = pixels.mean(0)
     parts = pixels.split(max(1, PART // len(mean)))
     centred = torch.empty_like(parts[0])
@@ -224,7 +225,8 @@ def _to_one_channel(input: Tensor, weight: Tensor, padding: Pair) -> Tensor:
     # (channel, 1, row, column) -> (column, channel, flipped row, 1)
     down = weight[:, 0].flip(1).permute(2, 0, 1)[..., None].contiguous(memory_format=torch.channels_last)
     by_column = functional.conv2d(input, down, padding=(rows - 1 - padding[0], 0))
-    # Rows of width + columns values, read as rows one shorter: each column's row then starts one bin after the last's.
+    # Rows of width + columns values are read as rows of one value less, so that each kernel column's row is shifted by
+    # one bin against that of the column before.
     row = width + columns - 1
     skewed = functional.pad(by_column.transpose(1, 2), (0, columns)).flatten(2)[..., : columns * row]
     full = skewed.unflatten(2, (columns, row)).sum(2)
@@ -244,10 +246,11 @@ def _upsample_backward(
 
 
 def _paired_weight_gradient(grad: Tensor, input: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """Gradient for the weight, of 4 columns with stride 2 and padding 1.
+    """Gradient for a weight of 4 columns, with stride 2 and padding 1.
 
-    Two neighbouring columns of `grad` count as one column with twice the channels, which in channels-last order costs
-    no copy but that of the padding: a kernel of 2 columns with stride 1, much faster than 4 with stride 2.
+    Two neighbouring columns of `grad` are viewed as one column with twice the channels, which in channels-last order
+    needs no copy except for the padding. This makes a kernel of 2 columns with stride 1, much faster than 4 columns
+    with stride 2.
     """
     channels, rows = weight.shape[1:3]
     kernel = weight.new_empty(len(weight), 2 * channels, rows, 2)
@@ -274,9 +277,9 @@ def _paired_weight_gradient(grad: Tensor, input: Tensor, weight: Tensor, padding
 
 
 def _reach(input: Tensor, weight: Tensor, output: Tensor, stride: Pair, padding: Pair) -> tuple[Tensor, Tensor]:
-    """For both axes, (kernel, output) 0/1: whether kernel element k carries some input bin to output bin j.
+    """For both axes, (kernel, output) 0/1: whether kernel element k connects an input bin to output bin j.
 
-    It carries input bin i there if stride i = j + padding - k.
+    It connects input bin i to it if stride i = j + padding - k.
     """
     reach = []
     for axis in range(2):

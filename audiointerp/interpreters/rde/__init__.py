@@ -1,16 +1,16 @@
-"""Rate-distortion explanations: the fewest parts of an input that must stay for a model's scores to stay.
+"""Rate-distortion explanations: the fewest parts of an input that must be kept so that a model's scores hardly change.
 
 MacDonald et al. (2019), https://arxiv.org/abs/1905.11092; with plausible fillers, Heiss et al. (2020),
 https://arxiv.org/abs/2007.00758, equation 1: min over s of 1/2 E |Phi(x) - Phi(z)|^2 + lambda |s|, z = x s + n (1 - s).
-A `Problem` says what the parts are; `Concrete`, `Relaxed` and `MatchingPursuit` look for those that matter. `RDE`
-explains clips, in parts of their STFT; `BandRDE` explains notes, in log-frequency bands.
+A `Problem` defines the parts; the solvers `Concrete`, `Relaxed` and `MatchingPursuit` choose among them. `RDE` explains
+clips in parts of their STFT; `BandRDE` explains notes in log-frequency bands.
 
-Two games (Chang et al., 2019, https://arxiv.org/abs/1807.08024): "sufficient", the fewest parts that, kept, keep the
-scores; "deletion", the fewest that, taken away, bring the target's score down: min of lambda |1 - s| - E[Phi(x) -
-Phi(z)].
+There are two objectives, called games (Chang et al., 2019, https://arxiv.org/abs/1807.08024). "sufficient": the fewest
+parts that preserve the scores when only they are kept. "deletion": the fewest parts that lower the target's score when
+they are removed, min of lambda |1 - s| - E[Phi(x) - Phi(z)].
 
-|s| is the mean over the parts (a sum of a thousand would dwarf any distortion), and lambda = `weight` times what is at
-stake, D(nothing kept) or the fall of the score there, for logits have no fixed scale.
+|s| is the mean over the parts: a sum over a thousand parts would be far larger than any distortion. Logits have no
+fixed scale, so lambda is `weight` times D(nothing kept), or in the deletion game times the fall of the score there.
 
 >>> class Weighted(Problem):
 ...     count = 3

@@ -1,4 +1,4 @@
-"""What a classifier of log-frequency bands makes of a note whose magnitudes or phases are replaced, band by band."""
+"""Rate-distortion problem of a note whose magnitudes and phases are replaced in some log-frequency bands."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["Drawn", "NoteProblem", "check_grouping", "composites", "draws_nothin
 
 
 class NoteProblem(Problem):
-    """One note, or many notes that share one mask: parts are the magnitudes, then the phases, of groups of bands.
+    """One note, or many notes that share one mask; the parts are the magnitudes, then the phases, of groups of bands.
 
-    z = x s + G (1 - s) in the features, G the filler; what changes is the asked logit, or every logit. With many notes
-    the mean over draws is the mean over notes, each draw replacing parts of one of them.
+    z = x s + G (1 - s) in the features, G the filler; the scores are the target's logit, or every logit. With many
+    notes, each draw belongs to one note, so that the mean over draws is a mean over notes.
 
     Args:
-        classifier: of log-frequency bands, asked as it stands: set it to evaluation, see `contracts.frozen`.
-        features: (notes, 3, band), the classifier's.
-        filler: what stands where a part is not kept; nothing, `Zeros()`, unless given.
-        target: (notes, classes) bool, of which the mean logit is explained; None for all logits, their changes being
-            summed in the distortion.
-        group: neighbouring bands that are kept or replaced as one; the last group may be smaller.
-        fill_fraction: share of the parts not kept that the filler fills, drawn anew each time; the others are left
-            empty. Heiss et al. (2020), section 3.2, where it is 2.5 %.
+        classifier: of log-frequency bands; its mode is not changed, so set it to evaluation, see `contracts.frozen`.
+        features: the classifier's features of the notes, (notes, 3, band).
+        filler: replaces the parts that are not kept; None: `Zeros()`.
+        target: (notes, classes) bool, the classes whose mean logit is explained; None: all logits, whose squared
+            changes are summed in the distortion.
+        group: number of neighbouring bands that are kept or replaced together; the last group may be smaller.
+        fill_fraction: share of the removed parts that the filler fills, chosen anew in each draw; the others are set
+            to 0. Heiss et al. (2020), section 3.2, where it is 2.5 %.
     Attributes:
-        count: parts, 2 ceil(bands / group), magnitudes from low to high, then phases.
-        always_same: every draw for a note is the same.
+        count: number of parts, 2 ceil(bands / group), magnitudes from low to high, then phases.
+        always_same: whether every draw for a note is the same.
     Raises:
         ValueError: for features of another shape, a filler of other bands, a group without bands or a fraction outside
             [0, 1].
@@ -66,13 +66,13 @@ class NoteProblem(Problem):
             self.reference = self._outputs(classifier.classify(features), torch.arange(len(features)))
 
     def draw(self, n: int, generator: torch.Generator) -> Drawn:
-        """Notes (n,), as evenly often as can be; what the filler draws; which parts it fills (n, parts), bool."""
+        """Note numbers (n,), each equally often; the filler's draws; the parts it fills (n, parts), bool."""
         notes = len(self.features)
         turns = [torch.randperm(notes, generator=generator) for _ in range(-(-n // notes))]
         return self._drawn(torch.cat(turns)[:n], generator)
 
     def draw_each(self, times: int, generator: torch.Generator) -> Drawn:
-        """Each note so many times, one after the other: the mean over them has no error from the choice of notes."""
+        """`times` draws for each note, in order, so that the mean has no error from a random choice of notes."""
         return self._drawn(torch.arange(len(self.features)).repeat_interleave(times), generator)
 
     def _drawn(self, note: Tensor, generator: torch.Generator) -> Drawn:
@@ -112,7 +112,7 @@ class NoteProblem(Problem):
 
 
 def check_grouping(group: int, bands: int, fill_fraction: float) -> tuple[int, float]:
-    """Group and fraction themselves.
+    """Checks `group` and `fill_fraction` and returns them.
 
     Raises:
         ValueError: for a group without bands or a fraction outside [0, 1].
@@ -120,12 +120,12 @@ def check_grouping(group: int, bands: int, fill_fraction: float) -> tuple[int, f
     if not 1 <= group <= bands:
         raise ValueError(f"group is {group}; a group has 1 to {bands} bands, as many as the classifier reads")
     if not 0 <= fill_fraction <= 1:
-        raise ValueError(f"fill_fraction is {fill_fraction}; give a share in [0, 1], 1 to fill all that is not kept")
+        raise ValueError(f"fill_fraction is {fill_fraction}; give a share in [0, 1], 1 to fill all removed parts")
     return group, fill_fraction
 
 
 def draws_nothing(filler: Filler, fill_fraction: float = 1.0) -> bool:
-    """Whether nothing of what stands in for a note's parts is random."""
+    """Whether the replacement of removed parts is never random."""
     return fill_fraction in (0, 1) and filler.draw(1, torch.Generator()).numel() == 0
 
 
@@ -137,7 +137,7 @@ def composites(features: Tensor, keep: Tensor, filler: Filler, seed: int = 0) ->
         features: (notes, 3, band).
         keep: (notes, 2, band) in [0, 1], of magnitudes and phases.
         filler: G.
-        seed: of what it draws; each note draws alike.
+        seed: of the filler's draws; the same for each note.
     """
     rounded = (keep > 0.5).to(features.dtype)
     drawn = [filler.draw(1, torch.Generator().manual_seed(seed)).to(features.device) for _ in features]

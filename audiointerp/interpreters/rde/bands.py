@@ -1,4 +1,4 @@
-"""Rate-distortion explanation of a note: which magnitudes and which phases must stay for the classifier to know it."""
+"""Rate-distortion explanation of a note: the fewest magnitudes and phases of bands that preserve its classification."""
 
 from __future__ import annotations
 
@@ -37,35 +37,36 @@ __all__ = ["BandRDE", "listening_set"]
 
 
 class BandRDE(Interpreter):
-    """The smallest set of magnitudes and phases of log-frequency bands that keeps the asked logit, and its sound.
+    """The smallest set of magnitudes and phases of log-frequency bands that preserves the target's logit, as a sound.
 
     Heiss et al. (2020), https://arxiv.org/abs/2007.00758, equation 1, after MacDonald et al. (2019),
     https://arxiv.org/abs/1905.11092: minimises 1/2 E[(Phi(x) - Phi(z))^2] + lambda mean(s) over a mask s of the
-    features x, z = x s + G (1 - s), where the filler G replaces what is not kept. Ours, not theirs: lambda times the
-    mean of s, as a share of the distortion with nothing kept, instead of a sum with a fixed lambda: logits have no
-    fixed scale.
+    features x, z = x s + G (1 - s), where the filler G replaces the removed parts. Ours, not theirs: the mean of s, and
+    lambda as a share of the distortion with nothing kept, since logits have no fixed scale; the paper has the sum of s
+    and a fixed lambda.
 
-    One hears each band at theta times its level, with the phase of the note; the residual is the rest of the note. No
-    mask on the STFT grid. `details`: "theta" (batch, 2, band), importance in [0, 1] of each magnitude and phase, the
-    probability that it is kept or, in the deletion game, deleted; each (batch,): "empty", the distortion with nothing
-    kept, "end", with the rounded mask, "rate", the mean of theta, "saturated", the share of it outside [0.1, 0.9],
-    and "penalty", lambda. Of matching pursuit "order" (batch, parts), the parts in the order of their choice, -1 where
-    no more was chosen. For silence all are 0.
+    In the interpretation each band has theta times its level and the phase of the note; the residual is the rest of the
+    note. There is no mask on the STFT grid. `details`: "theta" (batch, 2, band), the importance in [0, 1] of each
+    magnitude and phase: the probability that it is kept or, in the deletion game, deleted. Each (batch,): "empty", the
+    distortion with nothing kept, "end", the distortion with the rounded mask, "rate", the mean of theta, "saturated",
+    the share of theta outside [0.1, 0.9], and "penalty", lambda. With matching pursuit also "order" (batch, parts): the
+    parts in the order in which they were chosen, padded with -1. For silence all details are 0.
 
     Args:
-        classifier: of log-frequency bands, as InstrumentClassifier; never changed.
-        filler: what stands where a part is not kept; nothing, `Zeros()`, unless given.
-        solver: of the minimisation; the concrete relaxation unless given. Its seed is not used.
-        group: neighbouring bands that are kept or replaced as one.
-        fill_fraction: share of the parts not kept that the filler fills; the others are left empty.
-        outputs: "target", the asked logit (of several classes, their mean), or "all" logits, summed in the distortion.
-        seed: of all draws; each row draws alike.
+        classifier: of log-frequency bands, such as InstrumentClassifier; never changed.
+        filler: replaces the parts that are not kept; None: `Zeros()`.
+        solver: of the minimisation; None: `Concrete()`. Its seed is not used.
+        group: number of neighbouring bands that are kept or replaced together.
+        fill_fraction: share of the removed parts that the filler fills; the others are set to 0.
+        outputs: "target", the target's logit (the mean of several classes' logits), or "all" logits, whose squared
+            changes are summed in the distortion.
+        seed: of all draws; the same for each row.
     Raises:
         ValueError: if the classifier does not read log-frequency bands, for a group without bands, a fraction outside
             [0, 1] or unknown outputs.
     """
 
-    from_features = True  # `passes` counts those of `classify` alone: a note's features are computed once
+    from_features = True  # `passes` counts calls of `classify` only: a note's features are computed once
 
     def __init__(
         self,
@@ -131,7 +132,7 @@ class BandRDE(Interpreter):
         )
 
     def problem(self, features: Tensor, target: Tensor) -> NoteProblem:
-        """What is minimised for notes (notes, 3, band) that share one mask; target (notes, classes) bool."""
+        """The problem to solve for notes (notes, 3, band) that share one mask; target (notes, classes) bool."""
         asked = target if self.outputs == "target" else None
         return NoteProblem(self.classifier, features, self.filler, asked, self.group, self.fill_fraction)
 
@@ -164,21 +165,22 @@ def listening_set(
     seed: int = 0,
     game: Game = "sufficient",
 ) -> dict[str, Tensor]:
-    """What theta means for the ear, five sounds of each note, each (batch, samples), at the level of the input.
+    """Five sounds of each note that make theta audible, each (batch, samples), at the level of the input.
 
     "original"; "kept", each band at theta times its level with the note's phase; "kept_random_phase", the same with
-    random phases where theta drops the phase: over a whole clip a phase is a place in time, so that the attack smears;
-    "removed", original minus kept; "inpainted", the note brought to the composite whose dropped parts are the filler's.
-    The classifier judged that composite, not this sound: 4 s do not resolve the bands, so that neighbours spill into
-    each other and the phases, which count from the onset, come out otherwise.
+    random phases where theta drops the phase: since phases over a whole clip encode position in time, this smears the
+    attack; "removed", original minus kept; "inpainted", the note with the bands of the composite, in which the filler
+    replaces dropped parts. The solver measured the features of that composite, and the features of this sound differ
+    from them: a clip of 4 s does not resolve the bands, so that neighbouring bands overlap, and the phases, which are
+    relative to the onset, differ.
 
     Args:
         classifier: of log-frequency bands.
         waveform: (batch, samples).
         theta: (batch, 2, band) in [0, 1], of `BandRDE`'s details.
-        filler: of the last sound; nothing, `Zeros()`, unless given.
-        seed: of its draws and of the random phases; each row draws alike.
-        game: that theta is of: in the deletion game the filler replaces what is important.
+        filler: for "inpainted"; None: `Zeros()`.
+        seed: of the filler's draws and of the random phases; the same for each row.
+        game: the game with which theta was found; in the deletion game the filler replaces the important parts.
     Raises:
         ValueError: if the classifier does not read log-frequency bands, or theta has another shape.
     """

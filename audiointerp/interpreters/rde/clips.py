@@ -1,4 +1,4 @@
-"""RDE for sounds: the fewest parts of a clip that must stay, everything else being filled, for the scores to stay."""
+"""RDE for clips: the fewest parts that must be kept, with the other parts filled, so that the scores hardly change."""
 
 from __future__ import annotations
 
@@ -34,38 +34,39 @@ __all__ = ["RDE", "ClipFiller", "ClipProblem"]
 
 @dataclass(eq=False, repr=False)
 class RDE(Attribution):
-    """Rate-distortion explanation of a clip over parts of its STFT: tiles of a grid, or NMF components.
+    """Rate-distortion explanation of a clip over parts of its STFT: tiles of a grid, bands, or NMF components.
 
-    Heiss et al. (2020), https://arxiv.org/abs/2007.00758; see `audiointerp.interpreters.rde`. A part that is not
-    kept is filled with sound that a classifier may have heard before: how it reacts to holes says little. Ours, not
-    theirs: parts of an STFT, where they have bins of one whole-clip spectrum.
+    Heiss et al. (2020), https://arxiv.org/abs/2007.00758; see `audiointerp.interpreters.rde`. A removed part is filled
+    with sound similar to the training clips, since the response to silent holes says little about the classifier. Ours,
+    not theirs: parts of an STFT instead of bins of one spectrum of the whole clip.
 
-    The mask is the share of each bin that the solution keeps (in the deletion game: takes away), as it is, with no
-    quantile. Where no part is chosen with more than 0.5 the mask is 0 and `details["all_zero"]` says so.
+    The mask is the share of each bin that the solution keeps (in the deletion game: removes); it is not thresholded at
+    a quantile. If no part is chosen with more than 0.5, the mask is 0 and `details["all_zero"]` is true.
 
-    `details`, besides: "theta" (batch, parts), what the solver keeps; "order" (batch, parts), a pursuit's picks, then
-    -1; and of each row "empty" and "end", the distortion where nothing is kept and at the (rounded) solution, "rate",
-    "saturated" and "penalty": see `rate_distortion.Solution`.
+    `details` also has "theta" (batch, parts), the solver's `keep`; "order" (batch, parts), the parts that a pursuit
+    picked, padded with -1; and each (batch,) "empty" and "end", the distortion with nothing kept and with the rounded
+    solution, "rate", "saturated" and "penalty": see `problem.Solution`.
 
     Args:
         classifier, domain, max_batch: see `Attribution`.
-        parts: "tiles" of a grid, "bands" of equal width in mel, or "nmf", components.
-        tiles: of the grid, along frequency and along time; fewer where the clip has fewer bins.
+        parts: "tiles" (of a grid), "bands" (of equal width in mel) or "nmf" (components).
+        tiles: tiles of the grid along frequency and along time; fewer where the clip has fewer bins.
         n_components: number of bands, or of components of the NMF that is fitted to each clip's log-magnitude.
-        dictionary: of an NMF, learnt before, or (freq, components), instead.
-        filler: of what is not kept: "silence"; "noise_floor", the clip's steady background; "noise", of Gaussian
-            magnitude with the clip's own mean and deviation in each frequency, and any phase; "donor", another clip.
-        donors: (clips, samples) of other sounds, or a function of nothing that gives them, called at first use; brought
-            to peak 1 and repeated or cut to the length of the clip. The clip itself is never its own donor.
-        fill_fraction: share of the parts that are not kept that is filled, drawn anew each time; the rest is silent.
-        solver: by default `Concrete(steps=100, lr=0.2, samples=4)` for tiles, `MatchingPursuit()` for components.
-        outputs: the distortion is that of the asked logit ("target"; the mean, if several classes are asked for), or of
+        dictionary: of an NMF learnt before, or (freq, components), instead of an NMF of each clip.
+        filler: replaces removed parts: "silence"; "noise_floor", the clip's steady background; "noise", with Gaussian
+            magnitude of the clip's own mean and deviation in each frequency, and random phase; "donor", another clip.
+        donors: (clips, samples) of other sounds, or a function without arguments that returns them, called at first
+            use; brought to peak 1 and repeated or cut to the length of the clip. Copies of the clip are not used.
+        fill_fraction: share of the removed parts that is filled, chosen anew in each draw; the others are silent.
+        solver: by default `Concrete(steps=100, lr=0.2, samples=4)` for tiles, `MatchingPursuit()` for other parts.
+        outputs: the distortion is that of the target's logit ("target"; the mean for several target classes), or of
             "all" logits.
-        seed: of the solver (instead of its own) and of the NMF's start; each clip draws alike.
+        seed: of the solver (instead of its own) and of the NMF's start; the same for each clip.
     Shape:
         waveform (batch, samples) -> mask (batch, freq, time), in [0, 1], 1 = keep.
     Raises:
-        ValueError: for settings that make no sense; when explaining, if donors are no clips or the clip's copies.
+        ValueError: for a setting outside its range; when explaining, if the donors are not (clips, samples) or are all
+            copies of the clip.
     """
 
     to_mask: ToMask = field(default_factory=lambda: _as_it_is, init=False)
@@ -91,7 +92,9 @@ class RDE(Attribution):
             raise ValueError(f"filler is {self.filler!r}; choose from {', '.join(get_args(ClipFiller))}")
         if (self.filler == "donor") != (self.donors is not None):
             given = "given" if self.donors is not None else "missing"
-            raise ValueError(f"filler is {self.filler!r}, donors are {given}; both go together")
+            raise ValueError(
+                f"filler is {self.filler!r}, donors are {given}; give donors with filler 'donor' and only then"
+            )
         if not 0 < self.fill_fraction <= 1:
             raise ValueError(f"fill_fraction is {self.fill_fraction}; it is a share, above 0 and at most 1")
         if self.outputs not in get_args(Outputs):
@@ -103,12 +106,12 @@ class RDE(Attribution):
 
     @property
     def passes(self) -> int:
-        """The solver's at most, and one for the clip; a pursuit may stop early."""
+        """The solver's largest number of passes, and one for the clip; a pursuit may stop earlier."""
         return 1 + self.search.passes(self.split.count, self.deterministic)
 
     @property
     def deterministic(self) -> bool:
-        """Whether what fills is always the same, so that a pursuit needs one draw."""
+        """Whether the filler is always the same, so that a pursuit needs one draw."""
         return self.filler == "silence" or (self.filler == "noise_floor" and self.fill_fraction == 1)
 
     def score_of(self, clip: Scene) -> Score:
@@ -119,7 +122,7 @@ class RDE(Attribution):
         return lambda stft: asked_logit(heard(stft), clip.target)[:, None]
 
     def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
-        """The share of each bin that is chosen."""
+        """The share of each bin that the solution chooses."""
         components = self.split(clip.stft, self.seed)
         problem = ClipProblem(components, score, self._filling(clip), self.fill_fraction, self.deterministic)
         problem.max_batch = self.max_batch
@@ -128,7 +131,7 @@ class RDE(Attribution):
         return components.mask(chosen[None]), _details(found)
 
     def _filling(self, clip: Scene) -> Filling:
-        """n, generator -> what fills n versions of the clip: magnitudes with its phase, or complex spectrograms."""
+        """Function n, generator -> n fillers: magnitudes, to be used with the clip's phase, or complex spectrograms."""
         stft = clip.stft
         if self.filler == "donor":
             donors = self._donors(clip.waveform)
@@ -140,7 +143,7 @@ class RDE(Attribution):
         return lambda n, _: left.expand(n, -1, -1)
 
     def _donors(self, waveform: Tensor) -> Tensor:
-        """Donors as long as the clip (1, samples), all but its copies."""
+        """Donors of the length of the clip (1, samples), without copies of it."""
         if callable(self.donors):
             self.donors = _checked(self.donors())
         samples, donors = waveform.shape[1], cast(Tensor, self.donors).to(waveform)
@@ -158,10 +161,10 @@ class ClipProblem(Problem):
     """Parts of one clip, kept or filled: z = x m + filler (1 - m), m the share of each bin that is kept.
 
     Args:
-        components: of the clip.
+        components: the clip's parts.
         score: spectrograms (n, freq, time) -> scores (n, outputs); real ones are magnitudes with the clip's phase.
-        filling: n, generator -> what fills, (n, freq, time).
-        fill_fraction: share of the parts not kept that is filled; the rest is silent.
+        filling: n, generator -> fillers, (n, freq, time).
+        fill_fraction: share of the removed parts that is filled; the others are silent.
         deterministic: see `Problem`.
     """
 
@@ -180,7 +183,7 @@ class ClipProblem(Problem):
             self.whole = score(components.stft.abs()[None])
 
     def draw(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """What fills, and where not all is filled, which parts are if they are not kept."""
+        """n fillers and, if `fill_fraction` is below 1, the parts (n, count) that are filled when removed."""
         filled = self.filling(n, generator)
         if self.fill_fraction == 1:
             return (filled,)
@@ -196,14 +199,15 @@ class ClipProblem(Problem):
 
 
 def _without_denormals(spectrum: Tensor) -> Tensor:
-    """Bins too faint for a normal float, such as those of a donor's fade to silence, at 0: torch's gradient of |z| is
-    NaN there.
+    """Sets bins below the smallest normal float to 0, where torch's gradient of |z| is NaN.
+
+    Such bins occur where a donor fades to silence.
     """
     return spectrum * (spectrum.detach().abs() >= torch.finfo(torch.float32).tiny)
 
 
 def _noise(stft: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Gaussian magnitude with the mean and deviation of each frequency, cut at 0, and any phase, (n, freq, time)."""
+    """Gaussian magnitude with each frequency's mean and deviation, clamped at 0, random phase; (n, freq, time)."""
     magnitude, shape = stft.abs(), (n, *stft.shape[1:])
     mean = magnitude.mean(2, keepdim=True)
     spread = magnitude.std(2, keepdim=True, correction=0)
@@ -212,7 +216,7 @@ def _noise(stft: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
 
 def _details(found: Solution) -> Details:
-    """Of one row, each (1, ...)."""
+    """The details of one clip, each (1, ...)."""
     missing = len(found.keep) - len(found.order)
     order = functional.pad(found.order, (0, missing), value=-1)
     numbers = {name: getattr(found, name) for name in ("empty", "end", "rate", "saturated", "penalty")}

@@ -1,4 +1,4 @@
-"""What stands where part of a note's spectrum was taken out: zeros, noise, another note, and how it is put in.
+"""Fillers: the features that replace removed parts of a note's spectrum (zeros, noise, another note).
 
 Chang et al. (2019), https://arxiv.org/abs/1807.08024; Heiss et al. (2020), https://arxiv.org/abs/2007.00758: the
 obfuscation is `z = x * s + filler * (1 - s)`. Features are (batch, 3, band): level log1p(1000 m), then cosine and sine
@@ -20,7 +20,7 @@ _NOTES = 1024  # notes summed at once
 
 
 class Filler(nn.Module, ABC):
-    """Draws what is random first, then fills: the same draws can be tried with many masks."""
+    """Draws random values first and fills with them later, so that the same draws can be used with many masks."""
 
     @abstractmethod
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -32,7 +32,7 @@ class Filler(nn.Module, ABC):
 
 
 class Zeros(Filler):
-    """No level and no phase (phasor 0); a draw is empty.
+    """Level 0 and phasor 0 in every band; nothing is random, so a draw is empty.
 
     >>> Zeros().fill(torch.ones(1, 3, 4), torch.ones(1, 2, 4), Zeros().draw(1, torch.Generator())).sum()
     tensor(0.)
@@ -48,11 +48,11 @@ class Zeros(Filler):
 
 
 class GaussianNoise(Filler):
-    """A level per band from a normal distribution, not below 0, and a phase from the uniform one.
+    """In each band a level from a normal distribution, clamped at 0, and a uniformly distributed phase.
 
     Args:
-        mean: (band,), of the level.
-        std: (band,), of the level.
+        mean: (band,), mean level.
+        std: (band,), standard deviation of the level.
 
     Raises:
         ValueError: if the shapes differ, or a standard deviation is negative.
@@ -66,7 +66,7 @@ class GaussianNoise(Filler):
         if mean.ndim != 1 or mean.shape != std.shape:
             raise ValueError(f"mean is {tuple(mean.shape)} and std {tuple(std.shape)}; both are (band,)")
         if (std < 0).any():
-            raise ValueError(f"std has {float(std.min()):g}; a standard deviation is at least 0")
+            raise ValueError(f"std contains {float(std.min()):g}; a standard deviation is at least 0")
         self.register_buffer("mean", mean.float())
         self.register_buffer("std", std.float())
 
@@ -79,18 +79,18 @@ class GaussianNoise(Filler):
         return torch.stack([level, angle.cos(), angle.sin()], 1)
 
     def fill(self, features: Tensor, keep: Tensor, drawn: Tensor) -> Tensor:
-        """What was drawn."""
+        """The features that were drawn."""
         return _fitting(drawn, features)
 
 
 class Donors(Filler):
-    """Another note, chosen at random from a bank: each band as likely as in real notes, and no training.
+    """Another note, chosen at random from a bank of real notes; needs no training.
 
     Args:
-        bank: (notes, 3, band).
+        bank: features of notes, (notes, 3, band).
 
     Raises:
-        ValueError: if the bank has another shape, or no note.
+        ValueError: if the bank has another shape or is empty.
     """
 
     bank: Tensor
@@ -107,7 +107,7 @@ class Donors(Filler):
         return self.bank[chosen.to(self.bank.device)].float()
 
     def fill(self, features: Tensor, keep: Tensor, drawn: Tensor) -> Tensor:
-        """What was drawn."""
+        """The features that were drawn."""
         return _fitting(drawn, features)
 
 
@@ -122,7 +122,8 @@ def _fitting(drawn: Tensor, features: Tensor) -> Tensor:
 def compose(features: Tensor, keep: Tensor, filled: Tensor) -> Tensor:
     """The note where it is kept, the filler elsewhere: `features * keep + filled * (1 - keep)`, (batch, 3, band).
 
-    Between 0 and 1 the phasors shrink; they are left so, in training and in explaining.
+    Where `keep` is between 0 and 1, phasors become shorter than 1; they are not renormalised, neither in training nor
+    in explaining.
 
     >>> compose(torch.ones(1, 3, 1), torch.tensor([[[1.0], [0.25]]]), torch.zeros(1, 3, 1)).flatten()
     tensor([1.0000, 0.2500, 0.2500])
@@ -138,11 +139,11 @@ def fit_fillers(features: Tensor | Iterable[Tensor], donors: int = 256, seed: in
     Args:
         features: of the training notes, (notes, 3, band), or batches of them, each read once. Silent notes are left
             out.
-        donors: notes kept in the bank at most, chosen at random.
+        donors: largest number of notes in the bank, chosen at random.
         seed: of that choice.
 
     Raises:
-        ValueError: if the features have another shape or not one note sounds, or `donors` is below 1.
+        ValueError: if the features have another shape, all notes are silent, or `donors` is below 1.
     """
     if donors < 1:
         raise ValueError(f"donors is {donors}; the bank needs at least 1 note")
@@ -155,13 +156,13 @@ def fit_fillers(features: Tensor | Iterable[Tensor], donors: int = 256, seed: in
         batch = batch[batch[:, 0].amax(1) > 0].float().cpu()
         level = batch[:, 0].double()
         count, total, square = count + len(batch), total + level.sum(0), square + level.square().sum(0)
-        # Every note has a random place in a queue; the first of all notes seen so far stay in the bank.
+        # Every note gets a random number; the bank keeps the notes with the smallest numbers seen so far.
         bank = torch.cat([bank, batch]) if bank.numel() else batch
         order = torch.cat([order, torch.rand(len(batch), generator=generator)])
         first = order.argsort()[:donors]
         bank, order = bank[first], order[first]
     if count == 0:
-        raise ValueError("not one of the notes sounds; fillers are fitted on the features of training notes")
+        raise ValueError("all notes are silent; fillers are fitted on the features of training notes")
     mean = total / count
     std = (square / count - mean.square()).clamp(min=0).sqrt()
     return {"zeros": Zeros(), "noise": GaussianNoise(mean, std), "donor": Donors(bank)}

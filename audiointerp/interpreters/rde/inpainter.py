@@ -1,9 +1,9 @@
-"""The inpainter: a generator that fills what was taken out of a note's spectrum, trained against a discriminator.
+"""The inpainter: a generator that fills removed parts of a note's spectrum, trained against a discriminator.
 
 Heiss et al. (2020), https://arxiv.org/abs/2007.00758, section 3.1: a residual CNN with noise in its input and in its
-deep features. Neither layers, losses nor masks are in the paper's text. Ours: the networks, and the losses, which judge
-the composite `x * s + G(x, s, n) * (1 - s)`, so that seams are punished too (see `Inpainter.losses`). Features and
-masks are those of `audiointerp.interpreters.rde.fillers`.
+deep features. The paper states neither the layers, the losses nor the masks. Ours: the networks, the masks and the
+losses, in which the discriminator reads the composite `x * s + G(x, s, n) * (1 - s)`, so that seams are penalised too
+(see `Inpainter.losses`). For features and masks see `audiointerp.interpreters.rde.fillers`.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from audiointerp.interpreters.rde.inpainter_networks import Discriminator, Gener
 from audiointerp.sound.logfrequency import LogFrequency
 
 KINDS = {"single bands": 0.3, "blocks": 0.4, "whole channels": 0.3}
-BLOCKS = 16  # of the mask, in each channel
+BLOCKS = 16  # number of blocks of bands, for level and for phase
 
 __all__ = ["Discriminator", "Generated", "Generator", "Inpainter", "sample_masks"]
 
 
 def sample_masks(count: int, bands: int, generator: torch.Generator | None = None) -> Tensor:
-    """Masks (count, 2, band) of 0 and 1 (kept), containing all that explanations ask of an inpainter.
+    """Random masks (count, 2, band) of 0 and 1 (kept) for training an inpainter, of all kinds that explanations use.
 
-    30 % keep each band with a probability p ~ U(0, 1), 40 % each of 16 blocks of neighbouring bands so, with p and
-    bands of level and phase drawn independently; 30 % keep or drop the whole level and the whole phase, all four
-    cases alike.
+    30 % of the masks keep each band with a probability p ~ U(0, 1), 40 % keep each of 16 blocks of neighbouring bands
+    with such a probability; p and the choice are drawn independently for level and phase. 30 % keep or drop the whole
+    level and the whole phase, each of the four cases with equal probability.
 
     Args:
-        count: masks.
-        bands: of the features.
-        generator: where randomness comes from; None: torch's own, on the CPU.
+        count: number of masks.
+        bands: number of bands of the features.
+        generator: random generator; None: torch's default on the CPU.
 
     >>> sample_masks(3, 64, torch.Generator().manual_seed(0)).shape
     torch.Size([3, 2, 64])
@@ -57,7 +57,7 @@ def sample_masks(count: int, bands: int, generator: torch.Generator | None = Non
 
 
 class Generated(Filler):
-    """The generator as a filler: the one that looks at what is kept, which it takes rounded and without gradient."""
+    """The generator as a filler: it reads the kept features, selected by the rounded mask, without gradient."""
 
     def __init__(self, generator: Generator, donors: Donors | None = None):
         super().__init__()
@@ -70,9 +70,9 @@ class Generated(Filler):
 
     @torch.no_grad()
     def fill(self, features: Tensor, keep: Tensor, drawn: Tensor) -> Tensor:
-        """Features made for the rounded mask; where that keeps, the donor's.
+        """The generator's features where the rounded mask removes, the donor's where it keeps.
 
-        A relaxed mask lets a little of these through, and what the generator says of kept places was never trained.
+        A relaxed mask below 1 mixes in some of the filler at kept places, where the generator's output is untrained.
         """
         rounded = keep.round()
         made = self.generator(features, rounded, drawn)
@@ -80,23 +80,23 @@ class Generated(Filler):
 
 
 class Inpainter(Trainable):
-    """Trains a generator against a discriminator, and keeps the fillers to compare it with.
+    """Trains a generator against a discriminator, and holds the untrained fillers to compare it with.
 
     Args:
-        bands: of the features.
-        width: channels of the generator; the discriminator's first layer has three quarters.
+        bands: number of bands of the features.
+        width: channels of the generator; the discriminator's first layer has three quarters of them.
         blocks: residual blocks of the generator.
-        donors: notes kept at most as donors.
+        donors: largest number of notes kept as donors.
         sample_rate: of the notes, in Hz.
-        from_donors: the generator changes another note instead of making one from noise alone.
+        from_donors: whether the generator modifies another note instead of making one from noise alone.
     Attributes:
         config: the constructor's arguments, for a bundle.
     Raises:
         ValueError: if a size is below 1.
     """
 
-    # The discriminator must stay ahead for its gradient to say anything: step for step, at one rate for both, it told
-    # nothing apart and the generator collapsed.
+    # The discriminator learns faster than the generator. With one step each at the same learning rate, it did not
+    # separate real from filled notes, and the generator collapsed.
     lr_scales = {"discriminator": 5.0}
     repeats = {"discriminator": 3}
 
@@ -131,13 +131,13 @@ class Inpainter(Trainable):
         self.register_buffer("mean", torch.zeros(bands))
         self.register_buffer("std", torch.zeros(bands))
         self.register_buffer("bank", torch.zeros(donors, 3, bands))
-        self.register_buffer("notes", torch.tensor(0))  # of the bank, that are notes
+        self.register_buffer("notes", torch.tensor(0))  # number of notes in the bank; its other rows are zeros
 
     def features_of(self, batch: Batch) -> Tensor:
-        """Features of a batch, (batch, 3, band): those computed before, else of its waveform.
+        """Features of a batch, (batch, 3, band): its cached features, or computed from its waveform.
 
         Raises:
-            ValueError: if those computed before have other bands.
+            ValueError: if the cached features have other bands.
         """
         if batch.features is None:
             return self.log_frequency(batch.waveform)
@@ -148,18 +148,18 @@ class Inpainter(Trainable):
         return batch.features
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """The two networks, stepped in turn."""
+        """The two networks, trained in alternation."""
         return {
             "discriminator": list(self.discriminator.parameters()),
             "generator": list(self.generator.parameters()),
         }
 
     def losses(self, batch: Batch, group: str) -> dict[str, Tensor]:
-        """Logistic losses (Goodfellow et al., 2014, not saturating), each with a companion.
+        """Losses of one network: the logistic loss (Goodfellow et al., 2014, non-saturating) and a second term.
 
         "gradient_penalty" is half the squared gradient of the scores of real notes (R1, Mescheder et al., 2018,
-        https://arxiv.org/abs/1801.04406). "reconstruction", the mean error of the levels that the generator had to
-        guess, is there to be watched: as a loss it would teach the median of what is possible.
+        https://arxiv.org/abs/1801.04406). "reconstruction", the mean error of the generator's levels where the mask
+        removes, is for the log only: weighted as a loss, it would train the generator to output the median note.
         """
         features = self.features_of(batch)
         keep = sample_masks(len(features), self.generator.bands).to(features)
@@ -182,7 +182,7 @@ class Inpainter(Trainable):
 
     @torch.no_grad()
     def scores(self, batch: Batch) -> dict[str, Tensor]:
-        """Mean error of the levels that masks (the same ones every time) left to guess, and how real notes look."""
+        """Mean error of the filled levels under fixed masks, and the discriminator's scores of notes and composites."""
         features = self.features_of(batch)
         random = torch.Generator().manual_seed(0)
         keep = sample_masks(len(features), self.generator.bands, random).to(features)
@@ -194,14 +194,14 @@ class Inpainter(Trainable):
         }
 
     def _donor(self, features: Tensor, shift: int | None = None) -> Tensor | None:
-        """For each note of a batch another one of it, `shift` places on; at random unless given."""
+        """For each note of a batch another note of the batch, `shift` rows later; `shift` is random if None."""
         if not self.from_donors:
             return None
         shift = int(torch.randint(1, max(2, len(features)), ())) if shift is None else shift
         return features.roll(shift, 0)
 
     def on_start(self, batches: Iterable[Batch]) -> None:
-        """Fits the fillers that need no training on an epoch's notes."""
+        """Fits the fillers that need no training, on the notes of one epoch."""
         self.set_fillers(self.features_of(batch) for batch in batches)
 
     @torch.no_grad()
@@ -223,21 +223,21 @@ class Inpainter(Trainable):
             ValueError: before they were fitted, by training or `set_fillers`.
         """
         if self.notes == 0:
-            raise ValueError("the inpainter has seen no notes; train it, or call set_fillers on training features")
+            raise ValueError("the inpainter has no fitted fillers; train it, or call set_fillers on training features")
         noise, donor = GaussianNoise(self.mean, self.std), Donors(self.bank[: int(self.notes)])
         generated = Generated(self.generator, donor if self.from_donors else None)
         return {"zeros": Zeros(), "noise": noise, "donor": donor, "generator": generated}
 
 
 def _level_error(features: Tensor, keep: Tensor, filled: Tensor) -> Tensor:
-    """Mean absolute error of the level where it was taken out, (batch,); 0 where all was kept."""
+    """Mean absolute error of the level where the mask removes it, (batch,); 0 if the mask keeps everything."""
     gone = 1 - keep[:, 0]
     return ((filled - features)[:, 0].abs() * gone).sum(1) / gone.sum(1).clamp(min=1)
 
 
 @contextmanager
 def _fixed(module: nn.Module) -> Iterator[None]:
-    """No gradient reaches the module's parameters, though it passes through."""
+    """Disables the gradients of the module's parameters; gradients with respect to its input remain."""
     module.requires_grad_(False)
     try:
         yield

@@ -1,10 +1,10 @@
-"""The inpainter's networks: a residual generator with noise at every depth, a discriminator that judges patches.
+"""The inpainter's networks: a residual generator with noise in every block, and a discriminator that scores patches.
 
-Heiss et al. (2020), https://arxiv.org/abs/2007.00758, section 3.1, say "a residual CNN with added noise in the input
-and deep features" and no more. Ours: a mean over all bands in every block, as a note's harmonics lie further apart than
-the convolutions see; one of the two noise inputs is the same in all bands. Ours, too: the noise may come with a donor,
-another note, which the generator changes until it suits what is kept, at first not at all; from noise alone, a few
-hundred notes taught it one filling for all.
+Heiss et al. (2020), https://arxiv.org/abs/2007.00758, section 3.1, state only "a residual CNN with added noise in the
+input and deep features". Ours: every block adds a mean over all bands, since a note's harmonics are further apart than
+the receptive field of the convolutions; one of the two noise inputs is the same in all bands; and the generator may
+start from a donor, another note, to which it adds a correction (0 before training) that depends on the kept features.
+Trained on a few hundred notes from noise alone, the generator made the same filling for all notes.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch.nn import functional
 DILATIONS = (1, 2, 4, 8, 4, 1)
 _KERNEL = 9
 _EPS = 1e-3  # shorter phasors are not brought to length 1, so that gradients stay finite
-_BEND = 5.0  # how sharply a level turns into 0
+_BEND = 5.0  # beta of the softplus that keeps levels above 0
 
 __all__ = ["Discriminator", "Generator"]
 
 
 class Generator(nn.Module):
-    """Features for the places a mask leaves empty.
+    """Makes features for the places that a mask removes.
 
     Args:
-        bands: of the features.
-        width: channels.
-        blocks: residual blocks, with dilations 1, 2, 4, 8, 4, 1 and over again.
+        bands: number of bands of the features.
+        width: number of channels.
+        blocks: number of residual blocks, with dilations 1, 2, 4, 8, 4, 1, repeated.
     Shape:
         features (batch, 3, band), keep (batch, 2, band) of 0 and 1, noise (batch, 2 + blocks + 3, band) -> level at
         least 0 and unit phasor, (batch, 3, band). The last three channels of the noise are the donor's features.
@@ -53,9 +53,9 @@ class Generator(nn.Module):
         nn.init.zeros_(torch.as_tensor(self.last.bias))
 
     def draw(self, count: int, generator: torch.Generator | None = None, donor: Tensor | None = None) -> Tensor:
-        """Noise (count, 2 + blocks, band), normally distributed, and the donors (count, 3, band) or zeros.
+        """Normally distributed noise and the donors' features or zeros: (count, 2 + blocks + 3, band).
 
-        The second channel is the same in all bands.
+        The second channel of the noise is the same in all bands.
         """
         place = self.first.weight
         device = place.device if generator is None else generator.device
@@ -64,7 +64,7 @@ class Generator(nn.Module):
         return torch.cat([noise, noise.new_zeros(count, 3, self.bands) if donor is None else donor.to(noise)], 1)
 
     def forward(self, features: Tensor, keep: Tensor, noise: Tensor) -> Tensor:
-        """The features that are to stand where `keep` is 0; those elsewhere mean nothing."""
+        """Features (batch, 3, band) for the places where `keep` is 0; at the other places they are not trained."""
         donor = noise[:, -3:]
         hidden = self.first(torch.cat([features * keep[:, [0, 1, 1]], keep, noise[:, :2], donor], 1))
         for number, block in enumerate(self.blocks, start=2):
@@ -75,17 +75,17 @@ class Generator(nn.Module):
 
 
 def _unbent(level: Tensor) -> Tensor:
-    """What softplus turns into the level; those below 0.05 (-86 dB), where it has no slope, count as that."""
+    """The inverse of the softplus; levels below 0.05 (-86 dB), where its slope vanishes, are raised to 0.05."""
     return (_BEND * level.clamp(min=0.05)).expm1().log() / _BEND
 
 
 class _Block(nn.Module):
-    """A residual block: fresh noise, a dilated convolution, and what all bands have in common."""
+    """A residual block: a noise input, a dilated convolution, and a mean over all bands."""
 
     def __init__(self, width: int, dilation: int):
         super().__init__()
         self.spread = nn.Conv1d(width, width, _KERNEL, padding="same", dilation=dilation)
-        # The convolution of a concatenated noise channel, apart: 49 channels are half as fast as 48.
+        # Equivalent to concatenating a noise channel, but a convolution of 49 channels is half as fast as one of 48.
         self.noise = nn.Conv1d(1, width, _KERNEL, padding="same", dilation=dilation, bias=False)
         self.mix = nn.Conv1d(width, width, 1)
         self.common = nn.Linear(width, width, bias=False)
@@ -96,12 +96,12 @@ class _Block(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """How real a note looks, patch by patch.
+    """Scores how real each patch of a note is.
 
     Args:
         width: channels of the first layer; the others have twice as many.
     Shape:
-        features (batch, 3, band) -> scores (batch, ceil(band / 16)), each of the 121 bands around it.
+        features (batch, 3, band) -> scores (batch, ceil(band / 16)), each of the 121 bands around its place.
     """
 
     def __init__(self, width: int = 24):
@@ -113,5 +113,5 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv1d(sizes[-1], 1, 1))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Scores; above 0 is real."""
+        """Scores; above 0 means real."""
         return self.layers(features)[:, 0]

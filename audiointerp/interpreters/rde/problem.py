@@ -1,4 +1,4 @@
-"""What a rate-distortion explanation asks (`Problem`), what it answers (`Solution`), and how both are measured."""
+"""Rate-distortion problems (`Problem`), their solutions (`Solution`), and the measurement of both (`Query`)."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import torch
 from torch import Tensor
 
 Game = Literal["sufficient", "deletion"]
-Outputs = Literal["target", "all"]  # whose change is the distortion: the mean logit of the target, or every logit
+Outputs = Literal["target", "all"]  # the distortion is the change of the target's mean logit, or of every logit
 Draw: TypeAlias = Tensor | tuple[Tensor, ...]
 Update = Callable[[int], object]
 
-NOTHING = 1e-10  # a distortion that rounding alone may cause
+NOTHING = 1e-10  # a distortion this small may be rounding error
 
 __all__ = ["Draw", "Game", "Outputs", "Problem", "Query", "Solution", "Update", "distortion", "fall"]
 
 
 class Problem(ABC):
-    """An input x in parts, each of which is kept or filled, and what a model Phi makes of it.
+    """An input x divided into parts, each of which is kept or filled, and the scores Phi that a model gives it.
 
     The obfuscation is z = x * keep + filler * (1 - keep). Subclasses set `count` and write `draw` and `change`.
 
     Attributes:
         count: number of parts.
-        device: where `keep` lives.
-        deterministic: the filler is always the same, so that one draw tells everything.
-        max_batch: versions of the input that the model hears at once; None: as many as the solver wants.
+        device: the device of `keep`.
+        deterministic: whether the filler is always the same, so that one draw suffices.
+        max_batch: versions of the input that the model classifies at once; None: as many as the solver asks for.
     """
 
     count: int
@@ -39,19 +39,21 @@ class Problem(ABC):
 
     @abstractmethod
     def draw(self, n: int, generator: torch.Generator) -> Draw:
-        """What fills: a tensor or several, each with leading dimension n, from a generator on the CPU."""
+        """n random draws of the filler: a tensor or several, each (n, ...), from a generator on the CPU."""
 
     @abstractmethod
     def change(self, keep: Tensor, drawn: Any) -> Tensor:
-        """Phi(x) - Phi(z), (n, outputs), differentiable in keep (n, count), which lies in [0, 1]; drawn of n rows.
+        """Phi(x) - Phi(z), (n, outputs), with Phi the scores before the softmax.
 
-        Phi are scores before the softmax.
+        Args:
+            keep: (n, count) in [0, 1]; the result is differentiable in it.
+            drawn: n draws of `draw`.
         """
 
 
 @dataclass(frozen=True)
 class Solution:
-    """What must be kept (or, in the deletion game, be taken away), and how good an answer that is.
+    """The parts to keep (or, in the deletion game, to remove), and measurements of that choice.
 
     Attributes:
         keep: (count,) in [0, 1]: the probability to keep each part, or 0 and 1.
@@ -59,12 +61,12 @@ class Solution:
         empty: D(nothing kept), D the distortion 1/2 E |Phi(x) - Phi(z)|^2.
         full: D(everything kept), 0 unless the problem is ill-posed.
         end: D of `keep` rounded, over fresh draws.
-        fall: E of the mean of Phi(x) - Phi(z) over the same draws.
-        rate: what is paid for: the mean of `chosen`.
+        fall: E of the mean of Phi(x) - Phi(z), for `keep` rounded, over the same draws.
+        rate: the mean of `chosen`, to which the penalty applies.
         saturated: share of `keep` outside [0.1, 0.9].
-        penalty: the price of all parts, lambda.
+        penalty: lambda, the penalty at rate 1.
         history: loss at each step.
-        game: that was played.
+        game: "sufficient" or "deletion".
     """
 
     keep: Tensor
@@ -81,7 +83,7 @@ class Solution:
 
     @property
     def chosen(self) -> Tensor:
-        """The parts that matter: those kept, or in the deletion game those taken away."""
+        """The parts that matter: the kept parts, or in the deletion game the removed ones."""
         return self.keep if self.game == "sufficient" else 1 - self.keep
 
 
@@ -91,19 +93,20 @@ def distortion(change: Tensor) -> Tensor:
 
 
 def fall(change: Tensor) -> Tensor:
-    """How far the asked score falls; its mean, if several are asked. (n, outputs) -> (n,)."""
+    """Fall of the score, the mean over several outputs; (n, outputs) -> (n,)."""
     return change.mean(1)
 
 
 class Query:
-    """A problem under a game: what a solver may ask of it. Everything random comes from one generator on the CPU.
+    """The measurements of a problem that solvers use. All random numbers come from one generator on the CPU.
 
     Attributes:
-        samples: draws over which an expectation is taken; 1 where the filler is always the same.
-        drawn: those of the first measurement, `samples` rows.
-        empty: distortion where nothing is kept; `full`: where everything is.
-        cost_none, cost_all: cost (distortion, or the negative fall) where nothing or everything is chosen.
+        samples: draws over which an expectation is taken; 1 if the filler is always the same.
+        drawn: the draws of the first measurement, `samples` rows.
+        empty: distortion if nothing is kept; `full`: if everything is kept.
+        cost_none, cost_all: cost (distortion, or the negative fall) if nothing or everything is chosen.
         penalty: lambda.
+        settled: whether removing all parts changes nothing, so that no search is needed.
 
     Raises:
         ValueError: if the model's scores are not finite.
@@ -130,21 +133,21 @@ class Query:
         self.drawn = problem.draw(self.samples, self.generator)
         nothing, everything = torch.tensor([[0.0], [1.0]], device=problem.device).expand(2, self.count).split(1)
         empty, fallen = self.measure(nothing)
-        # Where nothing is filled one draw will do.
+        # If everything is kept, nothing is filled, and one draw suffices.
         full, _ = self.measure(everything, take(self.drawn, torch.zeros(1, dtype=torch.long)))
         self.empty, self.full = float(empty), float(full)
         self.cost_none, self.cost_all = (self.empty, 0.0) if game == "sufficient" else (0.0, -float(fallen))
         self.penalty = weight * abs(self.cost_none - self.cost_all) if penalty is None else penalty
-        # Where removing everything changes nothing, to keep nothing is the best answer at any price; and in the
-        # deletion game there is nothing to set the price by.
+        # If removing everything changes nothing, choosing no part is the best solution at any penalty. In the deletion
+        # game with a given penalty the search is still made.
         self.settled = self.empty <= NOTHING and (penalty is None or game == "sufficient")
 
     def keep(self, chosen: Tensor) -> Tensor:
-        """What is kept if these parts are chosen; and the other way round."""
+        """Converts chosen parts to kept parts, or kept to chosen: equal, or 1 minus it in the deletion game."""
         return chosen if self.game == "sufficient" else 1 - chosen
 
     def cost(self, change: Tensor) -> Tensor:
-        """What the solver makes small, without the price: distortion, or how little the score falls; (n,)."""
+        """The solver's cost without the penalty: the distortion, or the negative fall of the score; (n,)."""
         return distortion(change) if self.game == "sufficient" else -fall(change)
 
     @torch.no_grad()
@@ -160,11 +163,13 @@ class Query:
             self.update(len(some))
         both = torch.cat(found, 1).view(2, len(keep), draws).mean(2)
         if not bool(torch.isfinite(both).all()):
-            raise ValueError("the model gives NaN or infinite scores where parts are filled; mend it or the filler")
+            raise ValueError(
+                "the model gives NaN or infinite scores where parts are filled; correct the model or the filler"
+            )
         return both[0], both[1]
 
     def missing(self, cost: float) -> float:
-        """Share, of what choosing everything gains over choosing nothing, that is not gained at this cost."""
+        """(cost - cost_all) / (cost_none - cost_all): 1 if nothing is chosen, 0 if everything is."""
         return (cost - self.cost_all) / ((self.cost_none - self.cost_all) or 1.0)
 
     def descend(self, parameter: Tensor, keep: Tensor, samples: int, sampled: Callable[[Tensor], Tensor]) -> Tensor:
@@ -172,12 +177,12 @@ class Query:
 
         Args:
             parameter: (count,), a leaf.
-            keep: the price is paid for this, (count,).
-            samples: draws.
-            sampled: rows (m,) of them -> what is kept in each, (m, count).
+            keep: (count,), to which the penalty applies.
+            samples: number of draws.
+            sampled: row numbers (m,) of the draws -> parts kept in each, (m, count).
         """
         drawn = self.problem.draw(samples, self.generator)
-        # The scale of scores is arbitrary: Adam's epsilon is not to notice it.
+        # The scale of scores is arbitrary: gradients are divided by it, so that Adam's epsilon has the same effect.
         scale = max(abs(self.cost_none - self.cost_all), self.penalty, NOTHING)
         price = self.penalty * self.keep(keep).mean()
         gradient, total = torch.autograd.grad(price / scale, parameter)[0], price.detach()
@@ -191,7 +196,7 @@ class Query:
         return total
 
     def solution(self, keep: Tensor, order: list[int], history: list[Tensor]) -> Solution:
-        """The answer, judged on fresh draws."""
+        """The solution, measured on fresh draws."""
         if not bool(torch.isfinite(keep).all()):
             raise ValueError("a gradient of the model's scores is NaN or infinite; is there a root or logarithm of 0?")
         rounded = (keep > 0.5).to(keep.dtype)
@@ -212,7 +217,7 @@ class Query:
 
 
 def take(drawn: Draw, rows: Tensor) -> Draw:
-    """Some of the draws, by index."""
+    """The draws of the given row numbers."""
     if isinstance(drawn, tuple):
         return tuple(each[rows.to(each.device)] for each in drawn)
     return drawn[rows.to(drawn.device)]

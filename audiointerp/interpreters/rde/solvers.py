@@ -1,6 +1,6 @@
-"""Three ways to find the parts that matter: by the concrete relaxation, by a relaxed mask, and by matching pursuit.
+"""Three solvers of rate-distortion problems: the concrete relaxation, a relaxed mask, and matching pursuit.
 
-What they minimise stands in `audiointerp.interpreters.rde`.
+For the objective that they minimise see `audiointerp.interpreters.rde`.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ __all__ = [
 
 
 class Solver(ABC):
-    """What looks for the parts that matter; subclasses are frozen dataclasses, made from a recipe as they are.
+    """Finds the parts that matter; subclasses are frozen dataclasses, so that recipes can construct them.
 
     Attributes:
-        samples: fillers drawn for an expectation. Where the filler is always the same, 1 is drawn.
+        samples: fillers drawn for an expectation; only 1 is drawn if the filler is always the same.
         weight: lambda as a share of D(nothing kept), or in the deletion game of the fall of the score there.
-        penalty: lambda itself, instead.
+        penalty: lambda itself, instead of `weight`.
         game: "sufficient" or "deletion".
-        seed: of everything drawn.
+        seed: of all draws.
     """
 
     samples: int
@@ -58,11 +58,11 @@ class Solver(ABC):
     seed: int
 
     def solve(self, problem: Problem, update: Update | None = None) -> Solution:
-        """The parts that matter. Where removing everything changes nothing, none does, and nothing is searched.
+        """Finds the parts that matter. If removing all parts changes nothing, none matters and there is no search.
 
         Args:
-            problem: what is explained.
-            update: called with the number of passes done since it was last called, for a progress bar.
+            problem: the problem to solve.
+            update: called with the number of passes since its last call, for a progress bar.
 
         Raises:
             ValueError: if the model's scores or their gradients are not finite.
@@ -83,14 +83,14 @@ class Solver(ABC):
 
     @abstractmethod
     def passes(self, count: int, deterministic: bool = False) -> int:
-        """Forward passes for so many parts, at most; a backward pass counts as two more."""
+        """Largest number of forward passes for `count` parts; a backward pass counts as two more."""
 
     @abstractmethod
     def _search(self, query: Query) -> tuple[Tensor, list[int], list[Tensor]]:
-        """keep (count,), order and history of a solution."""
+        """The fields keep (count,), order and history of a solution."""
 
     def _ends(self, deterministic: bool) -> int:
-        """Passes for D(nothing kept), D(everything kept) and the end's."""
+        """Passes for D(nothing kept), D(everything kept) and D of the solution."""
         return 2 * (1 if deterministic else self.samples) + 1
 
 
@@ -98,19 +98,19 @@ class Solver(ABC):
 class Concrete(Solver):
     """Each part is kept with a probability theta, found by gradients through the concrete relaxation.
 
-    As section 2 of Heiss et al.; the relaxation: Maddison et al. (2017), https://arxiv.org/abs/1611.00712:
-    s = sigmoid((logit theta + log u - log(1 - u)) / t). Ours, not theirs: the price is on theta, not on the sampled s,
-    which has almost the same mean and less variance; logit theta starts at 0, and stays within `limit` of it, as
-    beyond there is no gradient that leads back. Their 10^6 steps at 10^-5 become 300 at 0.1.
+    As section 2 of Heiss et al., with the relaxation of Maddison et al. (2017), https://arxiv.org/abs/1611.00712:
+    s = sigmoid((logit theta + log u - log(1 - u)) / t). Ours, not theirs: the penalty is on theta instead of the
+    sampled s, with almost the same mean and less variance; logit theta starts at 0 and is clamped to [-limit, limit],
+    since beyond it the gradient vanishes. Their 10^6 steps at a learning rate of 10^-5 become 300 at 0.1.
 
     Args:
         steps, lr: of Adam on logit theta.
-        samples: masks and fillers a step, heard together unless the problem says how many may be.
+        samples: masks and fillers per step, classified in one batch unless the problem has a smaller `max_batch`.
         temperature: t.
         weight, penalty, game, seed: see `Solver`.
-        limit: of |logit theta|.
+        limit: largest |logit theta|.
     Raises:
-        ValueError: for settings that make no sense.
+        ValueError: for a setting outside its range.
     """
 
     steps: int = 300
@@ -127,7 +127,7 @@ class Concrete(Solver):
         _check(self, ("steps", "samples"), ("lr", "temperature", "limit"))
 
     def passes(self, count: int, deterministic: bool = False) -> int:
-        """Three a step and sample, and the ends'. Masks are random even where the filler is not."""
+        """Three per step and sample, and those of `_ends`. Masks are random even if the filler is always the same."""
         return 3 * self.steps * self.samples + self._ends(deterministic)
 
     def _search(self, query: Query) -> tuple[Tensor, list[int], list[Tensor]]:
@@ -154,16 +154,17 @@ class Concrete(Solver):
 
 @dataclass(frozen=True)
 class Relaxed(Solver):
-    """s itself, relaxed to [0, 1], by gradients: MacDonald et al.'s relaxation of equation 1.
+    """Optimises s itself, relaxed to [0, 1], by gradients: MacDonald et al.'s relaxation of equation 1.
 
-    Starts with every part chosen (kept; in the deletion game, taken away), as in CartoonX
-    (https://arxiv.org/abs/2110.03485): the price alone then pulls at first, and what is missed pulls back.
+    Starts with every part chosen (kept; in the deletion game, removed), as CartoonX does
+    (https://arxiv.org/abs/2110.03485): at first only the penalty has a gradient, which reduces s, then the distortion
+    opposes it at the parts that matter.
 
     Args:
-        steps, lr: of Adam, after each step of which s is clamped.
+        steps, lr: of Adam; s is clamped to [0, 1] after each step.
         samples, weight, penalty, game, seed: see `Solver`.
     Raises:
-        ValueError: for settings that make no sense.
+        ValueError: for a setting outside its range.
     """
 
     steps: int = 300
@@ -178,7 +179,7 @@ class Relaxed(Solver):
         _check(self, ("steps", "samples"), ("lr",))
 
     def passes(self, count: int, deterministic: bool = False) -> int:
-        """Three a step and sample, and the ends'."""
+        """Three per step and sample, and those of `_ends`."""
         return 3 * self.steps * (1 if deterministic else self.samples) + self._ends(deterministic)
 
     def _search(self, query: Query) -> tuple[Tensor, list[int], list[Tensor]]:
@@ -198,21 +199,23 @@ class Relaxed(Solver):
 
 @dataclass(frozen=True)
 class MatchingPursuit(Solver):
-    """Part by part, always the one that helps most, over a fixed set of fillers (common random numbers).
+    """Chooses parts one by one, each time the part that reduces the cost most, with the same filler draws throughout.
 
-    Every part that is left is tried each time: for few parts. It stops at `picks` parts, at `tolerance`, or when the
-    best part helps less than it costs, lambda / count. No gradient is needed.
+    Each step tries every part that is left, which is feasible for few parts only. The search stops after `picks` parts,
+    at `tolerance`, or when the best part reduces the cost by less than its penalty, lambda / count. It needs no
+    gradient.
 
     Args:
         samples, weight, penalty, game, seed: see `Solver`.
-        picks: most parts chosen; None: as many as are worth their price.
-        tolerance: share of D(nothing kept) that is good enough (deletion: of the fall that may be missing).
-        backward: start with all parts chosen and drop, each time, the one that is missed least: better where no part
-            suffices by itself. Drops while that costs less than lambda / count and stays within `tolerance` (if above
-            0), and in any case until `picks` are left.
-        max_batch: versions heard at once.
+        picks: largest number of parts chosen; None: all that reduce the cost by more than their penalty.
+        tolerance: stop when the distortion is at most this share of D(nothing kept) (deletion: when at most this share
+            of the largest fall is missing).
+        backward: start with all parts chosen and drop, at each step, the part whose loss increases the cost least;
+            better if no single part suffices. Parts are dropped while that costs less than lambda / count and stays
+            within `tolerance` (if above 0), and in any case until `picks` parts are left.
+        max_batch: versions classified at once.
     Raises:
-        ValueError: for settings that make no sense.
+        ValueError: for a setting outside its range.
     """
 
     samples: int = 16
@@ -231,7 +234,7 @@ class MatchingPursuit(Solver):
             raise ValueError(f"MatchingPursuit has tolerance {self.tolerance}; it is a share, from 0 to below 1")
 
     def passes(self, count: int, deterministic: bool = False) -> int:
-        """One a part left and sample at each step, and the ends'."""
+        """At each step one per part left and sample, and those of `_ends`."""
         steps = count if self.picks is None else min(self.picks, count)
         tried = range(steps + 1, count + 1) if self.backward and self.picks is not None else range(1, count + 1)
         if not self.backward:
@@ -261,7 +264,7 @@ class MatchingPursuit(Solver):
         return query.keep(chosen), order, history
 
     def _stops(self, query: Query, cost: float, best: float, left: int) -> bool:
-        """Whether the best step is not worth making, `left` parts being free to be picked (backward: still chosen)."""
+        """Whether to stop before the best step; `left` parts are not chosen yet (backward: still chosen)."""
         price = query.penalty / query.count
         if not self.backward:
             return cost - best < price
@@ -274,7 +277,7 @@ class MatchingPursuit(Solver):
 
 
 def _check(solver: Solver, whole: Sequence[str], positive: Sequence[str]) -> None:
-    """Raises ValueError for settings that make no sense: `whole` at least 1, `positive` above 0."""
+    """Raises ValueError for a setting outside its range: `whole` are integers of at least 1, `positive` above 0."""
     name = type(solver).__name__
     if solver.game not in get_args(Game):
         raise ValueError(f"{name} has game {solver.game!r}; choose 'sufficient' or 'deletion'")
@@ -287,7 +290,7 @@ def _check(solver: Solver, whole: Sequence[str], positive: Sequence[str]) -> Non
             raise ValueError(f"{name} has {each} {getattr(solver, each)}; give a number above 0")
     for each, value in (("weight", solver.weight), ("penalty", solver.penalty)):
         if value is not None and not 0 <= value < math.inf:
-            raise ValueError(f"{name} has {each} {value}; what a part costs is 0 or more")
+            raise ValueError(f"{name} has {each} {value}; give 0 or more")
 
 
 def rate_distortion_curve(
@@ -296,7 +299,7 @@ def rate_distortion_curve(
     weights: Sequence[float] = (0.1, 0.25, 0.5, 1.0),
     update: Update | None = None,
 ) -> list[Solution]:
-    """A solution at each price, lambda = weight * D(nothing kept): what distortion each rate buys.
+    """Solutions at several penalties lambda = weight * D(nothing kept): points (rate, distortion) of a curve.
 
     Raises:
         ValueError: as `Solver.solve`; for a negative weight.
@@ -310,24 +313,24 @@ def corners(
 ) -> dict[Corner, float]:
     """D of all four ways to keep two parts, {(0, 0): D(nothing), (1, 0): ..., (0, 1): ..., (1, 1): D(everything)}.
 
-    With two parts enumeration is exact: the expected loss is linear in each probability, so its minimum is a corner
-    (see `best_corner`). All four share their draws.
+    With two parts, enumeration is exact: the expected loss is linear in each probability to keep a part, so its minimum
+    is at a corner (see `best_corner`). All four corners use the same draws.
 
     Args:
         problem: of two parts.
         samples, seed: of the draws.
         drawn: draws to use instead.
-        max_batch: versions heard at once.
+        max_batch: versions classified at once.
     Raises:
         ValueError: if there are not two parts, or no sample.
     """
     if problem.count != 2 or samples < 1:
-        raise ValueError(f"corners of {problem.count} parts over {samples} samples; there must be 2 parts, 1 sample")
+        raise ValueError(f"corners of {problem.count} parts with {samples} samples; give 2 parts and at least 1 sample")
     if drawn is None:
         drawn = problem.draw(1 if problem.deterministic else samples, torch.Generator().manual_seed(seed))
     rows = torch.arange(len(drawn[0] if isinstance(drawn, tuple) else drawn))
     pieces = [take(drawn, some) for some in rows.split(max_batch or len(rows))]
-    first = [take(drawn, rows[:1])]  # where everything is kept, no filler shows
+    first = [take(drawn, rows[:1])]  # if everything is kept, the filler has no effect
     made = {}
     for corner in product((0, 1), repeat=2):
         keep = torch.tensor([corner], dtype=torch.float32, device=problem.device)
@@ -340,7 +343,7 @@ def corners(
 
 
 def best_corner(values: dict[Corner, float], penalty: float) -> Corner:
-    """The corner of least D + penalty * share kept.
+    """The corner with the smallest D + penalty * share of parts kept.
 
     >>> best_corner({(0, 0): 10.0, (1, 0): 9.0, (0, 1): 1.0, (1, 1): 0.0}, penalty=5.0)
     (0, 1)

@@ -1,1 +1,1 @@
-"""Every method on the same sounds: tables, figures and a page on which each row plays."""
+"""Comparison of methods on the same sounds: tables, figures and a page with a play button for each method."""

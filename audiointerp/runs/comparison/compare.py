@@ -1,8 +1,8 @@
-"""Every method on the same classifier, clips, mixtures and metrics: which one to trust?
+"""Compares methods and controls on the same classifier, clips, mixtures and metrics.
 
-A recipe with `methods` is a comparison. Trained methods come as bundles or runs, the others as constructors; controls
-stand beside them, those of equal area once for each method of `like`. Methods whose soft masks act on the log-magnitude
-run a second time, as "<name>_magnitude", for the table in which all masks multiply magnitudes.
+A recipe with `methods` is a comparison. Trained methods are given as bundles or runs, the others as constructors;
+controls are added, matched controls once for each method of `like`. Methods with soft masks of the log-magnitude run a
+second time, as "<name>_magnitude", for the table in which all masks multiply magnitudes.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ from audiointerp.runs.methods import methods_of
 from audiointerp.runs.verdicts import overall, read_verdicts
 from audiointerp.sound import files as audio
 
-MAX_PASSES = 512  # of the classifier, an item and method, scoring included
+MAX_PASSES = 512  # largest number of classifier passes per item and method, scoring included
 
-ROLES = ("input", "mixture", "reference")  # files beside the methods'
-RESERVED = ("_magnitude", "_other", "_residual", "_listening")  # what a method's rows and files are told apart by
+ROLES = ("input", "mixture", "reference")  # names of sounds that do not belong to a method
+RESERVED = ("_magnitude", "_other", "_residual", "_listening")  # suffixes of a method's rows and files
 
 __all__ = ["Comparison", "MethodComparison", "compare"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What methods are compared on.
+    """Settings of a comparison: the conditions, and how each method takes part.
 
     Args:
-        conditions: name -> condition, the first one clean; one without data is reported as "not run".
-        like: methods whose area the controls of equal area match.
-        costly: methods that explain the subset only.
-        beyond: methods that may take more than 512 passes; the run's page names them with what they take.
-        subset: condition -> how many of its items, drawn by the seed, make the subset on which every method has a
-            second row; conditions that are not named are not run by costly methods. WAVs of the subset are kept.
-        other_class: methods asked for a mixture's other class too.
-        reference: the method that the others are tested against; None: the first.
-        verdicts: the run of sanity.yaml whose verdicts the tables carry; None: none.
+        conditions: name -> condition, the first one clean; a condition without data is reported as "not run".
+        like: names of methods for which matched controls are made.
+        costly: names of methods that explain the subset only.
+        beyond: names of methods that may take more than 512 passes; the run's page lists them with their passes.
+        subset: condition -> number of its items, drawn by the seed, that form its subset, for which there is a table
+            with all methods; costly methods skip the other conditions. Only the WAVs of the subset are kept.
+        other_class: names of methods that also explain the other class of a mixture.
+        reference: name of the method that the others are tested against; None: the first.
+        verdicts: the run of sanity.yaml whose verdicts are shown in the tables; None: no verdicts.
     """
 
     conditions: Mapping[str, Condition] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Comparison:
 
 
 class MethodComparison(Kind):
-    """A recipe with `methods`: every method on the same classifier, clips, mixtures and metrics."""
+    """Runs a recipe with the key `methods`: compares them on the same classifier, clips, mixtures and metrics."""
 
     name = "comparison"
     key = "methods"
@@ -76,7 +76,7 @@ class MethodComparison(Kind):
     needs_test = True
 
     def run(self, context: Context) -> None:
-        """Judges what is not judged yet and writes tables, figures and the page."""
+        """Scores the items that have not been scored yet and writes tables, figures and the page."""
         methods, controls = methods_of(context)
         test = context.data["test"]
         context.start(data={"test": test})
@@ -85,7 +85,7 @@ class MethodComparison(Kind):
         self.page(context.folder)
 
     def page(self, folder: Path) -> Path:
-        """Tables, figures and a page on which every method of every row plays."""
+        """Writes tables, figures and a page with a play button for every method."""
         from audiointerp.runs.comparison import page
 
         return page.write(folder)
@@ -99,13 +99,13 @@ def compare(
     folder: Path,
     seed: int,
 ) -> dict[str, Any]:
-    """Judges all methods under all conditions into the run folder; goes on where it was stopped.
+    """Scores all methods under all conditions in the run folder; resumes an interrupted comparison.
 
     Returns:
-        What the tables need to know besides the scores: methods, controls, subset, conditions not run.
+        The facts that the tables need besides the scores: methods, controls, subset, conditions not run.
 
     Raises:
-        ValueError: if the comparison names a method that there is not, or a costly one would take too many passes.
+        ValueError: if the comparison names an unknown method, or a method would take too many passes.
     """
     _check_names(comparison, [*methods, *controls])
     if wrong := [name for name in comparison.like if name in controls]:
@@ -125,7 +125,9 @@ def compare(
             continue
         items = list(condition.items(name, test, folder, seed))
         if again := known & {item.item_id for item in items}:
-            raise ValueError(f"condition {name} has items of an earlier one, such as {min(again)}; name clips in one")
+            raise ValueError(
+                f"condition {name} has items of an earlier condition, such as {min(again)}; use each clip in one only"
+            )
         known |= {item.item_id for item in items}
         if not subsets:  # the first condition is the clean one
             _embed_inputs(items, next(iter(everything.values())).classifier, folder)
@@ -158,7 +160,7 @@ def _judge(
     costly: set[str],
     folder: Path,
 ) -> None:
-    """Judges all methods on a condition's subset, the cheap ones on its other items too."""
+    """Scores all methods on a condition's subset, and those that are not costly also on its other items."""
     wanted = Wanted(
         other_class=comparison.other_class,
         figures=False,
@@ -193,25 +195,25 @@ def _verdicts(
 
 
 def _beside(control: Interpreter | None, methods: Mapping[str, Interpreter]) -> str | None:
-    """The method that a control stands beside."""
+    """The name of the method that a control is matched to, or None."""
     return next((name for name, each in methods.items() if each is getattr(control, "like", None)), None)
 
 
 def _check_names(comparison: Comparison, names: list[str]) -> None:
-    """Names become columns, files and, of conditions, the beginnings of item ids."""
+    """Checks names, which are used in columns and file names; names of conditions also begin item ids."""
     if not any(not each.missing for each in comparison.conditions.values()):
         why = "; ".join(f"{name}: {each.missing}" for name, each in comparison.conditions.items())
-        raise ValueError(f"comparison.conditions has nothing to run ({why or 'it is empty'}); name one with data")
+        raise ValueError(f"comparison.conditions has no condition with data ({why or 'it is empty'}); give one")
     if wrong := [name for name in comparison.conditions if not re.fullmatch(r"[a-z][a-z0-9_]{0,24}", name)]:
-        raise ValueError(f"condition {wrong[0]!r}: take at most 25 of a-z, 0-9 and _, a letter first")
+        raise ValueError(f"condition {wrong[0]!r}: use at most 25 characters of a-z, 0-9 and _, first a letter")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{twice[0]!r} is the name of a method and of a control; rename one")
     if wrong := [
         name for name in names if name in ROLES or name.endswith(RESERVED) or not re.fullmatch(r"[\w-]+", name)
     ]:
         raise ValueError(
-            f"method {wrong[0]!r}: take letters, digits, _ and -, none of {', '.join(ROLES)}, and no end in "
-            f"{', '.join(RESERVED)}"
+            f"method {wrong[0]!r}: use letters, digits, _ and -; {', '.join(ROLES)} and names ending in "
+            f"{', '.join(RESERVED)} are reserved"
         )
 
 
@@ -232,13 +234,13 @@ def _check(comparison: Comparison, methods: Mapping[str, Interpreter]) -> None:
         passes = method.passes + judging.PASSES + judging.CURVE_PASSES
         if passes > MAX_PASSES and name not in comparison.beyond:
             raise ValueError(
-                f"method {name} takes {passes} classifier passes an item; at most {MAX_PASSES} are compared unless "
-                "comparison.beyond names it"
+                f"method {name} takes {passes} classifier passes per item; more than {MAX_PASSES} are only allowed for "
+                "methods in comparison.beyond"
             )
 
 
 def _is_soft_log(method: Interpreter) -> bool:
-    """Whether its masks would sound otherwise in the magnitude domain: binary ones do not."""
+    """Whether its masks are soft and multiply the log-magnitude; binary masks sound the same in both domains."""
     if not isinstance(method, MaskInterpreter) or method.only_binary or method.binary:
         return False
     return method.domain == "log_magnitude"
@@ -251,7 +253,7 @@ def _in_magnitude(method: Interpreter) -> Interpreter:
 
 
 def _embed_inputs(items: list[Item], classifier: Classifier, folder: Path) -> None:
-    """The embeddings of the clips themselves, which the Frechet distance compares with."""
+    """Writes the embeddings of the clips, to which the Frechet distance compares those of the interpretations."""
     table = Embeddings(folder)
     for item in items:
         waveform = audio.normalize_peak(next(item.windows()).waveform.to(classifier.device))[0]

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: paired differences with intervals, and what is bought for kept energy or for time."""
+"""Figures of a comparison: paired differences with intervals, and one score against another (kept energy or time)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ __all__ = ["plot_differences", "plot_trade"]
 
 
 def plot_differences(path: str | Path, tested: pd.DataFrame, reference: str, condition: str) -> None:
-    """The reference minus each other method, paired by item: mean and bootstrap 95 % interval, a panel a metric.
+    """The reference minus each other method, paired by item: mean and bootstrap 95 % interval, one panel per metric.
 
-    Values right of zero favour the reference where higher is better; the axis says which direction is. A filled marker
-    is significant after Holm's correction (5 %).
+    If higher is better, values right of zero favour the reference; the label of the axis states the better direction. A
+    filled marker is significant after Holm's correction (5 %).
 
     Args:
         path: the PNG to write.
-        tested: rows of `comparison_tables.differences` for one condition.
+        tested: rows of `tables.differences` for one condition.
         reference: the first method of the pairs drawn.
-        condition: named in the title.
+        condition: name of the condition, for the title.
     """
     pairs: Any = tested[tested["first"] == reference]
     metrics = list(dict.fromkeys(pairs["metric"]))
@@ -67,11 +67,11 @@ def _forest(axis: Axes, rows: pd.DataFrame, methods: list[str], metric: str) -> 
 
 
 def plot_trade(path: str | Path, tables: Sequence[Table], x: str, y: str, log_x: bool = False) -> None:
-    """One score against another, a point a method with its intervals, a panel a condition.
+    """One score against another: one point per method with its intervals, one panel per condition.
 
     Args:
         path: the PNG to write.
-        tables: one a condition.
+        tables: one per condition.
         x, y: metrics.
         log_x: whether the x axis is logarithmic.
     """
@@ -99,7 +99,7 @@ def plot_trade(path: str | Path, tables: Sequence[Table], x: str, y: str, log_x:
             axis.grid(color="#e4e4e4", linewidth=0.6)
             if log_x:
                 axis.set_xscale("log")
-                axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default needs parsed mathematics
+                axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default formatter writes mathematics
                 axis.xaxis.set_minor_formatter(NullFormatter())
         axes[0].set_ylabel(_axis_name(y))
         named = {text: handle for axis in axes for handle, text in zip(*axis.get_legend_handles_labels())}
@@ -108,7 +108,7 @@ def plot_trade(path: str | Path, tables: Sequence[Table], x: str, y: str, log_x:
 
 
 def _arms(cell, log: bool = False) -> list[list[float]]:
-    """Lengths of the error bars; none where they could leave a logarithmic axis."""
+    """Lengths of the error bars; 0 on a logarithmic axis, where they could reach values below 0."""
     if log or not np.isfinite(cell.low):
         return [[0.0], [0.0]]
     return [[max(0.0, cell.mean - cell.low)], [max(0.0, cell.high - cell.mean)]]

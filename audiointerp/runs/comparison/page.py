@@ -1,4 +1,4 @@
-"""A comparison's run folder -> tables, figures and one page on which every method of every row plays. Files only."""
+"""Writes tables, figures and the page of a comparison, with a play button for every method. Works on files only."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def write(folder: Path) -> Path:
 
 
 def _long(tables: list[Table]) -> pd.DataFrame:
-    """Every cell of every table, a row each."""
+    """All cells of all tables, one row per cell."""
     return pd.DataFrame(
         [
             {
@@ -66,7 +66,7 @@ def _long(tables: list[Table]) -> pd.DataFrame:
 
 
 def _draw(folder: Path, tables: list[Table], tested: pd.DataFrame, facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Draws all figures; returns (file, what it shows)."""
+    """Draws all figures; returns (file, caption) of each."""
     own = [table for table in tables if not table.magnitude and not table.subset]
     trades = {
         "faithfulness_energy.png": ("kept_energy", "faithfulness", False),
@@ -75,7 +75,7 @@ def _draw(folder: Path, tables: list[Table], tested: pd.DataFrame, facts: dict[s
     drawn = []
     for name, (x, y, log_x) in trades.items():
         plot_trade(folder / "figures" / name, own, x, y, log_x)
-        drawn.append((f"figures/{name}", f"{describe(y).label} against {describe(x).label.lower()}, intervals of 95 %"))
+        drawn.append((f"figures/{name}", f"{describe(y).label} against {describe(x).label.lower()}, 95 % intervals"))
     for condition in facts["conditions"]:
         name = f"differences_{condition}.png"
         rows: Any = tested[tested["condition"] == condition] if len(tested) else tested
@@ -102,7 +102,7 @@ def _condition(run: Run, tables: list[Table], name: str) -> dict[str, Any]:
         item["title"] = (
             f"{row['true_class'] or '?'}{' + ' + row['distractor_class'] if row['distractor_class'] else ''}"
         )
-        item["title"] += f", heard as {said['predicted']} ({row['item_id']})"
+        item["title"] += f", classified as {said['predicted']} ({row['item_id']})"
     return {
         "name": name,
         "tables": [table for table in tables if table.condition == name],

@@ -1,7 +1,7 @@
-"""Scores of a comparison -> means with intervals, paired tests and ranks. Files only.
+"""Tables of a comparison: means with intervals, paired tests and ranks. Works on files only.
 
-A cell is the mean over items with a bootstrap 95 % interval (percentile, 10,000 resamples of items). Silent outputs
-are counted in the cell; they have no SI-SDR.
+A cell is the mean over items with a bootstrap 95 % interval (percentile, 10,000 resamples of items). A cell also states
+its number of silent outputs, for which SI-SDR is not defined.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BLOCKS = {
 TESTED = ("fidelity", "faithfulness", "faithfulness_logit", "ai", "ad", "ag", "insertion", "deletion")
 TESTED += ("si_sdr_improvement", "wav_faithfulness")
 RANKED = ("fidelity", "faithfulness", "ai", "ad", "ag", "insertion", "deletion", "si_sdr_improvement")
-INPUT = "input"  # the clips themselves, in embeddings.csv
+INPUT = "input"  # "method" of the clips themselves in embeddings.csv
 SUFFIX = "_magnitude"
 DIFFERENCE_COLUMNS = ("condition", "metric", "first", "second", "n", "difference", "low", "high", "p", "rank_biserial")
 DIFFERENCE_COLUMNS += ("p_holm",)
@@ -42,7 +42,7 @@ __all__ = ["BLOCKS", "Cell", "Table", "differences", "make_tables", "ranks"]
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean with its interval, over `n` items of which `silent` were silent; `note` says why there is none."""
+    """A mean with its interval over `n` items, of which `silent` were silent; `note` is the reason if it is missing."""
 
     mean: float = math.nan
     low: float = math.nan
@@ -54,17 +54,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Scores under one condition.
+    """A table of scores under one condition.
 
     Attributes:
-        condition: its name.
-        subset: whether it holds the subset's items only.
+        condition: name of the condition.
+        subset: whether the table is of the subset's items only.
         magnitude: whether all masks multiply magnitudes.
         rows: method -> metric -> cell.
-        rows_n: method -> items explained.
-        mean_rank: method -> mean rank over the ranked metrics, on items where every method sounds.
-        ranked_n: how many items that were.
-        verdicts: method -> what the sanity checks say of it; empty where none were run.
+        rows_n: method -> number of items explained.
+        mean_rank: method -> mean rank over the ranked metrics, on items for which no method's output is silent.
+        ranked_n: number of those items.
+        verdicts: method -> verdict of the sanity checks; empty if no checks were run.
     """
 
     condition: str
@@ -78,24 +78,24 @@ class Table:
 
     @property
     def title(self) -> str:
-        """One line."""
+        """Title of the table, one line."""
         domain = "all masks multiply magnitudes" if self.magnitude else "each method in its own domain"
         return f"{self.condition}{', subset' if self.subset else ''}: {domain}"
 
     def blocks(self) -> dict[str, tuple[str, ...]]:
-        """Blocks and columns that hold a number somewhere."""
+        """Blocks of columns, without columns that are empty in every row."""
         filled = {name for row in self.rows.values() for name, cell in row.items() if cell.n or cell.note}
         kept = {block: tuple(name for name in names if name in filled) for block, names in BLOCKS.items()}
         return {block: names for block, names in kept.items() if names}
 
 
 def make_tables(scores: pd.DataFrame, facts: dict[str, Any], embeddings: pd.DataFrame) -> list[Table]:
-    """Every table of a comparison: per condition, whole and (with costly methods) subset, own domains and magnitude.
+    """All tables of a comparison: for each condition and (with costly methods) its subset, own domains and magnitude.
 
     Args:
         scores: scores.csv.
-        facts: what `comparison.compare` returned.
-        embeddings: embeddings.csv, or empty.
+        facts: the return value of `compare.compare`.
+        embeddings: embeddings.csv, or an empty table.
     """
     costly = [name for name, each in facts["methods"].items() if each["costly"]]
     tables = []
@@ -125,7 +125,7 @@ def _table(
 
 
 def _by_method(scores: pd.DataFrame, magnitude: bool) -> dict[str, pd.DataFrame]:
-    """Rows by method; of a method that ran in both domains, those of the domain asked for, under its own name."""
+    """Rows by method; with `magnitude`, methods that ran in both domains have their rows of the magnitude domain."""
     groups = {str(name): group for name, group in scores.groupby("method", sort=False)}
     own = {name: group for name, group in groups.items() if not name.endswith(SUFFIX)}
     if not magnitude:
@@ -135,7 +135,7 @@ def _by_method(scores: pd.DataFrame, magnitude: bool) -> dict[str, pd.DataFrame]
 
 
 def _base(name: str) -> str:
-    """The method behind its twin in the other domain, or behind what it says of a mixture's other class."""
+    """The name of a method without the suffixes for the magnitude domain and for a mixture's other class."""
     return name.removesuffix("_other").removesuffix(SUFFIX)
 
 
@@ -156,12 +156,12 @@ def _cell(group: pd.DataFrame, metric: str) -> Cell:
 
 @lru_cache(maxsize=10_000)
 def _interval(values: bytes) -> Interval:
-    """Most methods stand in two tables with the same values; 10,000 resamples of 160 take 20 ms."""
+    """Bootstrap interval, cached since most values are in two tables; 10,000 resamples of 160 values take 20 ms."""
     return bootstrap_interval(np.frombuffer(values))
 
 
 def _frechet(embeddings: pd.DataFrame, condition: str, group: pd.DataFrame) -> Cell:
-    """Frechet distance of a method's interpretations to the clean clips; blank, with the reason, where too few."""
+    """Frechet distance of a method's interpretations to the clean clips; empty, with a note, for too few clips."""
     if embeddings.empty:
         return Cell(note="no embedding")
     channels = [name for name in embeddings if str(name).startswith("e") and str(name)[1:].isdecimal()]
@@ -175,9 +175,10 @@ def _frechet(embeddings: pd.DataFrame, condition: str, group: pd.DataFrame) -> C
 
 
 def ranks(groups: dict[str, pd.DataFrame]) -> tuple[dict[str, float], int]:
-    """Mean rank of each method over the ranked metrics (1 = best), on the items where all methods sound.
+    """Mean rank of each method over the ranked metrics (1 = best), and the number of items that it is based on.
 
-    A method without such items has none. Equal means share a rank.
+    Items for which any method's output is silent are left out; without items there are no ranks. Equal means have the
+    same rank.
     """
     sounding = [set(group.loc[~group["silent"].map(is_true), "item_id"]) for group in groups.values()]
     items = set.intersection(*sounding) if sounding else set()
@@ -191,11 +192,11 @@ def ranks(groups: dict[str, pd.DataFrame]) -> tuple[dict[str, float], int]:
 
 
 def differences(scores: pd.DataFrame, facts: dict[str, Any]) -> pd.DataFrame:
-    """Paired differences: all methods among themselves, the reference first, and with the controls.
+    """Paired differences of all pairs of methods, of the reference and each control, and of matched controls.
 
-    A control that stands beside a method is compared with that method, too. Each in its own domain, over the items that
-    both explain. p is Wilcoxon's signed-rank test, two-sided; p_holm is corrected over all pairs of one condition and
-    metric.
+    A matched control is also compared with its method. Each method is in its own domain; the differences are over the
+    items that both explain. p is of Wilcoxon's signed-rank test, two-sided; p_holm is corrected over all pairs of one
+    condition and metric.
     """
     rows = []
     for condition in facts["conditions"]:

@@ -23,7 +23,7 @@ def _text(cell: Cell, metric: str, plain: bool = False) -> str:
 
 
 def markdown(table: Table) -> str:
-    """A heading and one Markdown table a block."""
+    """A heading and one Markdown table per block."""
     lines = [f"### {table.title}", ""]
     for block, metrics in table.blocks().items():
         ranked = block == "Decision" and bool(table.mean_rank)
@@ -39,7 +39,7 @@ def markdown(table: Table) -> str:
                 rows.append([name, str(table.rows_n[name]), *cells])
         lines.append(text.markdown([block, "items", *head], rows))
     if not table.mean_rank:
-        lines += ["No mean rank: on no item does every method sound.", ""]
+        lines += ["No mean rank: on every item some method is silent.", ""]
     if reasons := _blank(table):
         lines += [reasons, ""]
     return "\n".join(lines)
@@ -51,7 +51,7 @@ def _blank(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """One LaTeX table (booktabs) a block."""
+    """One LaTeX table (booktabs) per block."""
     parts = []
     for block, metrics in table.blocks().items():
         head = ["Method", "n", *(f"{describe(name).label}{_unit(name)}" for name in metrics)]

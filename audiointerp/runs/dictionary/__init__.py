@@ -1,1 +1,1 @@
-"""A dictionary of spectra learnt from clips; which of its components speak for each class."""
+"""A dictionary of spectra learnt from clips, and the relevance of its components to each class."""

@@ -1,4 +1,4 @@
-"""Picture of an NMF dictionary: its spectra side by side, from the lowest to the highest. Arrays in, a PNG file out."""
+"""Figures of an NMF dictionary: its spectra, and their relevance to each class. From arrays to PNG files."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from audiointerp.results.figures import STYLE, save_figure
 
 __all__ = ["plot_dictionary", "plot_relevance"]
 
-MAX_NAMED = 120  # components up to which each is named
+MAX_NAMED = 120  # largest number of components for which each has a label
 
 
 def plot_dictionary(
     path: str | Path, dictionary: np.ndarray, sample_rate: int, names: Sequence[str] | None = None
 ) -> None:
-    """The columns sorted by spectral centroid, over kHz, each relative to its own maximum; a line marks the centroids.
+    """The spectra sorted by spectral centroid, over kHz, each relative to its own maximum; a line marks the centroids.
 
     Args:
         path: the PNG to write.
         dictionary: (freq, components), non-negative, from 0 Hz to half the rate.
         sample_rate: in Hz.
-        names: of the columns, in the dictionary's order; their numbers by default.
+        names: of the components, in the dictionary's order; their numbers by default.
 
     Raises:
-        ValueError: if entries are negative or not finite, or names do not fit.
+        ValueError: if entries are negative or not finite, or the number of names is wrong.
     """
     dictionary = np.asarray(dictionary, np.float64)
     if dictionary.ndim != 2 or not dictionary.size:
@@ -69,7 +69,7 @@ def plot_dictionary(
 
 
 def plot_relevance(path: str | Path, relevance: np.ndarray, labels: Sequence[str], centroids: np.ndarray) -> None:
-    """Relevance of each component for each class, components sorted by centroid; blue speaks for, red against.
+    """Relevance of each component to each class, components sorted by centroid; blue is positive, red negative.
 
     Args:
         path: the PNG to write.

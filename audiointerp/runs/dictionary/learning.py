@@ -1,4 +1,4 @@
-"""A dictionary of spectra learnt from the training clips, with a picture of it and a sound of each component."""
+"""Learns a dictionary of spectra from the training clips, and writes a figure of it and a sound of each component."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["DictionaryLearning", "learn", "write_page"]
 
 
 class DictionaryLearning(Kind):
-    """A recipe with `nmf`: learns a dictionary of spectra from the training clips."""
+    """Runs a recipe with the key `nmf`: learns a dictionary of spectra from the training clips."""
 
     name = "dictionary"
     scored = False
@@ -46,22 +46,23 @@ class DictionaryLearning(Kind):
         self.page(context.folder)
 
     def page(self, folder: Path) -> Path:
-        """A page with the figure and a player for each component."""
+        """Writes a page with the figure and a player for each component."""
         return write_page(folder)
 
 
 def learn(model: NMF, train: ClipDataset, folder: Path, epochs: int, minibatch: bool) -> dict[str, Any]:
-    """Learns from the clips' log-magnitudes and writes best/, log.csv, the figure and a WAV a component.
+    """Learns from the clips' log-magnitudes and writes best/, log.csv, the figure and a WAV per component.
 
     Args:
-        model: filled in place.
+        model: the NMF, whose dictionary is set in place.
         train: clips of the training folds.
         folder: the run folder.
         epochs: iterations over all frames.
-        minibatch: a batch of clips at a time, for corpora that do not fit in memory; else all frames at once.
+        minibatch: whether to learn from one batch of clips at a time, for corpora that do not fit in memory, instead of
+            all frames at once.
 
     Returns:
-        The last loss, and how many frames were learnt from.
+        The last loss, the number of frames and the number of components.
     """
     stft = STFT(train.sample_rate).to(model.dictionary.device)
 
@@ -72,7 +73,7 @@ def learn(model: NMF, train: ClipDataset, folder: Path, epochs: int, minibatch: 
 
     from audiointerp.runs.dictionary import figures
 
-    if (folder / "report.html").is_file():  # the last that a run writes: all is there
+    if (folder / "report.html").is_file():  # written last, so that all other files exist
         return _results(folder, train, stft, model)
     losses = model.fit_batches(batches, epochs) if minibatch else model.fit(torch.cat(list(batches()), 1), epochs)
     log = pandas.DataFrame({"epoch": range(1, len(losses) + 1), "loss": losses})

@@ -1,4 +1,4 @@
-"""L2I's global relevance: which components speak for each class, as a table, a figure and sounds."""
+"""L2I's global relevance: the relevance of components to each class, as a table, a figure and sounds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["write", "write_page"]
 
 
 def write(interpreter: L2I, clips: ClipDataset, folder: Path) -> None:
-    """relevance.csv (class, component, relevance), figures/relevance.png and WAVs of each class's five strongest."""
+    """Writes relevance.csv, figures/relevance.png and WAVs of the five most relevant components of each class."""
 
     def waveforms() -> Iterator[Tensor]:
         return (batch.waveform for batch in clips.batches(BATCH))
@@ -51,7 +51,7 @@ def write(interpreter: L2I, clips: ClipDataset, folder: Path) -> None:
 
 
 def write_page(folder: Path) -> Path:
-    """components.html: the figure, and each class's strongest components with players. Files only."""
+    """Writes components.html: the figure, and players for each class's most relevant components. Reads files only."""
     table = pd.read_csv(folder / "relevance.csv", keep_default_na=False, na_values=[""], dtype={"class": str})
     classes: list[dict[str, Any]] = []
     for label, group in table.groupby("class", sort=False):

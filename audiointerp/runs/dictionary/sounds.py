@@ -1,4 +1,4 @@
-"""Components of a dictionary as sounds: each where it is strongest among a dataset's clips."""
+"""Components of a dictionary as sounds, each from the clip of a dataset in which it has the most energy."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = ["write_components"]
 def write_components(
     dictionary: Tensor, activations: Activations, clips: ClipDataset, stft: STFT, folder: Path, wanted: Iterable[int]
 ) -> dict[int, Path]:
-    """Writes component_<k>.wav, at peak 1, from the clip where component k has the most energy.
+    """Writes component_<k>.wav, at peak 1, from the clip in which component k has the most energy.
 
     Args:
         dictionary: (freq, components).
         activations: waveform (1, samples) -> (components, time).
-        clips: searched.
-        stft: of the dictionary.
-        folder: to write into.
+        clips: the clips to search.
+        stft: the STFT with which the dictionary was learnt.
+        folder: the folder to write to.
         wanted: numbers of the components.
 
     Returns:
-        Component -> its file; a component that is nowhere active has none.
+        Component -> its file; components that are active in no clip are left out.
     """
     device, wanted = dictionary.device, set(wanted)
 

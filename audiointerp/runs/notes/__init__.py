@@ -1,1 +1,1 @@
-"""Notes: which magnitudes and phases must stay for a classifier to know the instrument; fillers of the rest."""
+"""Notes: which magnitudes and phases must be kept for a classifier to recognise the instrument; fillers; inpainters."""

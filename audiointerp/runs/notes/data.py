@@ -1,4 +1,4 @@
-"""Notes picked from a data set, as features, and the fillers fitted to them."""
+"""Selects notes from a dataset, computes their features, and loads or fits fillers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["features_of", "load_fillers", "notes_by_class", "pick_notes"]
 
 
 def load_fillers(path: str | None, train: ClipDataset, classifier: Classifier) -> dict[str, Filler]:
-    """Fillers by name: an inpainter's, which knows its training notes, or those that need no training.
+    """Fillers by name: those of a trained inpainter, or fillers that need no training, fitted to the training notes.
 
     Args:
         path: an inpainter's run or bundle; None: fillers are fitted to the training notes, without a generator.
@@ -26,7 +26,7 @@ def load_fillers(path: str | None, train: ClipDataset, classifier: Classifier) -
         classifier: of log-frequency bands, whose features are filled.
 
     Raises:
-        ValueError: if the path holds no inpainter, or one of other bands.
+        ValueError: if the path has no inpainter, or an inpainter of other bands.
     """
     device = classifier.device
     if path is None:
@@ -34,7 +34,7 @@ def load_fillers(path: str | None, train: ClipDataset, classifier: Classifier) -
         return {name: each.to(device) for name, each in fitted.items()}
     inpainter = bundle.load(path)
     if not isinstance(inpainter, Inpainter):
-        raise ValueError(f"fillers: {path} holds {type(inpainter).__name__}; name the run of inpainter.yaml")
+        raise ValueError(f"fillers: {path} holds a {type(inpainter).__name__}; give the run of inpainter.yaml")
     ours, theirs = check_bands(classifier).log_frequency, inpainter.log_frequency
     if ours.config != theirs.config:
         raise ValueError(f"fillers: {path} fills {theirs.config}, but the classifier reads {ours.config}")
@@ -42,7 +42,7 @@ def load_fillers(path: str | None, train: ClipDataset, classifier: Classifier) -
 
 
 def pick_notes(data: ClipDataset, per_class: int, seed: int) -> list[int]:
-    """Indices of so many notes of each class (fewer where there are fewer), class by class."""
+    """Indices of `per_class` notes of each class (or all, if there are fewer), class by class."""
     labels, generator = data.labels_of(), torch.Generator().manual_seed(seed)
     chosen = []
     for number in range(len(data.labels)):
@@ -58,7 +58,7 @@ def features_of(classifier: Classifier, data: ClipDataset, notes: list[int]) -> 
 
 
 def notes_by_class(data: ClipDataset, most: int, seed: int) -> Iterator[tuple[str, list[int]]]:
-    """Each class with at most so many of its notes; classes without notes are left out."""
+    """Each class with at most `most` of its notes; classes without notes are left out."""
     labels = data.labels_of()
     for i in pick_notes(data, 1, seed):
         number = int(labels[i])

@@ -1,7 +1,7 @@
-"""What must stay in notes for the classifier to know their instrument: maps per note and per class, curves, sounds.
+"""Explains notes by the magnitudes and phases that must be kept: maps per note and per class, curves, sounds.
 
 A recipe with `notes` explains test notes by rate-distortion (`interpreters.BandRDE`) once with each filler, so that
-what is due to the filler can be told from what is due to the classifier.
+effects of the filler can be distinguished from properties of the classifier.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ from audiointerp.sound import files as audio
 from audiointerp.sound.recordings import Window
 
 FILLERS = ("zeros", "noise", "donor", "generator")
-SOUNDS = ("kept_random_phase", "inpainted")  # written beside interpretation and residual
+SOUNDS = ("kept_random_phase", "inpainted")  # written in addition to interpretation and residual
 
 __all__ = ["FILLERS", "NoteExplaining", "NoteExplanations", "explain_notes"]
 
 
 @dataclass(frozen=True)
 class NoteExplanations:
-    """What is explained, and how.
+    """Settings of a run that explains notes.
 
     Args:
-        per_class: test notes of each class, drawn by the seed.
-        fillers: by name; "generator" is left out where no trained inpainter is named.
+        per_class: number of test notes of each class, drawn by the seed.
+        fillers: names of fillers; "generator" is left out if the recipe has no trained inpainter.
         solver: of the minimisation.
-        group: neighbouring bands that are kept or replaced as one.
-        fill_fraction: share of the parts not kept that the filler fills; the others are left empty.
-        outputs: "target", the predicted class's logit, or "all".
-        curve_notes: notes with a rate-distortion curve, one of each class in turn; 0 for none.
-        curve_weights: penalties of the curve, as shares of the distortion of nothing kept.
-        class_notes: test notes at most that share a class's map; 0 for no such maps.
+        group: number of neighbouring bands that are kept or replaced together.
+        fill_fraction: share of the removed parts that the filler fills; the others are set to 0.
+        outputs: "target", the predicted class's logit, or "all" logits.
+        curve_notes: number of notes with a rate-distortion curve, one of each class in turn; 0 for none.
+        curve_weights: penalties of the curve, as shares of the distortion with nothing kept.
+        class_notes: largest number of test notes that share a class's map; 0 for no such maps.
     """
 
     per_class: int = 2
@@ -73,7 +73,7 @@ class NoteExplanations:
 
 
 class NoteExplaining(Kind):
-    """A recipe with `notes`: rate-distortion explanations of test notes, once with each filler."""
+    """Runs a recipe with the key `notes`: rate-distortion explanations of test notes, once with each filler."""
 
     name = "notes"
     key = "notes"
@@ -83,7 +83,7 @@ class NoteExplaining(Kind):
     needs_test = True
 
     def run(self, context: Context) -> None:
-        """Explains the notes that are not explained yet and writes tables, figures and the page."""
+        """Explains the notes that have not been explained yet and writes tables, figures and the page."""
         classifier, data = check_bands(context.classifier), context.data
         fillers = load_fillers(context.values["fillers"], data["train"], classifier)
         context.start()
@@ -92,7 +92,7 @@ class NoteExplaining(Kind):
         self.page(context.folder)
 
     def page(self, folder: Path) -> Path:
-        """Figures, tables and a page with players."""
+        """Writes figures, tables and a page with players."""
         from audiointerp.runs.notes import page
 
         return page.write(folder)
@@ -106,14 +106,14 @@ def explain_notes(
     folder: Path,
     seed: int,
 ) -> dict[str, Any]:
-    """Explains into the run folder; goes on where it was stopped.
+    """Explains notes and writes to the run folder; resumes an interrupted run.
 
-    Writes scores.csv, manifest.csv, WAVs and a figure a note and filler; curves.csv; class_maps.csv.
+    Writes scores.csv, manifest.csv, WAVs and a figure per note and filler; curves.csv; class_maps.csv.
 
     Returns:
-        The classifier's accuracy on the test notes, as it is and with magnitudes or phases alone.
+        The classifier's accuracy on the test notes, from all features and from magnitudes or phases alone.
     Raises:
-        ValueError: if none of the fillers that are asked for is there.
+        ValueError: if none of the wanted fillers exists.
     """
     used = {name: fillers[name] for name in wanted.fillers if name in fillers}
     if not used:
@@ -152,7 +152,7 @@ def _in_turn(data: ClipDataset, chosen: list[int]) -> list[int]:
 
 
 class _Picture:
-    """Draws the importance map of each note, writes its numbers and the sounds that only this method has."""
+    """Draws the importance map of each note, and writes its numbers and the sounds that only this method has."""
 
     def __init__(self, classifier: Classifier, methods: Mapping[str, BandRDE], folder: Path):
         self.classifier, self.methods, self.folder = classifier, methods, folder
@@ -167,7 +167,7 @@ class _Picture:
             features = self.classifier.features(audio.normalize_peak(waveform)[0])
         label = self.classifier.labels[int(made.target[0].int().argmax())]
         path = self.folder / "figures" / f"{item.item_id}_{name}.png"
-        title = f"{Path(item.source).stem}: why {label}? ({name})"
+        title = f"{Path(item.source).stem}: importance for {label} ({name})"
         arrays = features[0].cpu().numpy(), theta[0].cpu().numpy()
         figures.plot_importance(path, self.frequencies, *arrays, title)
         columns = {"band_hz": self.frequencies, "magnitude": arrays[1][0], "phase": arrays[1][1]}
@@ -177,7 +177,7 @@ class _Picture:
         for kind in SOUNDS:
             target = self.folder / "audio" / item.item_id / f"{name}_{kind}.wav"
             sound = sounds[kind][0].cpu()
-            # What a filler adds may be louder than the note; players clip above 1.
+            # A filled sound may be louder than the note, and players clip above 1.
             audio.write(target, sound / sound.abs().max().clamp(min=1), item.sample_rate)
 
 
@@ -200,14 +200,14 @@ def _curves(
 
 
 def _class_maps(wanted: NoteExplanations, methods: Mapping[str, BandRDE], test: ClipDataset, seed: int) -> pd.DataFrame:
-    """One mask shared by the notes of a class: a row a band."""
+    """For each class one mask shared by its notes, one row per band."""
     tables = []
     for name, method in methods.items():
         for label, notes in notes_by_class(test, wanted.class_notes, seed):
             with frozen(method.classifier), frozen(method.filler):
                 features = features_of(method.classifier, test, notes)
                 problem = method.problem(features, _asked(method.classifier, features))
-                # At least one draw for each note: the distortions told, and a pursuit's picks, are of the whole class.
+                # At least one draw per note, so that distortions and a pursuit's picks are of all notes of the class.
                 samples = max(method.solver.samples, len(notes))
                 solution = replace(method.solver, samples=samples, seed=method.seed).solve(problem)
             theta = problem.by_band(solution.chosen[None])[0].cpu().numpy()

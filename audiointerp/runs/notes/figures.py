@@ -1,6 +1,6 @@
-"""Pictures of notes on a logarithmic frequency axis: importance maps, inpainted notes, rate-distortion curves.
+"""Figures of notes on a logarithmic frequency axis: importance maps, inpainted notes, rate-distortion curves.
 
-In the style of figures 1 and 2 of Heiss et al. (2020), https://arxiv.org/abs/2007.00758. Arrays in, PNG files out.
+In the style of figures 1 and 2 of Heiss et al. (2020), https://arxiv.org/abs/2007.00758. From arrays to PNG files.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ __all__ = ["plot_class_maps", "plot_importance", "plot_inpainting", "plot_rate_d
 
 TICKS = (20, 50, 100, 200, 500, 1000, 2000, 5000, 8000)  # Hz
 NOTE, IMPORTANT, FILLED = COLOURS[0], COLOURS[2], "#222222"
-OFFSET = 0.35  # share of the axis by which an inpainted signal is set off from the note's
+OFFSET = 0.35  # the note is drawn lower than the inpainted signal by this share of the signals' range
 
 
 def plot_importance(
     path: str | Path, frequencies: np.ndarray, features: np.ndarray, importance: np.ndarray, title: str
 ) -> None:
-    """How important is the magnitude, how important the phase of each band: figure 2 of the paper.
+    """The importance of each band's magnitude and phase: figure 2 of the paper.
 
     Args:
         path: the PNG to write.
         frequencies: (band,), in Hz.
         features: (3, band), level log1p(1000 m) and the phase's cosine and sine.
         importance: (2, band) in [0, 1], of magnitude and phase.
-        title: one line above.
+        title: one line above the panels.
     """
     signals = _signals(features)
     with rc_context(STYLE):
@@ -56,35 +56,35 @@ def plot_importance(
 def plot_inpainting(
     path: str | Path, frequencies: np.ndarray, features: np.ndarray, filled: np.ndarray, keep: np.ndarray, title: str
 ) -> None:
-    """A note and what the generator made of it, offset so that both can be seen: figure 1 of the paper.
+    """A note and its inpainted composite, drawn with an offset so that both are visible: figure 1 of the paper.
 
     Args:
         path: the PNG to write.
         frequencies: (band,), in Hz.
-        features: (3, band), the note's.
-        filled: (3, band), the composite's: the note where it was kept.
-        keep: (2, band), 0 where magnitude or phase were taken out.
-        title: one line above.
+        features: (3, band), of the note.
+        filled: (3, band), of the composite, which equals the note where it was kept.
+        keep: (2, band), 0 where magnitude or phase were removed.
+        title: one line above the panels.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(9.0, 4.4), layout="constrained")
         rows = zip(figure.subplots(2, 1, sharex=True), _signals(features), _signals(filled), _NAMES, keep)
         for axis, note, made, name, kept in rows:
             shift = OFFSET * max(float(np.ptp(note)), float(np.ptp(made)), 1e-6)
-            axis.plot(frequencies, note - shift, color=NOTE, lw=0.8, ls="--", label="the note, set lower")
-            axis.plot(frequencies, made, color=FILLED, lw=0.8, label="with what was filled in")
+            axis.plot(frequencies, note - shift, color=NOTE, lw=0.8, ls="--", label="note (drawn lower)")
+            axis.plot(frequencies, made, color=FILLED, lw=0.8, label="inpainted note")
             inside = {"transform": axis.get_xaxis_transform(), "lw": 0}
             axis.fill_between(frequencies, 1, where=kept < 0.5, step="mid", color=IMPORTANT, alpha=0.25, **inside)
             axis.set_ylabel(name)
             _hertz(axis, frequencies)
         figure.axes[0].legend(loc="upper right")
-        axis.set_xlabel("Frequency (Hz); green: taken out and filled in")
+        axis.set_xlabel("Frequency (Hz); green: removed and filled")
         figure.suptitle(title, x=0.008, ha="left", fontsize=10.5, fontweight="bold")
         save_figure(figure, path)
 
 
 def plot_rate_distortion(path: str | Path, curves: Mapping[str, Sequence[tuple[float, float]]]) -> None:
-    """Distortion, relative to that of nothing kept, against the share of parts kept; a line a filler.
+    """Distortion, relative to that with nothing kept, against the share of parts kept; one line per filler.
 
     Args:
         path: the PNG to write.
@@ -99,19 +99,19 @@ def plot_rate_distortion(path: str | Path, curves: Mapping[str, Sequence[tuple[f
         axis.set_xlim(0, 1)
         axis.set_ylim(bottom=0)
         axis.set_xlabel("Rate: share of the parts kept")
-        axis.set_ylabel("Distortion / distortion of nothing kept")
+        axis.set_ylabel("Distortion / distortion with nothing kept")
         axis.legend()
         save_figure(figure, path)
 
 
 def plot_class_maps(path: str | Path, frequencies: np.ndarray, maps: Mapping[str, np.ndarray], title: str) -> None:
-    """What is important for each class: a row a class, magnitude left and phase right.
+    """Importance maps of classes: one row per class, magnitude left and phase right.
 
     Args:
         path: the PNG to write.
         frequencies: (band,), in Hz.
         maps: class -> (2, band) in [0, 1].
-        title: one line above.
+        title: one line above the panels.
     """
     image = np.stack(list(maps.values()))
     borders = np.sqrt(frequencies[1:] * frequencies[:-1])

@@ -1,11 +1,13 @@
-"""Whether what a filler puts in can be trusted: numbers for every filler, side by side, and a verdict on one.
+"""Measures how plausible the notes are that a filler makes, and decides whether to accept a filler.
 
-An explanation that fills with an implausible note explains what the classifier does there, not in the world it was
-trained for. Three questions, all asked of notes that the filler was not fitted on:
+If a filler makes implausible notes, an explanation describes the classifier's behaviour on inputs unlike its training
+data. Three measures, all on notes to which the filler was not fitted:
 
-- entropy: replace notes as a whole; do the classes still spread as those of real notes do, or is it always the same?
-- diversity: fill the same note under the same mask twice; how far apart are the two, in units of two real notes?
-- AUC: can a fresh discriminator, trained for this question alone, tell composites from real notes? 0.5: it cannot.
+- entropy of the classes predicted for notes that are replaced as a whole, compared with that of real notes: low if
+  nearly all are classified alike;
+- diversity: the distance of two fillings of the same note and mask, relative to the distance of two real notes;
+- AUC of a discriminator, trained for this measure only, between composites and real notes: 0.5 if it cannot separate
+  them.
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ from audiointerp.interpreters.rde.fillers import Filler, compose
 from audiointerp.interpreters.rde.inpainter import sample_masks
 from audiointerp.interpreters.rde.inpainter_networks import Discriminator
 
-_BATCH = 64  # notes judged at once
+_BATCH = 64  # notes classified at once
 
 __all__ = ["Diversity", "accepted", "class_entropy", "diversity", "judge_fillers", "rank_auc", "train_discriminator"]
 
 
 class Diversity(NamedTuple):
-    """Mean distance of two draws over that of two real notes, of all channels, the level and the phasors.
+    """Mean distance of two draws over that of two real notes: for all channels, the level, and the phasors.
 
-    NaN where two real notes do not differ, for one because nothing is filled.
+    NaN if the real notes do not differ at the filled places, for example because nothing is filled.
     """
 
     both: float
@@ -54,28 +56,30 @@ def judge_fillers(
     seeds: Sequence[int] = (0, 1, 2),
     resamples: int = 1000,
 ) -> pandas.DataFrame:
-    """Entropy, diversity and AUC of every filler, a row each.
+    """Entropy, diversity and AUC of every filler, one row per filler.
 
     Args:
         fillers: by name, on the notes' device.
-        classifier: of which the classes are asked; its weights, mode and gradients are left as found.
+        classifier: predicts the classes; its weights, mode and gradients are not changed.
         train: (notes, 3, band), on which the discriminators are trained.
-        held_out: (notes, 3, band), on which everything is judged; at least 2.
-        steps: of training a discriminator; batch: real notes, and as many composites, in each; width: its channels.
-        seeds: one discriminator and one mask per held-out note for each; their AUCs are averaged.
+        held_out: (notes, 3, band), on which all measures are taken; at least 2.
+        steps: training steps of a discriminator.
+        batch: number of real notes, and of composites, in each step.
+        width: channels of the discriminator.
+        seeds: for each, one discriminator and one mask per held-out note; the AUCs are averaged.
         resamples: of the held-out notes, for the 95 % bootstrap interval of the AUC.
     Returns:
-        Columns filler; entropy (nats) and entropy_share (of log classes) of the mean class distribution of fully
-        replaced notes, information (nats): how much of it is spread between the notes, not doubt about each; the same
-        of the real notes with prefix real_; diversity, level_diversity, phase_diversity; auc with auc_low, auc_high
-        over masks that leave something to fill, and auc_replaced of notes replaced as a whole.
+        Columns filler; entropy (nats) and entropy_share (of log classes) of the mean class distribution of notes that
+        are replaced as a whole, information (nats): that entropy minus the mean entropy of each note's distribution;
+        the same three for real notes with the prefix real_; diversity, level_diversity, phase_diversity; auc, auc_low,
+        auc_high for masks that do not keep everything, and auc_replaced for notes replaced as a whole.
     Raises:
         ValueError: for a multilabel classifier, too few notes, or settings below 1.
     """
     if classifier.multilabel:
-        raise ValueError("the classifier is multilabel; entropy of classes needs one whose probabilities add up to 1")
+        raise ValueError("the classifier is multilabel; the entropy of classes needs probabilities that add up to 1")
     if len(train) < 1 or len(held_out) < 2:
-        raise ValueError(f"{len(train)} training and {len(held_out)} held-out notes; judging needs at least 1 and 2")
+        raise ValueError(f"{len(train)} training and {len(held_out)} held-out notes; give at least 1 and 2")
     if min(steps, batch, width, resamples, len(seeds)) < 1:
         raise ValueError("steps, batch, width, resamples and the number of seeds are all at least 1")
     real = {f"real_{name}": value for name, value in _classes(classifier, held_out).items()}
@@ -98,18 +102,19 @@ def accepted(
     max_auc: float = 0.95,
     donor_auc: float | None = None,
 ) -> tuple[bool, list[str]]:
-    """Whether to trust a filler, and why not.
+    """Whether to accept a filler, and the reasons against it.
 
     Args:
-        row: of `judge_fillers`.
-        min_entropy: share of the real notes' entropy that replaced notes reach. Half of log(10) is log(3.2): below it,
-            replaced notes are of three classes in effect, and "this part matters" may just mean "it is not of them".
-        min_diversity: of level and of phase each, as a share of two real notes' distance. Draws for one mask may
-            agree more than two notes do; a tenth says that the noise is used at all, so that an expected distortion
-            is more than the distortion of a single guess.
-        max_auc: of the fresh discriminator; from 0.95 on, nearly every composite is less plausible than nearly every
-            real note. After 300 steps on 716 sampled notes, zeros and noise are at 0.97 and donor notes at 0.70.
-        donor_auc: donor notes' own; to be below it is enough as well, since they are the default without training.
+        row: a row of `judge_fillers`.
+        min_entropy: smallest entropy of replaced notes as a share of the real notes'. Half of log(10) is log(3.2):
+            below it, replaced notes are in effect of three classes, and a part may seem important only because the note
+            is of another class.
+        min_diversity: smallest diversity of level and of phase, as a share of two real notes' distance. Two draws for
+            one mask may be more similar than two notes; a tenth shows that the filler depends on its noise, so that
+            the expected distortion differs from that of a single draw.
+        max_auc: largest AUC; above 0.95, nearly every composite is less plausible than nearly every real note. After
+            300 steps on 716 sampled notes, zeros and noise are at 0.97 and donor notes at 0.70.
+        donor_auc: the AUC of donor notes, the default filler without training; an AUC below it is accepted too.
 
     >>> row = {"entropy": 0.2, "real_entropy": 2, "level_diversity": 0.5, "phase_diversity": 0.5, "auc": 0.9}
     >>> accepted(row)
@@ -124,13 +129,13 @@ def accepted(
         if not row[f"{name}_diversity"] >= min_diversity:
             reasons.append(f"diversity of the {name} {row[f'{name}_diversity']:.2f} is below {min_diversity:g}")
     if not row["auc"] <= max_auc and not (donor_auc is not None and row["auc"] < donor_auc):
-        beside = "" if donor_auc is None else f" and not below the donor notes' {donor_auc:.3f}"
+        beside = "" if donor_auc is None else f" and not below {donor_auc:.3f} of donor notes"
         reasons.append(f"AUC {row['auc']:.3f} is above {max_auc:g}{beside}")
     return not reasons, reasons
 
 
 def class_entropy(probabilities: Tensor) -> float:
-    """Entropy in nats of the mean of class distributions (notes, classes).
+    """Entropy in nats of the mean over notes of class distributions (notes, classes).
 
     >>> round(class_entropy(torch.eye(4)), 4), class_entropy(torch.eye(4)[:1])
     (1.3863, 0.0)
@@ -140,10 +145,10 @@ def class_entropy(probabilities: Tensor) -> float:
 
 @torch.no_grad()
 def diversity(filler: Filler, features: Tensor, keep: Tensor, generator: torch.Generator) -> Diversity:
-    """How far two fillings of the same note and mask differ, relative to two notes at the same places.
+    """Distance of two fillings of the same note and mask, relative to that of two notes at the same places.
 
     Args:
-        filler: what fills.
+        filler: the filler.
         features: (notes, 3, band), at least 2.
         keep: (notes, 2, band), 1 = keep.
         generator: of the draws and the pairs.
@@ -158,7 +163,7 @@ def diversity(filler: Filler, features: Tensor, keep: Tensor, generator: torch.G
 
 
 def rank_auc(real: ArrayLike, composite: ArrayLike) -> float:
-    """Probability that a real note scores higher than a composite, ties counting half (Mann & Whitney's U).
+    """Probability that a real note scores higher than a composite; ties count half (Mann & Whitney's U).
 
     >>> rank_auc([3, 2], [1, 2])
     0.875
@@ -172,9 +177,9 @@ def rank_auc(real: ArrayLike, composite: ArrayLike) -> float:
 def train_discriminator(
     filler: Filler, features: Tensor, *, steps: int = 300, batch: int = 32, width: int = 16, seed: int = 0
 ) -> Discriminator:
-    """A fresh discriminator of real notes and composites with masks that leave something to fill.
+    """Trains a new discriminator between real notes and composites, with masks that do not keep everything.
 
-    Adam at 1e-3 on the cross-entropy of the mean over patches.
+    Adam at 1e-3 on the cross-entropy of the mean score over patches.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -215,7 +220,7 @@ def _told_apart(
         replaced.append(rank_auc(real, _scores(judge, whole)))
     win = np.mean(wins, 0)
     notes = len(win)
-    # A note is drawn together with its composite, as many times in all seeds.
+    # A resample contains each note as often as its composite, and equally often for all seeds.
     weight = np.random.default_rng(seeds[0]).multinomial(notes, np.full(notes, 1 / notes), resamples)
     low, high = np.quantile(((weight @ win) * weight).sum(1) / notes**2, [0.025, 0.975])
     return {
@@ -240,7 +245,7 @@ def _composites(filler: Filler, features: Tensor, keep: Tensor, generator: torch
 
 
 def _open_masks(features: Tensor, generator: torch.Generator) -> Tensor:
-    """Masks as in training, but for those that keep everything: there is nothing to judge."""
+    """Masks as in training, except masks that keep everything, for which nothing is filled."""
     count, _, bands = features.shape
     keep = sample_masks(count, bands, generator)
     while (full := keep.flatten(1).all(1)).any():

@@ -1,4 +1,4 @@
-"""An inpainter's run: built for a classifier's bands, judged beside the other fillers, shown on notes it never saw."""
+"""A run that trains an inpainter for a classifier's bands, and compares it with the other fillers on test notes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from audiointerp.runs.notes.filler_judging import accepted, judge_fillers
 from audiointerp.sound import files as audio
 from audiointerp.sound.logfrequency import LogFrequency
 
-SHOWN, JUDGED = 4, 4096  # notes; more of either split are not held in memory
+SHOWN, JUDGED = 4, 4096  # notes shown on the page; largest number of notes of each split for the measures
 COLUMNS = {
     "entropy": "entropy of classes (nats)",
     "real_entropy": "real notes'",
@@ -38,7 +38,7 @@ __all__ = ["InpainterTraining", "judge", "write"]
 
 
 class InpainterTraining(Training):
-    """A recipe with `inpainter`: trains a generator that fills notes, and judges it beside the other fillers."""
+    """Runs a recipe with the key `inpainter`: trains a generator of fillings, and compares it with other fillers."""
 
     name = "inpainter"
     scored = False
@@ -46,18 +46,18 @@ class InpainterTraining(Training):
     keys = {**Training.keys, "inpainter": Callable}
 
     def build(self, context: Context) -> tuple[Trainable, Inpainter]:
-        """An inpainter of the bands that the recipe's classifier reads."""
+        """An inpainter for the bands of the recipe's classifier."""
         classifier = check_bands(context.classifier)
         make: Callable[..., Inpainter] = context.values["inpainter"]
         inpainter = make(bands=classifier.bands, sample_rate=classifier.sample_rate)
         return inpainter, inpainter
 
     def judge(self, best: Inpainter, context: Context) -> dict[str, Any]:
-        """Whether the generator can be trusted, see `judge`."""
+        """Measures of the generator and whether it is accepted, see `judge`."""
         return judge(best, context.classifier, context.data, context.folder, context.seed)
 
     def page(self, folder: Path) -> Path:
-        """Fillers' table and a page of inpainted notes."""
+        """Writes the table of fillers and a page of inpainted notes."""
         return write(folder)
 
 
@@ -65,14 +65,14 @@ class InpainterTraining(Training):
 def judge(
     inpainter: Inpainter, classifier: Classifier, data: Mapping[str, ClipDataset], folder: Path, seed: int
 ) -> dict[str, Any]:
-    """Writes fillers.csv, figures and WAVs of inpainted notes of the test folds; says whether to trust the generator.
+    """Writes fillers.csv, figures and WAVs of inpainted test notes, and decides whether to accept the generator.
 
     Returns:
         The generator's numbers and the verdict; empty without test folds.
     """
     if "test" not in data:
         return {}
-    if not (folder / "fillers.csv").is_file():  # written last: all is there, or it is made again
+    if not (folder / "fillers.csv").is_file():  # written last; if it is missing, everything is made again
         fillers, test = inpainter.fillers(), data["test"]
         train, held_out = (features_of(classifier, data[part], _some(data[part], seed)) for part in ("train", "test"))
         _show(inpainter, classifier, fillers, test, folder, seed)
@@ -110,14 +110,14 @@ def write(folder: Path) -> Path:
 
 
 def _beside_donors(generator: Mapping[str, Any], donor: Mapping[str, Any]) -> str:
-    """Whether training was worth it: a generator that changes nothing is as plausible as the donors it starts from."""
-    harder = "harder" if generator["auc_high"] < donor["auc_low"] else "no harder"
+    """Whether the generator's AUC is below that of donor notes, from which it starts, beyond both intervals."""
+    harder = "harder" if generator["auc_high"] < donor["auc_low"] else "not harder"
     ours, theirs = (f"{row['auc']:.3f} [{row['auc_low']:.3f}, {row['auc_high']:.3f}]" for row in (generator, donor))
-    return f"{harder} to tell from real notes than donor notes are: AUC {ours} against {theirs}"
+    return f"{harder} to distinguish from real notes than donor notes: AUC {ours} against {theirs}"
 
 
 def _some(data: ClipDataset, seed: int) -> list[int]:
-    """Notes to judge on: all, or of many a seeded choice."""
+    """Indices of the notes for the measures: all, or at most `JUDGED` drawn by the seed."""
     if len(data) <= JUDGED:
         return list(range(len(data)))
     return torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:JUDGED].tolist()
@@ -131,7 +131,7 @@ def _show(
     folder: Path,
     seed: int,
 ) -> None:
-    """A few notes with half of their blocks taken out: figure 1 of the paper, and how each filler sounds there."""
+    """Writes a few notes with half of their blocks filled: figure 1 of the paper, and a WAV with each filler."""
     from audiointerp.runs.notes import figures
 
     bands: LogFrequency = inpainter.log_frequency
@@ -159,10 +159,10 @@ def _table(run: Run, fillers: pd.DataFrame) -> dict[str, Any]:
     verdict = (run.about.get("results") or {}).get("accepted", "not judged")
     rows = [[str(row["filler"]), *(f"{row[name]:.3f}" for name in COLUMNS)] for row in fillers.to_dict("records")]
     return {
-        "title": "Fillers, judged on notes none of them was fitted on",
+        "title": "Fillers, measured on notes to which none of them was fitted",
         "text": f"Generator accepted: {verdict}. Entropy: of the classes predicted for fully replaced notes. "
-        "Diversity: distance of two draws over that of two notes. AUC: how well a fresh discriminator tells "
-        "composites from real notes; 0.5: not at all.",
+        "Diversity: distance of two draws over that of two notes. AUC: of a newly trained discriminator between "
+        "composites and real notes; 0.5 if it cannot separate them.",
         "columns": ["filler", *COLUMNS.values()],
         "rows": rows,
     }

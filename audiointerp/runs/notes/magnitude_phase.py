@@ -1,9 +1,9 @@
-"""Magnitude or phase: which of the two must stay in the notes of a class for the classifier to know them.
+"""Magnitude or phase: which of the two must be kept in the notes of a class to preserve the classifier's scores.
 
 Table 1 of Heiss et al. (2020), https://arxiv.org/abs/2007.00758: one mask of two parts, the whole magnitude spectrum
-and the whole phase spectrum, shared by all notes of a class. Two parts have four corners, and the expected loss is
-linear in each part's probability to be kept, so that a corner is the minimum: it is found by trying them. The paper's
-probabilities theta, by gradient descent on the concrete relaxation, stand beside.
+and the whole phase spectrum, shared by all notes of a class. Each part is kept or not, which gives four corners; the
+expected loss is linear in each part's probability to be kept, so that its minimum is at a corner and is found by trying
+all four. The table also has the probabilities theta of the paper, by gradient descent on the concrete relaxation.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ COLUMNS = (
     *("theta_phase", "penalty", "own_magnitude", "own_phase", "own_penalty", "seconds", "theta_seconds"),
 )
 
-CORNERS: tuple[Corner, ...] = ((0, 0), (1, 0), (0, 1))  # where something is replaced
+CORNERS: tuple[Corner, ...] = ((0, 0), (1, 0), (0, 1))  # the corners at which something is replaced
 
 __all__ = ["COLUMNS", "MagnitudeOrPhase", "MagnitudePhase", "ask_notes", "corner_distortions"]
 
 
 @dataclass(frozen=True)
 class MagnitudePhase:
-    """The query: `MagnitudePhase()(classifier, features, label, fillers)` is a table, a row per filler and class.
+    """The query: `MagnitudePhase()(classifier, features, label, fillers)` is a table, one row per filler and class.
 
-    One penalty lambda for all classes of a filler, as in the paper (30, which fits their logits only); "own" columns
-    say what each class would choose at its own.
+    The penalty lambda is the same for all classes of a filler, as in the paper (30, which fits their logits only); the
+    "own" columns have the best corner with a separate penalty for each class.
 
     Args:
-        weight: lambda as a share of D00, its mean over the classes.
-        penalty: lambda itself, instead.
-        samples: draws of the filler for each note; those that draw nothing take one.
-        max_notes: of a class, the first of a random order.
-        outputs: whose distortion: the logit of the class "predicted" for the note, of its "label", or "all" logits,
-            summed. (The paper: "the pre-softmax scores for each class".)
-        steps, lr, draws, temperature: of the concrete relaxation; 0 steps leave it out (theta NaN).
-        max_batch: notes that the classifier hears at once.
-        seed: of all draws; each class draws alike.
+        weight: lambda as a share of D00, averaged over the classes.
+        penalty: lambda itself, instead of `weight`.
+        samples: draws of the filler for each note; one if the filler is not random.
+        max_notes: largest number of notes of a class, drawn at random.
+        outputs: the distortion is the change of the logit of the class "predicted" for the note, of the logit of its
+            "label", or of "all" logits, summed. (The paper: "the pre-softmax scores for each class".)
+        steps, lr, draws, temperature: of the concrete relaxation; with 0 steps it is left out (theta is NaN).
+        max_batch: notes that the classifier classifies at once.
+        seed: of all draws; the same for each class.
     Raises:
-        ValueError: for unknown outputs, or if there is no sample, note or batch.
+        ValueError: for unknown outputs, or if `samples`, `max_notes` or `max_batch` is below 1 or `steps` below 0.
     """
 
     weight: float = 0.5
@@ -89,12 +89,12 @@ class MagnitudePhase:
         """The table, with columns `COLUMNS`; corners are 0 or 1, times in seconds.
 
         Args:
-            classifier: of log-frequency bands; left as found.
+            classifier: of log-frequency bands; its state is not changed.
             features: (notes, 3, band).
             label: (notes,), class indices; a class without notes has no row.
             fillers: by name.
         Raises:
-            ValueError: if there is no note, not a label a note, or no such class.
+            ValueError: if there is no note, if the labels are not one per note, or if a label is not a class index.
         """
         _check(classifier, features, label)
         rows = []
@@ -158,7 +158,7 @@ class MagnitudePhase:
 
 
 class MagnitudeOrPhase(Kind):
-    """A recipe with `query`: must magnitude or phase stay in the notes of each class?"""
+    """Runs a recipe with the key `query`: whether magnitude or phase must be kept in the notes of each class."""
 
     name = "query"
     scored = False
@@ -169,7 +169,7 @@ class MagnitudeOrPhase(Kind):
     needs_test = True
 
     def run(self, context: Context) -> None:
-        """Answers the query and writes the table and the page."""
+        """Evaluates the query and writes the table and the page."""
         classifier, data = check_bands(context.classifier), context.data
         fillers = load_fillers(context.values["fillers"], data["train"], classifier)
         context.start()
@@ -178,7 +178,7 @@ class MagnitudeOrPhase(Kind):
         self.page(context.folder)
 
     def page(self, folder: Path) -> Path:
-        """The paper's Table 1 beside ours, as Markdown and as a page."""
+        """Writes the results next to the paper's Table 1, as Markdown and as a page."""
         from audiointerp.runs.notes import magnitude_phase_page
 
         return magnitude_phase_page.write(folder)
@@ -187,10 +187,10 @@ class MagnitudeOrPhase(Kind):
 def ask_notes(
     query: MagnitudePhase, classifier: Classifier, fillers: Mapping[str, Filler], test: ClipDataset, folder: Path
 ) -> dict[str, Any]:
-    """Magnitude or phase, of the notes of each class of the test folds: writes magnitude_vs_phase.csv.
+    """Evaluates the query on the notes of each class of the test folds and writes magnitude_vs_phase.csv.
 
     Returns:
-        The classifier's accuracy on the same notes, as it is and with magnitudes or phases alone.
+        The classifier's accuracy on the test notes, from all features and from magnitudes or phases alone.
     """
     if not (folder / "magnitude_vs_phase.csv").is_file():
         chosen = pick_notes(test, query.max_notes, query.seed)
@@ -205,12 +205,12 @@ def ask_notes(
 def corner_distortions(
     problem: NoteProblem, samples: int = 16, seed: int = 0, max_batch: int = 64
 ) -> dict[Corner, float]:
-    """1/2 E |Phi(x) - Phi(z)|^2 where (magnitude, phase) are kept: over every note, and so many draws for each.
+    """1/2 E |Phi(x) - Phi(z)|^2 if (magnitude, phase) are kept or not: over every note, with `samples` draws for each.
 
-    As `rate_distortion.corners`, but no note is left to chance. The draws are the same at every corner.
+    As `solvers.corners`, but every note is used equally often. The draws are the same at every corner.
 
     Raises:
-        ValueError: if the problem has not two parts.
+        ValueError: if the problem does not have two parts.
     """
     drawn = problem.draw_each(1 if problem.always_same else samples, torch.Generator().manual_seed(seed))
     return corners(problem, drawn=drawn, max_batch=max_batch)

@@ -1,4 +1,4 @@
-"""A run of magnitude_vs_phase.yaml -> Table 1 beside the paper's, as Markdown and as a page. Files only."""
+"""Writes the results of magnitude_vs_phase.yaml next to the paper's Table 1, as Markdown and a page. Files only."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ PAPER_TABLE_1: dict[str, tuple[float, float]] = {
 __all__ = ["PAPER_TABLE_1", "as_text", "by_filler", "write"]
 
 MEANING = (
-    "D(00) is the distortion when magnitude and phase of a note are both replaced by the filler's, D(10) when the "
-    "magnitude stays, D(01) when the phase stays. The best corner keeps what is worth its price: each of the two costs "
-    "half of lambda, which is half the mean D(00) of the filler unless the recipe says otherwise. Theta is the paper's "
-    "way to it, by gradient descent. The paper's numbers are NSynth's, of another classifier."
+    "D(00) is the distortion when magnitude and phase of a note are both replaced by the filler's, D(10) when only the "
+    "magnitude is kept, D(01) when only the phase is kept. The best corner minimises the distortion plus half of "
+    "lambda for each of the two that is kept; lambda is half the mean D(00) of the filler unless the recipe sets it. "
+    "Theta has the probabilities to keep each, found by gradient descent as in the paper. The paper's numbers are for "
+    "NSynth and another classifier."
 )
 
 
@@ -43,7 +44,7 @@ def write(folder: Path) -> Path:
     head, rows = as_text(table)
     accuracies = accuracy_table(run)
     short = by_filler(table)
-    full = {"title": "In numbers", "text": MEANING, "columns": head, "rows": rows}
+    full = {"title": "Distortions and theta", "text": MEANING, "columns": head, "rows": rows}
     text = "\n".join(markdown(each["columns"], each["rows"]) for each in (full, short, accuracies))
     write_text(folder / "tables" / "magnitude_vs_phase.md", text)
     files = ["magnitude_vs_phase.csv", "tables/magnitude_vs_phase.md"]
@@ -51,7 +52,7 @@ def write(folder: Path) -> Path:
 
 
 def by_filler(table: pd.DataFrame) -> dict[str, Any]:
-    """The best corner of each class, a column a filler, beside the paper's theta."""
+    """The best corner of each class, one column per filler, and the paper's theta."""
     fillers = list(dict.fromkeys(table["filler"]))
     words = {(0, 0): "neither", (1, 0): "magnitude", (0, 1): "phase", (1, 1): "both"}
     best = {
@@ -64,9 +65,9 @@ def by_filler(table: pd.DataFrame) -> dict[str, Any]:
         shown = "" if paper is None else f"{paper[0]:g}, {paper[1]:g}"
         rows.append([name, *(best.get((name, filler), "") for filler in fillers), shown])
     return {
-        "title": "What must stay",
-        "text": "For the classifier's scores to stay, at one penalty for all classes of a filler; the paper's theta of "
-        "magnitude and phase beside.",
+        "title": "Parts that must be kept",
+        "text": "Best choice of magnitude, phase, both or neither to preserve the classifier's scores, with the same "
+        "penalty for all classes of a filler. The last column has the paper's theta of magnitude and phase.",
         "columns": ["class", *fillers, "paper's theta (magnitude, phase)"],
         "rows": rows,
     }
@@ -75,7 +76,9 @@ def by_filler(table: pd.DataFrame) -> dict[str, Any]:
 def as_text(
     table: pd.DataFrame, paper: Mapping[str, tuple[float, float]] | None = PAPER_TABLE_1
 ) -> tuple[list[str], list[list[str]]]:
-    """Headings and cells, a row per filler and class: distortions, best corner and theta, magnitude first; the paper's.
+    """Headings and cells, one row per filler and class: distortions, best corner, theta and the paper's theta.
+
+    Pairs are (magnitude, phase).
 
     >>> from audiointerp.runs.notes.magnitude_phase import COLUMNS
     >>> row = ["zeros", "organ", 22, 3.0, 2.0, 0.5, 0, 1, 0.01, 0.99, 1.5, 0, 1, 1.5, 0.1, 1.0]

@@ -1,4 +1,4 @@
-"""A run that explains notes -> figures, tables and a page with players. Files only."""
+"""Writes figures, tables and a page with players of a run that explains notes. Works on files only."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from audiointerp.runs.notes import figures as note_figures
 SHOWN = ("distortion_empty", "distortion", "rate", "saturated", "wav_fidelity", "wav_faithfulness", "seconds")
 SOUNDS = {
     "mixture": "The note",
-    "interpretation": "Kept: each band as loud as its importance, with the note's phase",
-    "kept_random_phase": "Kept, with random phases where the phase was dropped",
-    "residual": "Removed",
-    "inpainted": "What was dropped is the filler's: near what the classifier judged, not the same",
+    "interpretation": "Kept: each band at its importance times its level, with the note's phase",
+    "kept_random_phase": "Kept, with random phases where the phase was removed",
+    "residual": "Removed: the note minus the kept sound",
+    "inpainted": "Removed parts filled: close to the features that the classifier took, but not equal",
 }
 
 __all__ = ["accuracy_table", "render_page", "write"]
@@ -34,9 +34,7 @@ def write(folder: Path) -> Path:
     write_text(folder / "tables" / "fillers.md", markdown(table["columns"], table["rows"]))
     files = ["scores.csv", "manifest.csv", "tables/fillers.md"]
     figures = _curves(folder, files) + _class_maps(folder, files)
-    return render_page(
-        run, "What must stay in a note", files, [table, accuracy_table(run)], figures, _notes(folder, run)
-    )
+    return render_page(run, "Explanations of notes", files, [table, accuracy_table(run)], figures, _notes(folder, run))
 
 
 def render_page(
@@ -51,9 +49,9 @@ def render_page(
 
     Args:
         run: read from its folder.
-        kind: what the run is for, in words.
+        kind: the kind of run, as text for the page's head.
         files: tables in the folder to link.
-        tables: each with "title", "text", "columns" and "rows" of text, the first column naming the row.
+        tables: each with "title", "text", "columns" and "rows" of text; the first column is the name of the row.
         figures: (file in the folder, caption).
         notes: each with "title" and "parts" of "title", "sounds" [(name, file)] and "figure".
     """
@@ -62,7 +60,7 @@ def render_page(
 
 
 def accuracy_table(run: Run) -> dict[str, Any]:
-    """The classifier's accuracies of run.json, which every answer about magnitude and phase stands beside."""
+    """The classifier's accuracies of run.json, shown with every result about magnitude and phase."""
     results = run.about.get("results") or {}
     names = {"": "magnitude and phase", "_magnitude_only": "magnitude alone", "_phase_only": "phase alone"}
     rows = [
@@ -71,10 +69,10 @@ def accuracy_table(run: Run) -> dict[str, Any]:
         if f"test_accuracy{key}" in results
     ]
     return {
-        "title": "The classifier itself",
-        "text": f"Accuracy on {results.get('test_clips', 'the')} test notes, as it is and when phases or magnitudes "
-        "are taken away (set to 0). Where one alone is worth no more than chance, its importance means little.",
-        "columns": ["the classifier hears", "accuracy"],
+        "title": "Accuracy of the classifier",
+        "text": f"Accuracy on {results.get('test_clips', 'the')} test notes, from all features and with phases or "
+        "magnitudes set to 0. If magnitude or phase alone gives no more than chance, its importance means little.",
+        "columns": ["features used", "accuracy"],
         "rows": rows,
     }
 
@@ -88,9 +86,9 @@ def _by_filler(scores: pd.DataFrame) -> dict[str, Any]:
         values = [format_score(cells[method, name]["mean"], describe(name).unit) for name in shown]
         rows.append([str(method), str(int((scores["method"] == method).sum())), *values])
     return {
-        "title": "With each filler",
-        "text": "Means over the notes. Distortions are half squared changes of the asked logit; the rate is the share "
-        "of magnitudes and phases kept, in the deletion game taken away.",
+        "title": "Scores with each filler",
+        "text": "Means over the notes. Distortions are half the squared change of the target's logit; the rate is the "
+        "share of magnitudes and phases that is kept (in the deletion game: removed).",
         "columns": ["method", "notes", *(describe(name).label for name in shown)],
         "rows": rows,
     }
@@ -100,7 +98,7 @@ def _curves(folder: Path, files: list[str]) -> list[tuple[str, str]]:
     curves = read_table(folder / "curves.csv", ("method", "weight", "rate", "end", "empty"))
     if not len(curves):
         return []
-    # Relative to D(empty), as logits have no fixed scale; the median, as some notes hardly change whatever is replaced.
+    # Relative to D(empty), since logits have no fixed scale; the median, since for some notes D(empty) is near 0.
     curves["relative"] = curves["end"] / curves["empty"]
     points = {
         str(method): [
@@ -114,7 +112,7 @@ def _curves(folder: Path, files: list[str]) -> list[tuple[str, str]]:
     return [
         (
             "figures/rate_distortion.png",
-            f"Rate-distortion curves: medians over {notes} notes at penalties of {weights} times D(empty)",
+            f"Rate-distortion curves: medians over {notes} notes at penalties of {weights} times D(nothing kept)",
         )
     ]
 
@@ -140,7 +138,7 @@ def _notes(folder: Path, run: Run) -> list[dict[str, Any]]:
     for item_id, group in run.scores.groupby("item_id", sort=False):
         first = group.iloc[0]
         parts = [_part(folder, str(item_id), row) for row in group.to_dict("records")]
-        heard = f"heard as {first['predicted']} ({first['probability']:.2f})"
+        heard = f"classified as {first['predicted']} ({first['probability']:.2f})"
         notes.append({"title": f"{Path(first['source']).stem}, {heard}", "parts": parts})
     return notes
 

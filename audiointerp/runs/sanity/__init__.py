@@ -1,1 +1,1 @@
-"""Sanity checks: does a mask depend on the model, the labels, the class, and not on inaudible noise?"""
+"""Sanity checks: whether a mask depends on the model, the labels and the target class, but not on inaudible noise."""

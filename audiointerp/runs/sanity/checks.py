@@ -1,8 +1,8 @@
-"""Checks that can fail a method: does its mask depend on the model, on the labels, on the class, and not on a whisper?
+"""Sanity checks: a method's mask must depend on the model, labels and target class, but not on inaudible noise.
 
-Adebayo et al. (2018), "Sanity checks for saliency maps", https://arxiv.org/abs/1810.03292, with the class-specific
-masking table of Stalder et al. (2022), https://arxiv.org/abs/2205.11266, on mixtures whose stems are known. Every check
-states its rule; a method is marked failed by the first that it fails.
+Adebayo et al. (2018), "Sanity checks for saliency maps", https://arxiv.org/abs/1810.03292, with a check of class
+sensitivity on mixtures with known stems, and the class-specific masking table of Stalder et al. (2022),
+https://arxiv.org/abs/2205.11266. Every check states its rule; a method fails if it fails one check.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ __all__ = ["Sanity", "SanityChecks", "check_methods", "mask_correlation", "rando
 
 @dataclass(frozen=True)
 class Sanity:
-    """What methods are checked on, and the rules.
+    """Settings of the sanity checks: the sounds to explain, and the rules.
 
     Args:
-        clips: clean clips, drawn by the seed, for model randomisation, label randomisation and stability.
+        clips: number of clean clips, drawn by the seed, for model randomisation, label randomisation and stability.
         costly_clips: the same for the comparison's costly methods.
-        mixtures: two-class mixtures for class sensitivity.
+        mixtures: number of two-class mixtures for class sensitivity.
         costly_mixtures: the same for costly methods.
-        snr_db: of the mixtures.
-        noise_db: level of the clip over the added white noise that must not be heard by the method.
-        max_correlation: rank correlation with the mask of a randomised model (or of one trained on shuffled labels), on
-            average over clips, above which a method fails.
-        min_right: share of mixtures' questions in which the mask asked for a class has the higher SI-SDR on that
-            class's stem, below which a method fails.
-        min_stable: rank correlation with the mask of the noisy clip below which a method fails.
-        retrained: method -> its run on a classifier that was trained on shuffled labels; the check is "not run" for
-            methods that are not named.
-        table_clips: clips a class for the table of classes present and classes asked for; 0 for none. Costly methods
-            are left out of it: it takes an explanation for every pair of classes.
+        snr_db: level of a mixture's first clip above its second, in dB.
+        noise_db: level of the clip above the white noise that is added for stability, in dB.
+        max_correlation: a method fails if the rank correlation of its mask with the mask for a randomised model (or for
+            a model trained on shuffled labels), averaged over clips, is above this.
+        min_right: each mixture is explained once for each of its two classes; a method fails if the share of these
+            explanations that have a higher SI-SDR to the target class's stem than to the other is below this.
+        min_stable: a method fails if the rank correlation of its masks with and without noise is below this.
+        retrained: method -> its run on a classifier that was trained on shuffled labels; for other methods, this check
+            is "not run".
+        table_clips: clips per class for the table of present and target classes, which needs an explanation for every
+            pair of classes and leaves out costly methods; 0 for no table.
     """
 
     clips: int = 10
@@ -74,7 +74,7 @@ class Sanity:
 
 
 class SanityChecks(Kind):
-    """A recipe with `sanity`: checks that can fail a method, on the methods and controls of a comparison."""
+    """Runs a recipe with the key `sanity`: sanity checks of the methods and controls of a comparison."""
 
     name = "sanity"
     scored = False
@@ -85,7 +85,7 @@ class SanityChecks(Kind):
     needs_test = True
 
     def run(self, context: Context) -> None:
-        """Checks the methods that are not checked yet and writes verdicts, figures and the page."""
+        """Checks the methods that have not been checked yet and writes verdicts, figures and the page."""
         methods, controls = methods_of(context)
         wanted: Sanity = context.values["sanity"]
         retrained = {name: bundle.load(path) for name, path in wanted.retrained.items()}
@@ -97,16 +97,16 @@ class SanityChecks(Kind):
         self.page(context.folder)
 
     def page(self, folder: Path) -> Path:
-        """Verdicts, figures and a page."""
+        """Writes verdicts, figures and the page."""
         from audiointerp.runs.sanity import page
 
         return page.write(folder)
 
 
 def mask_correlation(first: Tensor, second: Tensor) -> float:
-    """Spearman's rank correlation of two masks (freq, time), ties at their mean rank; equal masks: 1.
+    """Spearman's rank correlation of two masks (freq, time), ties at their mean rank; 1 for equal masks.
 
-    A mask without any order (all bins alike) has no correlation with another: 0.
+    The correlation of a constant mask with any other mask is 0.
 
     >>> mask_correlation(torch.tensor([[0.1, 0.2]]), torch.tensor([[0.3, 0.9]]))
     1.0
@@ -120,11 +120,12 @@ def mask_correlation(first: Tensor, second: Tensor) -> float:
 
 
 def randomised(classifier: Classifier, seed: int = 0) -> Iterator[tuple[str, Classifier]]:
-    """Copies of the classifier with more and more blocks drawn anew, from the output back to the input.
+    """Copies of the classifier in which one block after the other is randomly initialised, from output to input.
 
-    A block is the layers of one parent module. Yields its name and the copy; the given classifier is left as it is.
+    A block consists of the layers of one parent module. Yields the name of the block and the copy; the given classifier
+    is not changed.
     """
-    # Copied for each stage: whoever holds one is not surprised by the next.
+    # A new copy for each stage, so that earlier copies are not changed by later stages.
     names = [name for name, module in classifier.named_modules() if hasattr(module, "reset_parameters")]
     blocks = [list(group) for _, group in groupby(names, lambda name: name.rpartition(".")[0])]
     current = classifier
@@ -150,19 +151,19 @@ def check_methods(
     folder: Path,
     seed: int,
 ) -> pd.DataFrame:
-    """Runs every check on every method; writes sanity.csv (a row a value) and verdicts.csv.
+    """Runs every check on every method; writes sanity.csv (one row per value) and verdicts.csv.
 
     Args:
         sanity: clips and rules.
-        methods: name -> interpreter of one classifier; oracle controls are left out.
+        methods: name -> interpreter, all of the same classifier; oracle controls are left out.
         retrained: name -> the same method on a classifier trained on shuffled labels.
-        costly: methods that are checked on fewer clips.
+        costly: names of methods that are checked on fewer clips.
         test: clips of the test folds.
         folder: the run folder.
-        seed: of every draw.
+        seed: of all draws.
 
     Returns:
-        verdicts: columns method, check, value, n, rule, verdict ("pass", "fail" or "not run").
+        The verdicts: columns method, check, value, n, rule, verdict ("pass", "fail" or "not run").
     """
     folder.mkdir(parents=True, exist_ok=True)
     clips = list(clip_items(test, sanity.clips, seed))
@@ -185,11 +186,11 @@ def check_methods(
 
 
 def verdicts(rows: pd.DataFrame, sanity: Sanity) -> pd.DataFrame:
-    """One row a method and check: its value, the rule, and whether the method passes."""
+    """One row per method and check: the value, the rule, and whether the method passes."""
     rules = {
-        "model_randomisation": (sanity.max_correlation, "<=", "rank correlation of masks, all weights drawn anew"),
+        "model_randomisation": (sanity.max_correlation, "<=", "rank correlation of masks, all weights random"),
         "label_randomisation": (sanity.max_correlation, "<=", "rank correlation of masks, labels shuffled in training"),
-        "class_sensitivity": (sanity.min_right, ">=", "share of questions with the higher SI-SDR on the asked stem"),
+        "class_sensitivity": (sanity.min_right, ">=", "share with higher SI-SDR to the target's stem"),
         "stability": (sanity.min_stable, ">=", "rank correlation of masks, inaudible noise added"),
     }
     out = []
@@ -244,7 +245,10 @@ def _add_noise(name: str, method: Interpreter, clips: Sequence[Item], level: flo
 
 
 def _ask_both(name: str, method: Interpreter, mixtures: Sequence[Item]) -> list[dict[str, Any]]:
-    """Each mixture asked for each of its classes: is the asked stem nearer? Silence is near to none: wrong."""
+    """Explains each mixture for each of its classes; 1 if the output has a higher SI-SDR to the target's stem.
+
+    A silent output counts as 0.
+    """
     rows, labels = [], method.classifier.labels
     for item in mixtures:
         for asked in item.stems:
@@ -256,7 +260,7 @@ def _ask_both(name: str, method: Interpreter, mixtures: Sequence[Item]) -> list[
 
 
 def _ask_all(name: str, method: Interpreter, clips: Sequence[Item]) -> list[dict[str, Any]]:
-    """Probability of the class that is present, with each class's mask: rows present, columns asked."""
+    """Probability of the class that is present, under the mask of each target class."""
     rows, classifier = [], method.classifier
     for item in clips:
         waveform = _waveform(item, method)
@@ -275,7 +279,7 @@ def _ask_all(name: str, method: Interpreter, clips: Sequence[Item]) -> list[dict
 
 
 def _a_few_of_each(test: ClipDataset, count: int, seed: int) -> list[Item]:
-    """Clips of every class, the first `count` of a seeded order."""
+    """`count` clips of every class, drawn by the seed."""
     chosen: dict[str, list[Item]] = {}
     for item in clip_items(test, None, seed) if count else ():
         same = chosen.setdefault(item.label, [])
@@ -285,7 +289,7 @@ def _a_few_of_each(test: ClipDataset, count: int, seed: int) -> list[Item]:
 
 
 def _on(method: Interpreter, classifier: Classifier) -> Interpreter:
-    """The method, and the one that it stands beside, on another classifier."""
+    """The method on another classifier; for a matched control, the matched method too."""
     twin: Any = copy.copy(method)
     if isinstance(method, nn.Module):
         object.__setattr__(twin, "classifier", classifier)
@@ -297,7 +301,7 @@ def _on(method: Interpreter, classifier: Classifier) -> Interpreter:
 
 
 def _mask(method: Interpreter, waveform: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mask (freq, time) and the classes explained; a method without one is compared by its magnitudes."""
+    """Mask (freq, time) and target; for a method without masks, the magnitudes of its interpretation instead."""
     made = method.interpret(waveform, target)
     if made.mask is not None:
         return made.mask[0], made.target

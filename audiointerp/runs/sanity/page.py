@@ -1,4 +1,4 @@
-"""A run of sanity checks -> verdicts as Markdown, figures and a page. Reads files only."""
+"""Writes the verdicts of a run of sanity checks as Markdown, figures and a page. Reads files only."""
 
 from __future__ import annotations
 
@@ -28,12 +28,10 @@ def write(folder: Path) -> Path:
     cascade = rows[rows["check"] == "model_randomisation"]
     bound = float(str(verdicts.loc[verdicts["check"] == "model_randomisation", "rule"].iloc[0]).split()[-1])
     plot_randomisation(folder / "figures" / "randomisation.png", cascade, bound)
-    drawn.append(("figures/randomisation.png", "How much of each mask survives while the model's weights are lost"))
+    drawn.append(("figures/randomisation.png", "Rank correlation of masks before and after weights are randomised"))
     if len(present := rows[rows["check"] == "present"]):
         plot_class_table(folder / "figures" / "classes.png", present)
-        drawn.append(
-            ("figures/classes.png", "Probability of the class present, under the mask of each class asked for")
-        )
+        drawn.append(("figures/classes.png", "Probability of the class present, under the mask of each target class"))
     cells = {(row["method"], row["check"]): row for row in verdicts.to_dict("records")}
     methods = list(dict.fromkeys(verdicts["method"]))
     write_text(folder / "tables" / "verdicts.md", markdown(verdicts))
@@ -43,7 +41,7 @@ def write(folder: Path) -> Path:
 
 
 def markdown(verdicts: pd.DataFrame) -> str:
-    """One row a method: the value of each check, and the verdict."""
+    """One row per method: the value of each check, and the verdict."""
     cells = {(row["method"], row["check"]): row for row in verdicts.to_dict("records")}
     rows = [
         [method, *(_cell(cells.get((method, check))) for check in CHECKS), words]
@@ -59,12 +57,12 @@ def _cell(row: dict | None) -> str:
 
 
 def plot_randomisation(path: str | Path, rows: pd.DataFrame, bound: float) -> None:
-    """Mean rank correlation with the first mask, as block after block is drawn anew from the output back.
+    """Mean rank correlation with the original mask, as one block after the other is randomised, from output to input.
 
     Args:
         path: the PNG to write.
         rows: of sanity.csv with check "model_randomisation".
-        bound: above it, at the end, a method fails.
+        bound: a method fails if its correlation is above this when all blocks are randomised.
     """
     means: Any = rows.groupby(["method", "stage"], sort=False)["value"].mean()
     with rc_context(STYLE):
@@ -76,18 +74,18 @@ def plot_randomisation(path: str | Path, rows: pd.DataFrame, bound: float) -> No
             axis.plot(range(len(values) + 1), [1.0, *values], label=method, markersize=5, linewidth=1.2, **style)
         stages = list(dict.fromkeys(rows["stage"]))
         axis.axhline(bound, color="#999999", linewidth=0.9, linestyle="--")
-        axis.text(0.02, bound + 0.015, "fails above, at the end", fontsize=7.5, color="#666666")
+        axis.text(0.02, bound + 0.015, "a method fails if its last point is above", fontsize=7.5, color="#666666")
         axis.set_xticks(range(len(stages) + 1), ["trained", *stages], rotation=20, ha="right")
         axis.set_ylabel("Rank correlation of masks")
-        axis.set_title("Weights drawn anew, from the output back to the input")
+        axis.set_title("Weights randomised block by block, from the output to the input")
         figure.legend(loc="outside right center")
         save_figure(figure, path)
 
 
 def plot_class_table(path: str | Path, rows: pd.DataFrame) -> None:
-    """Probability of the class that is present under the mask of each class asked for, a panel a method.
+    """Probability of the class that is present under the mask of each target class, one panel per method.
 
-    A method that is specific has a bright diagonal only.
+    A class-specific method has high values on the diagonal only.
 
     Args:
         path: the PNG to write.
@@ -113,7 +111,7 @@ def plot_class_table(path: str | Path, rows: pd.DataFrame) -> None:
             axis.tick_params(length=0)
         for axis in axes[len(methods) :]:
             axis.set_visible(False)
-        figure.supxlabel("Class asked for", fontsize=8.5)
+        figure.supxlabel("Target class", fontsize=8.5)
         figure.supylabel("Class present", fontsize=8.5)
         if image is not None:
             figure.colorbar(image, ax=axes.tolist(), shrink=0.6, label="Probability of the class present")

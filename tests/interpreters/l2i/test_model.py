@@ -451,8 +451,8 @@ def test_a_dictionary_from_whatever_has_one():
     [
         (lambda: L2I(vggsound(), layers=[5]), "reads feature map 5 of the classifier, which gives 5"),
         (lambda: L2I(External(TinyConv(len(LABELS)), LABELS, 16000)), "gives 0; name its layers"),
-        (lambda: L2I(vggsound(), threshold=1.0), "select nothing"),
-        (lambda: L2I(vggsound(), top_k=0), "select nothing"),
+        (lambda: L2I(vggsound(), threshold=1.0), "select no component"),
+        (lambda: L2I(vggsound(), top_k=0), "select no component"),
         (lambda: L2I(vggsound()).interpret(noise()), "has no dictionary"),
         (lambda: L2I(vggsound()).on_start([]), "has no dictionary"),
         (lambda: L2I(by_design(), torch.rand(513, 6)), "its own dictionary"),

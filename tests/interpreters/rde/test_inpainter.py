@@ -278,7 +278,7 @@ def test_scores_are_the_same_every_time_and_leave_random_numbers_alone():
 
 def test_few_notes_leave_no_empty_donors():
     inpainter, x = small(donors=100), notes(5)
-    with pytest.raises(ValueError, match="has seen no notes"):
+    with pytest.raises(ValueError, match="has no fitted fillers"):
         inpainter.fillers()
     inpainter.set_fillers(x)
     drawn = inpainter.fillers()["donor"].draw(100, seeded())

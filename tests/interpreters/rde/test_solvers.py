@@ -298,7 +298,7 @@ def test_bad_settings(kind, arguments, message):
 
 
 def test_corners_need_two_parts():
-    with pytest.raises(ValueError, match=r"corners of 3 parts over 16 samples; there must be 2 parts"):
+    with pytest.raises(ValueError, match=r"corners of 3 parts with 16 samples; give 2 parts"):
         corners(Linear(torch.ones(3)))
 
 

@@ -17,6 +17,7 @@ from audiointerp.listening.serving import collector
 from audiointerp.listening.serving.collector import make_server, serve
 
 SECRET = b"nobody may see this"
+DEADLINE = 120  # seconds until a test gives up; nothing is asked about speed
 
 
 def read_sessions(path):
@@ -400,7 +401,7 @@ def send_to(port, number):
 
 
 def test_ctrl_c_ends_it_while_a_browser_holds_a_connection(process, tmp_path):
-    """The server of this process never gives the connection up: were it waited for, the process would not end at all."""
+    """This server never gives a connection up: were it waited for, the process would not end at all."""
     with socket.create_connection(("127.0.0.1", process.port)):
         assert send_to(process.port, 1) == 200
         assert "kept a session of lt_7c1eaaaa" in process.stdout.readline()

