@@ -29,6 +29,7 @@ def run(options: argparse.Namespace, rest: list[str]) -> int:
     """Trains and evaluates a recipe; prints the folder of the results."""
     from audiointerp import recipe
     from audiointerp.results.page import write_report
+    from audiointerp.results.reading import Run
     from audiointerp.runs.experiment import Experiment
 
     overrides = recipe.parse_overrides(rest)
@@ -38,7 +39,7 @@ def run(options: argparse.Namespace, rest: list[str]) -> int:
     for experiment in experiments:
         folder = experiment.run()
         print(f"{folder}: {run_folder.describe_results(folder) or 'done'}; see {folder / 'report.html'}")
-    if len(experiments) > 1:
+    if len(experiments) > 1 and not any(Run.read(each.folder).summary().empty for each in experiments):
         page = write_report([each.folder for each in experiments], experiments[0].folder.parent / "folds")
         print(f"all folds: {page}")
     return 0

@@ -1,6 +1,10 @@
 """The Python code of README and guides runs as it stands, as a reader would type it; links lead somewhere."""
 
+import json
 import re
+import sys
+import textwrap
+import types
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,8 @@ import torch
 from torch import nn
 
 import audiointerp
+from audiointerp.__main__ import main
+from audiointerp.runs import registry
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -17,7 +23,7 @@ def blocks(page):
     """(first line, code) of every Python block."""
     text = (DOCS / page).read_text(encoding="utf-8")
     found = re.finditer(r"```python\n(.*?)```", text, re.DOTALL)
-    return [(text[: each.start()].count("\n") + 2, each.group(1)) for each in found]
+    return [(text[: each.start()].count("\n") + 2, textwrap.dedent(each.group(1))) for each in found]
 
 
 def run(page, scope):
@@ -97,3 +103,22 @@ def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
         if not link.startswith("http"):
             assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_extending(tmp_path, monkeypatch):
+    """The interpreter and the kind of run that the page writes work as it says, from the command line and a recipe."""
+    scope = run("extending.md", {"__name__": "extended"})
+    explained = scope["KeepAll"](audiointerp.load("esc10-piq").classifier).interpret(torch.randn(1, 8000))
+    assert (explained.mask == 1).all() and float(explained.residual.abs().max()) < 1e-4
+    module = types.ModuleType("extended")
+    module.Greeting = scope["Greeting"]
+    monkeypatch.setitem(sys.modules, "extended", module)
+    monkeypatch.setattr("audiointerp.runs.registry.KINDS", [*registry.KINDS, "extended:Greeting"])
+    monkeypatch.chdir(tmp_path)
+    audiointerp.write("a.wav", torch.randn(1600), 16000)
+    (tmp_path / "clips.csv").write_text("path,label,fold\na.wav,dog,1\n")
+    lines = ["seed: 1", "train_folds: [1]", "output_folder: out", "batch_size: 1", "greeting: hello"]
+    lines += ["clips: !name:audiointerp.datasets.read_table", "    csv_path: clips.csv"]
+    (tmp_path / "mine.yaml").write_text("\n".join(lines) + "\n")
+    assert main(["run", "mine.yaml"]) == 0 and main(["report", "out/mine/1"]) == 0
+    assert json.loads((tmp_path / "out/mine/1/run.json").read_text())["results"] == {"clips": 1}

@@ -99,7 +99,11 @@ class Run:
         if len(self.scores):
             return summary(self.scores)
         results = self.about.get("results") or {}
-        numbers = {name: value for name, value in results.items() if isinstance(value, float)}
+        numbers = {
+            name: value
+            for name, value in results.items()
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and name != "test_clips"
+        }
         clips = results.get("test_clips", 1)
         rows = [("classifier", name, value, math.nan, clips, clips, 0) for name, value in numbers.items()]
         return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))

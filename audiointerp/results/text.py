@@ -36,6 +36,8 @@ def latex(columns: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -
 
 def escape_latex(text: str) -> str:
     """Escapes LaTeX's special characters, so that the text is printed unchanged."""
+    if text.startswith("$") and text.endswith("$"):
+        return text  # mathematics
     for plain in "&%$#_{}":
         text = text.replace(plain, f"\\{plain}")
     return text

@@ -35,6 +35,8 @@ def build_methods(makers: Mapping[str, Any], classifier: Classifier) -> dict[str
     """
     methods = {}
     for name, make in makers.items():
+        if make is None:  # `--methods.NAME null` leaves a method of the recipe out
+            continue
         if isinstance(make, str):
             method = bundle.load(make, classifier if bundle.needs_classifier(make) else None)
         else:
@@ -58,6 +60,8 @@ def build_controls(
     """
     controls: dict[str, Interpreter] = {}
     for name, make in makers.items():
+        if make is None:
+            continue
         control = make(classifier)
         if not isinstance(control, Beside) or not likes:
             if not isinstance(control, Beside) or control.alone:

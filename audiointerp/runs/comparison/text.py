@@ -54,7 +54,7 @@ def latex(table: Table) -> str:
     """One LaTeX table (booktabs) per block."""
     parts = []
     for block, metrics in table.blocks().items():
-        head = ["Method", "n", *(f"{describe(name).label}{_unit(name)}" for name in metrics)]
+        head = ["Method", "$n$", *(f"{describe(name).label}{_unit(name)}" for name in metrics)]
         rows = [
             [name, str(table.rows_n[name]), *(_text(row[metric], metric, plain=True) for metric in metrics)]
             for name, row in table.rows.items()

@@ -44,7 +44,9 @@ def write(interpreter: L2I, clips: ClipDataset, folder: Path) -> None:
     def activations(waveform: Tensor) -> Tensor:
         return interpreter.interpret(audio.normalize_peak(waveform)[0]).details["activations"][0]
 
-    strongest = {int(k) for values in relevance if values.isfinite().all() for k in values.topk(MOST).indices}
+    strongest = {
+        int(k) for values in relevance if values.isfinite().all() for k in values.topk(min(MOST, len(values))).indices
+    }
     write_components(
         interpreter.dictionary, activations, clips, spectrogram, folder / "audio" / "components", strongest
     )
