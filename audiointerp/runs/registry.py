@@ -34,8 +34,8 @@ def all_kinds() -> Iterator[Kind]:
 def kind_of(values: Mapping[str, Any]) -> Kind:
     """The kind of a recipe's values: the first kind whose key they have.
 
-    Recipes of most kinds name a classifier, so the kind with the key `classifier` comes last, wherever it is listed; it is
-    also the kind of a recipe that has no kind's key.
+    Recipes of most kinds name a classifier, so the kind with the key `classifier` comes last, wherever it is listed; it
+    is also the kind of a recipe that has no kind's key.
     """
     kinds = sorted(all_kinds(), key=lambda kind: kind.key == "classifier")
     return next((kind for kind in kinds if kind.key in values), kinds[-1])
