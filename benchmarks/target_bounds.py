@@ -14,7 +14,7 @@ import torch
 
 import audiointerp
 from audiointerp.datasets import ClipDataset, draw_pairs, mix, read_esc50
-from audiointerp.evaluation.explaining import judge
+from audiointerp.evaluation.judging import judge
 from audiointerp.interpreters import Loudest, TargetMasking
 from audiointerp.sound.masking import EnergyMask, StemMask, ThresholdMask
 

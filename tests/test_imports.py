@@ -1,6 +1,7 @@
 """The shape of the package, read from its source: who imports whom, how long a function is, what is documented."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections import defaultdict
@@ -146,3 +147,16 @@ def test_one_name_is_one_thing():
                 homes[name].append(name_of(path))
     assert homes["Filler"] == ["interpreters.rde.fillers"]
     assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
+@pytest.mark.parametrize("script", sorted(Path(__file__).parents[1].glob("[bd]*s/*.py")), ids=lambda path: path.name)
+def test_scripts_import_names_that_exist(script):
+    """Benchmarks and the maker of screenshots are run by hand, so that no other test meets their imports."""
+    found = 0
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("audiointerp"):
+            module = importlib.import_module(node.module)
+            for each in node.names:
+                assert hasattr(module, each.name) or f"{node.module}.{each.name}".removeprefix("audiointerp.") in NAMES
+                found += 1
+    assert found
