@@ -104,7 +104,7 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _print_decisions(folder: Path, most: int = 10) -> None:
     """Prints the decision on each of the first recordings, and whether the interpretation alone is classified alike."""
-    from audiointerp.results.reading import Run, read_likeliest
+    from audiointerp.results.reading import Run, is_true, read_likeliest
 
     scores = Run.read(folder).scores
     several = scores["method"].nunique() > 1
@@ -113,6 +113,11 @@ def _print_decisions(folder: Path, most: int = 10) -> None:
         verdict = "is classified" if row["fidelity"] else "is not classified"
         decision = f"{row['predicted']} ({row['probability']:.2f})"
         by = f" by {row['method']}" if several else ""
+        if is_true(row.get("silent")):
+            print(
+                f"{row['source']}{where}: {decision}; the interpretation{by} is silent: nothing speaks for {row['target']}"
+            )
+            continue
         print(f"{row['source']}{where}: {decision}; the interpretation{by} alone {verdict} as {row['target']}")
     for item_id, found in read_likeliest(folder, most).items():
         source = scores.loc[scores["item_id"] == item_id, "source"]
@@ -177,8 +182,9 @@ def layers(options: argparse.Namespace, rest: list[str]) -> int:
 
     model = _load(options.model)
     classifier = model.classifier if isinstance(model, Interpreter) else model
+    print(f"{'layer':<40} {'channel x freq x time of 1 s':<30} read by")
     for layer in list_layers(classifier):
-        print(f"{layer.name:<40} {' x '.join(map(str, layer.shape)):<20} {layer.use}")
+        print(f"{layer.name:<40} {' x '.join(map(str, layer.shape)):<30} {layer.use}")
     return 0
 
 

@@ -117,7 +117,7 @@ def test_extending(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     audiointerp.write("a.wav", torch.randn(1600), 16000)
     (tmp_path / "clips.csv").write_text("path,label,fold\na.wav,dog,1\n")
-    lines = ["seed: 1", "train_folds: [1]", "output_folder: out", "batch_size: 1", "greeting: hello"]
+    lines = ["seed: 1", "train_folds: [1]", "output_folder: out", "batch_size: 1", "greeting: true"]
     lines += ["clips: !name:audiointerp.datasets.read_table", "    csv_path: clips.csv"]
     (tmp_path / "mine.yaml").write_text("\n".join(lines) + "\n")
     assert main(["run", "mine.yaml"]) == 0 and main(["report", "out/mine/1"]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import time
 from collections.abc import Mapping, Sequence
@@ -67,7 +68,9 @@ def default_method(classifier: Classifier) -> Interpreter:
 def _make(name: str, classifier: Classifier, own: Interpreter | None) -> Interpreter:
     kind: Any = kinds().get(name)
     if kind is None:
-        raise ValueError(f"method {name!r} is unknown; choose from {', '.join(kinds())}")
+        near = difflib.get_close_matches(name, kinds(), n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"method {name!r} is unknown{hint}; choose from {', '.join(kinds())}")
     by_design = kind is L2I and isinstance(classifier, DictionaryClassifier)
     if issubclass(kind, TRAINED) and not by_design:
         raise ValueError(f"method {name} must be trained for its classifier; name the bundle or run of a trained one")

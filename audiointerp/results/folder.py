@@ -107,10 +107,11 @@ def _alike(first: str, second: str) -> bool:
 
 
 def _has_results(folder: Path) -> bool:
-    """Whether a run folder has scores, a checkpoint or a model, which must not be mixed with another recipe's."""
+    """Whether a run is finished or has scores, a checkpoint or a model, not to be mixed with another recipe's."""
     scores = folder / "scores.csv"
     scored = scores.is_file() and len(scores.read_bytes().splitlines()) > 1
-    return scored or (folder / "checkpoints" / "last.ckpt").is_file() or (folder / "best").is_dir()
+    trained = (folder / "checkpoints" / "last.ckpt").is_file() or (folder / "best").is_dir()
+    return bool(_read_info(folder).get("finished")) or scored or trained
 
 
 def _may_go_on(folder: Path) -> bool:

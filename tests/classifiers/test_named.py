@@ -181,7 +181,7 @@ def test_a_bundle_of_ones_own_classifier_takes_it_by_name(mine, tmp_path, capsys
 
 def test_layers_are_listed_with_what_can_read_them(mine, capsys):
     assert main(["layers", mine("shown")]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
+    _, line = capsys.readouterr().out.splitlines()
     assert line.split(None, 1)[0] == "maps" and "in use: Grad-CAM, PIQ, L2I" in line
 
 

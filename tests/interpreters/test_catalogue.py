@@ -38,11 +38,20 @@ def test_by_design_needs_no_training():
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [([], "x: is a classifier"), (["nothing"], "'nothing' is unknown; choose from"), (["l2i"], "l2i must be trained")],
+    [
+        (["grandcam"], r"'grandcam' is unknown \(did you mean 'gradcam'\?\)"),
+        (["nothing"], "'nothing' is unknown; choose from"),
+        (["l2i"], "l2i must be trained"),
+    ],
 )
 def test_what_cannot_be_chosen(classifier, names, message):
     with pytest.raises(ValueError, match=message):
         choose(classifier, names, "x")
+
+
+def test_a_classifier_without_an_explainer_has_a_default(classifier):
+    methods = choose(classifier, [], "x")
+    assert list(methods) == ["lime"] and methods["lime"].passes == 64
 
 
 def test_only_a_long_wait_is_told(classifier, monkeypatch):

@@ -1,4 +1,4 @@
-"""One row an interpreter and one row a classifier: a row buys every test of test_contract.py.
+"""One row an interpreter and one row a classifier: a row buys every test of test_promises.py.
 
 A new interpreter adds one `Case`; its builder takes a classifier of `CLASSIFIERS` and returns it ready to interpret.
 """
