@@ -114,9 +114,7 @@ def _print_decisions(folder: Path, most: int = 10) -> None:
         decision = f"{row['predicted']} ({row['probability']:.2f})"
         by = f" by {row['method']}" if several else ""
         if is_true(row.get("silent")):
-            print(
-                f"{row['source']}{where}: {decision}; the interpretation{by} is silent: nothing speaks for {row['target']}"
-            )
+            print(f"{row['source']}{where}: {decision}; the interpretation{by} of {row['target']} is silent")
             continue
         print(f"{row['source']}{where}: {decision}; the interpretation{by} alone {verdict} as {row['target']}")
     for item_id, found in read_likeliest(folder, most).items():
