@@ -312,7 +312,6 @@ def test_bad_requests(tiny, refused, tmp_path):
         ([best, wav, "-o", out, "--method", "lime2"], ["'lime2'", "threshold"]),
         ([best, wav, "-o", out, "--method", "frozen"], ["'frozen'", "threshold"]),
         ([tiny.classifier, wav, "-o", out, "--method", "piq"], ["piq", "trained"]),
-        ([tiny.classifier, wav, "-o", out], [str(tiny.classifier), "--method", "threshold"]),
         ([best, wav, "-o", out, "--device", "tpu"], ["'tpu'", "cpu"]),
         ([best, tmp_path / "none.wav", "-o", out], ["none.wav", "no such file"]),
         ([best, tmp_path / "empty", "-o", out], ["empty", "no audio file", ".wav"]),
@@ -321,6 +320,13 @@ def test_bad_requests(tiny, refused, tmp_path):
     ):
         assert says(refused("interpret", *arguments), *words), words
         assert not out.exists()
+
+
+def test_a_classifier_alone_is_explained_by_the_default_method(tiny, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert status_of(["interpret", tiny.classifier, sine(tmp_path / "a.wav"), "-o", out, "--no_figures"]) == 0
+    assert "explained by lime" in capsys.readouterr().err
+    assert list(out.rglob("*.wav"))
 
 
 def spoiled(kind: str, path: Path) -> Path:
