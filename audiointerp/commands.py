@@ -7,6 +7,7 @@ training.
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 import sysconfig
@@ -110,13 +111,17 @@ def _print_decisions(folder: Path, most: int = 10) -> None:
     several = scores["method"].nunique() > 1
     for row in scores.head(most).to_dict("records"):
         where = f" from {row['start_s']:g} s" if row["start_s"] else ""
-        verdict = "is classified" if row["fidelity"] else "is not classified"
+        if math.isfinite(row.get("fidelity_argmax", math.nan)):
+            verdict = "has" if row["fidelity"] else "does not have"
+            verdict = f"{verdict} {row['target']} among its likeliest labels"
+        else:
+            verdict = f"{'is' if row['fidelity'] else 'is not'} classified as {row['target']}"
         decision = f"{row['predicted']} ({row['probability']:.2f})"
         by = f" by {row['method']}" if several else ""
         if is_true(row.get("silent")):
             print(f"{row['source']}{where}: {decision}; the interpretation{by} of {row['target']} is silent")
             continue
-        print(f"{row['source']}{where}: {decision}; the interpretation{by} alone {verdict} as {row['target']}")
+        print(f"{row['source']}{where}: {decision}; the interpretation{by} alone {verdict}")
     for item_id, found in read_likeliest(folder, most).items():
         source = scores.loc[scores["item_id"] == item_id, "source"]
         print(f"{source.iloc[0] if len(source) else item_id}: {', '.join(f'{name} {p:.2f}' for name, p in found)}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ class Clip:
         fold: number of the fold that the clip belongs to.
         start: in seconds.
         seconds: length, or None to the end of the file.
+        recording: name of the source recording, which several clips may be cut from; "": the file itself.
     """
 
     path: Path
@@ -33,6 +34,12 @@ class Clip:
     fold: int
     start: float = 0.0
     seconds: float | None = None
+    recording: str = field(default="", compare=False)
+
+    @property
+    def source(self) -> str:
+        """Name of the source recording, or the file's path if it has no name."""
+        return self.recording or str(self.path)
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,22 @@ def read_esc50(folder: str | Path, download: bool = False) -> list[Clip]:
         if path is None:
             missing.append(name)
         else:
-            clips.append(Clip(path, (row["category"],), parse_fold(place, row["fold"])))
+            fold = parse_fold(place, row["fold"])
+            clips.append(Clip(path, (row["category"],), fold, recording=_recording_of(name)))
     if missing:
         total = len(missing) + len(clips)
         raise ValueError(f"{folder / 'audio'}: {len(missing)} of the table's {total} files are missing ({missing[0]})")
     return clips
+
+
+def _recording_of(name: str) -> str:
+    """The Freesound recording that a file is cut from: the second field of fold-recording-take-target.wav; else "".
+
+    >>> _recording_of("4-102844-B-49.wav"), _recording_of("dog.wav")
+    ('102844', '')
+    """
+    fields = Path(name).stem.split("-")
+    return fields[1] if len(fields) == 4 else ""
 
 
 def _audio_files(folder: Path) -> dict[str, Path]:

@@ -15,10 +15,11 @@ __all__ = ["parse_float", "parse_fold", "read_rows", "read_table"]
 
 
 def read_table(csv_path: str | Path) -> list[Clip]:
-    """Clips of a CSV file with columns path, label, fold and, if wanted, start and seconds.
+    """Clips of a CSV file with columns path, label, fold and, if wanted, start, seconds and recording.
 
     Paths are relative to the CSV file. A label may hold several names separated by `;`. Empty `start` is 0, empty
-    `seconds` is to the end of the file, both in seconds.
+    `seconds` is to the end of the file, both in seconds. `recording` names the source recording of clips that were cut
+    from the same one into several files; empty is the file itself.
 
     Raises:
         ValueError: naming the row (the header is row 1): a missing column or file, an empty label, a bad number, a
@@ -100,4 +101,4 @@ def _clip(place: str, row: dict[str, str], folder: Path) -> Clip:
     seconds = parse_float(place, "seconds", row["seconds"]) if row.get("seconds") else None
     if start < 0 or (seconds is not None and seconds <= 0):
         raise ValueError(f"{place}: start {start:g} s must be 0 or more and seconds, where given, more than 0")
-    return Clip(path, labels, parse_fold(place, row["fold"]), start, seconds)
+    return Clip(path, labels, parse_fold(place, row["fold"]), start, seconds, row.get("recording") or "")

@@ -79,8 +79,10 @@ class Mixtures(Condition):
             datasets.write_mixtures(
                 test, table.parent, items=self.count, seed=seed, snr_db=self.snr_db, gains=self.gains
             )
+        sources = {str(clip.path.resolve()): clip.source for clip in test.clips}
         for each in mixture_items(table, test.sample_rate):
-            yield replace(each, item_id=f"{name}_{each.item_id}", condition=name)
+            recordings = tuple(sources.get(str(Path(path).resolve()), path) for path in each.recordings)
+            yield replace(each, item_id=f"{name}_{each.item_id}", condition=name, recordings=recordings)
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,7 @@ class Noise(Condition):
                 stems={clip.label: stem, "noise": rest},
                 condition=name,
                 snr_db=20 * math.log10(gains[0] / gains[1]),
+                recordings=clip.recordings,
             )
 
 

@@ -29,10 +29,10 @@ class Wanted:
     """Options of an evaluation: the target, and the scores and files to make for every item and method.
 
     Attributes:
-        target: the classes to explain; None: the predicted class.
-        other_class: names of methods that explain both classes of a two-class mixture, if the predicted class is one of
-            the two; the rows of the other class have the method "<name>_other". A multilabel classifier may predict
-            both classes: then the item's own class is explained first.
+        target: the classes to explain; None: the predicted class, and for a two-class mixture and a multilabel
+            classifier, which may predict both classes or a more general one, the mixture's own class.
+        other_class: names of methods that explain both classes of a two-class mixture, if the class explained first is
+            one of the two; the rows of the other class have the method "<name>_other".
         figures: whether to draw each interpretation.
         curves: whether to compute insertion and deletion too.
         embeddings: whether to write the classifier's embedding of each interpretation to embeddings.csv.
@@ -71,7 +71,7 @@ def evaluate(
     for item in items:
         for name in [name for name in methods if not scores.has(item.item_id, name)]:
             method, asks = methods[name], name in wanted.other_class
-            first = _own_class(item, method) if wanted.target is None and asks else wanted.target
+            first = _own_class(item, method) if wanted.target is None else wanted.target
             rows = _Explanation(item, name, method, folder, wanted, embeddings).make(manifest, first)
             if rows and asks and (other := _other(item, rows, method)) is not None:
                 explanation = _Explanation(item, f"{name}_other", method, folder, wanted, embeddings)
@@ -175,6 +175,7 @@ class _Explanation:
             "source": item.source,
             "condition": item.condition,
             "start_s": round(window.start / item.sample_rate, 3),
+            "recordings": ";".join(item.recordings),
             "label": item.label,
             "predicted": classifier.labels[int(prediction.predicted[0])],
             "probability": float(prediction.probabilities[0].max()),
@@ -201,7 +202,7 @@ class _Explanation:
         if self.wanted.embeddings and heard[0].embedding is not None:
             embedding = heard[0].embedding[0].tolist()
             self.embeddings.add(self.item.item_id, self.name, self.item.condition, embedding)
-        scores = judging.judge_waveforms(made.prediction, *heard, made.target)
+        scores = judging.judge_waveforms(made.prediction, *heard, made.target, self.interpreter.classifier.multilabel)
         return {key: float(value[0]) for key, value in scores.items()}
 
     def _judge_files(self, made: Interpretation) -> dict[str, float]:

@@ -43,6 +43,7 @@ class Item:
         stems: class name -> that class's part of the sound, (1, samples), if known; the item's own class first.
         condition: such as "clean" or "mixture"; scores are averaged per condition.
         snr_db: level of the item's own stem above the other stem, in dB, if there are two.
+        recordings: names of the source recordings that the sound is made of; items that share one are not independent.
     """
 
     item_id: str
@@ -55,6 +56,7 @@ class Item:
     stems: Mapping[str, Tensor] = field(default_factory=dict)
     condition: str = "clean"
     snr_db: float | None = None
+    recordings: tuple[str, ...] = ()
 
     @classmethod
     def of_waveform(cls, item_id: str, source: str, waveform: Tensor, sample_rate: int, **rest: Any) -> Item:
@@ -142,6 +144,7 @@ def chosen_items(dataset: ClipDataset, chosen: Iterable[int]) -> Iterator[Item]:
             waveform,
             dataset.sample_rate,
             label=";".join(clip.labels),
+            recordings=(clip.source,),
         )
 
 
@@ -170,4 +173,5 @@ def _mixture_item(each: Mixture, sample_rate: int) -> Item:
         stems={each.base_label: base, each.other_label: other},
         condition="mixture",
         snr_db=each.snr_db,
+        recordings=(str(each.base), str(each.other)),
     )

@@ -47,6 +47,8 @@ def judge(
         gained = separation.si_sdr_improvement(interpretation.waveform, stem, waveform)
         scores[f"{prefix}si_sdr"] = ratio.masked_fill(silent, torch.nan)
         scores[f"{prefix}si_sdr_improvement"] = gained.masked_fill(silent, torch.nan)
+    if "other_si_sdr" in scores:  # a comparison with NaN is false: a silent interpretation is not right
+        scores["right"] = (scores["si_sdr"] > scores["other_si_sdr"]).float()
     return scores
 
 
@@ -57,9 +59,11 @@ def hear(kept: Tensor, left: Tensor, input_gain: Tensor, classifier: Classifier)
     return kept_heard, left_heard
 
 
-def judge_waveforms(whole: Prediction, kept: Prediction, left: Prediction, target: Tensor) -> dict[str, Tensor]:
+def judge_waveforms(
+    whole: Prediction, kept: Prediction, left: Prediction, target: Tensor, multilabel: bool = False
+) -> dict[str, Tensor]:
     """The scores `wav_*`, from the predictions of `hear` for the written waveforms; AI counts increases above 1e-5."""
-    scores = _faithfulness(whole, kept, left, target, WAV_TOLERANCE)
+    scores = _faithfulness(whole, kept, left, target, multilabel, WAV_TOLERANCE)
     return {f"wav_{name}": scores[name] for name in ("fidelity", "faithfulness", "ai", "ad", "ag")}
 
 
@@ -71,14 +75,14 @@ def _of_mask(
     mask = interpretation.mask
     if mask is None or interpretation.domain is None:
         kept, left = hear(interpretation.waveform, interpretation.residual, gain, classifier)
-        return _faithfulness(interpretation.prediction, kept, left, target)
+        return _faithfulness(interpretation.prediction, kept, left, target, classifier.multilabel)
     with frozen(classifier), torch.no_grad():
         stft = classifier.spectrogram(waveform * gain[:, None])
         kept, left = (
             classifier.classify_stft(apply_mask(stft, each, interpretation.domain), samples)
             for each in (mask, 1 - mask)
         )
-        scores = _faithfulness(interpretation.prediction, kept, left, target)
+        scores = _faithfulness(interpretation.prediction, kept, left, target, classifier.multilabel)
         if with_curves:
             scores["insertion"], scores["deletion"] = curves.insertion_and_deletion(
                 mask, stft, lambda heard: _probability(classifier, heard, samples, target)
@@ -97,12 +101,15 @@ def _probability(classifier: Classifier, stft: Tensor, samples: int, target: Ten
 
 
 def _faithfulness(
-    whole: Prediction, kept: Prediction, left: Prediction, target: Tensor, tolerance: float = 0.0
+    whole: Prediction, kept: Prediction, left: Prediction, target: Tensor, multilabel: bool, tolerance: float = 0.0
 ) -> dict[str, Tensor]:
     p, o, q = (faith.target_probability(each.probabilities, target) for each in (whole, kept, left))
     logits = (faith.mean_over_target(each.logits, target) for each in (whole, left))
+    counted = faith.fidelity_rank(target.shape[1], multilabel)
+    first = faith.fidelity(kept.probabilities, target)
     return {
-        "fidelity": faith.fidelity(kept.probabilities, target),
+        "fidelity": faith.fidelity(kept.probabilities, target, counted),
+        **({"fidelity_argmax": first} if multilabel else {}),
         "faithfulness": faith.faithfulness(p, q),
         "faithfulness_logit": faith.faithfulness(*logits),
         "ai": faith.average_increase(p, o, tolerance),

@@ -20,6 +20,7 @@ __all__ = [
     "average_increase",
     "faithfulness",
     "fidelity",
+    "fidelity_rank",
     "in_top",
     "mean_over_target",
     "target_probability",
@@ -54,17 +55,32 @@ def in_top(probabilities: Tensor, predicted: Tensor, k: int) -> Tensor:
     return (likeliest == predicted).any(1).float()
 
 
-def fidelity(probabilities: Tensor, target: Tensor) -> Tensor:
-    """1 where the likeliest class on the interpretation is one of the explained classes (equation 3).
+def fidelity(probabilities: Tensor, target: Tensor, k: int = 1) -> Tensor:
+    """1 where one of the explained classes is among the k likeliest on the interpretation (equation 3, where k is 1).
 
     Raises:
         ValueError: as `target_probability`.
 
     >>> fidelity(torch.tensor([[0.2, 0.8]]), torch.tensor([[False, True]]))
     tensor([1.])
+    >>> scores, target = torch.tensor([[0.5, 0.3, 0.2]]), torch.tensor([[False, True, False]])
+    >>> fidelity(scores, target), fidelity(scores, target, k=2)
+    (tensor([0.]), tensor([1.]))
     """
     _check(probabilities, target)
-    return target.gather(1, probabilities.argmax(1, keepdim=True))[:, 0].float()
+    return target.gather(1, probabilities.topk(min(k, probabilities.shape[1]), 1).indices).any(1).float()
+
+
+def fidelity_rank(classes: int, multilabel: bool) -> int:
+    """How many of the likeliest classes count in `fidelity`: 1; of several labels a tenth, at least 1 and at most 5.
+
+    A tagger gives a general label such as "Animal" nearly always a higher probability than the label below it, such as
+    "Dog". With only the likeliest label, an explanation of "Dog" would fail although "Dog" is still recognised.
+
+    >>> fidelity_rank(50, False), fidelity_rank(10, True), fidelity_rank(527, True)
+    (1, 1, 5)
+    """
+    return min(5, max(1, classes // 10)) if multilabel else 1
 
 
 def faithfulness(p: Tensor, q: Tensor) -> Tensor:

@@ -44,7 +44,15 @@ _ALL = (
         "Fidelity",
         True,
         "Does the classifier still predict the explained class from the interpretation alone? 1 yes, 0 no; the mean is "
-        "the share of clips.",
+        "the share of clips. A classifier of several labels predicts the class if it is among the likeliest tenth of "
+        "all labels, at most five.",
+    ),
+    MetricInfo(
+        "fidelity_argmax",
+        "Fidelity, likeliest label",
+        True,
+        "Classifiers of several labels only: is the explained class the likeliest of all labels on the interpretation "
+        "alone? 1 yes, 0 no. A label such as Dog usually fails this, because Animal is likelier.",
     ),
     MetricInfo(
         "faithfulness",
@@ -57,8 +65,8 @@ _ALL = (
         "faithfulness_logit",
         "Faithfulness, logit",
         True,
-        "How far does the explained class's logit (before softmax) fall when the interpretation is removed? The logit "
-        "still changes where the probability is close to 1.",
+        "How far does the explained class's logit (before softmax or sigmoid) fall when the interpretation is removed? "
+        "The logit still changes where the probability is close to 1.",
     ),
     MetricInfo(
         "ai",
@@ -109,7 +117,7 @@ _ALL = (
         "Complexity",
         False,
         "Over how many time-frequency bins is the mask spread? Entropy of the mask in nats: 0 for one bin, "
-        "ln(number of bins), about 12.3 for 5 s, when spread evenly.",
+        "ln(number of bins) when spread evenly.",
     ),
     MetricInfo(
         "kept_energy",
@@ -154,6 +162,14 @@ _ALL = (
         "How much closer to the other sound of the mixture is the interpretation than the input was? In dB; below 0 "
         "for a method that isolates the explained class.",
         "dB",
+    ),
+    MetricInfo(
+        "right",
+        "Right answers",
+        True,
+        "Is the interpretation of a mixture closer to the known sound of the explained class than to the other sound, "
+        "by SI-SDR? 1 yes, 0 no; a silent interpretation counts as no. A mask that does not depend on the class gets "
+        "0.5.",
     ),
     MetricInfo(
         "wav_fidelity",

@@ -7,6 +7,8 @@ remain is NaN. Infinite values raise ValueError.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -24,6 +26,9 @@ __all__ = [
     "PairedTest",
     "binomial_p",
     "bootstrap_interval",
+    "bootstrap_p",
+    "crossed_bootstrap",
+    "crossed_interval",
     "friedman",
     "holm",
     "mcnemar_p",
@@ -129,6 +134,89 @@ def bootstrap_interval(
         means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(sums.sum() / counts.sum()), float(low), float(high), n)
+
+
+def crossed_interval(
+    values: ArrayLike, sources: Sequence[Sequence[str]], level: float = 0.95, resamples: int = 10_000, seed: int = 0
+) -> Interval:
+    """Mean and percentile interval of `crossed_bootstrap`; `n` counts values, since sources are shared.
+
+    >>> crossed_interval([1, 2, 3], [["a", "b"], ["b", "c"], ["a", "c"]]).estimate
+    2.0
+    """
+    array, level = _vector(values), _level(level)
+    seen = ~np.isnan(array)
+    n = int(seen.sum())
+    means = crossed_bootstrap(array, sources, resamples, seed)
+    if n < 2 or not len(means):
+        return Interval(float(array[seen].mean()) if n else np.nan, np.nan, np.nan, n)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(array[seen].mean()), float(low), float(high), n)
+
+
+def crossed_bootstrap(
+    values: ArrayLike, sources: Sequence[Sequence[str]], resamples: int = 10_000, seed: int = 0
+) -> NDArray[np.float64]:
+    """Means of bootstrap resamples of sources, where a value may belong to several, as a mixture to two recordings.
+
+    The pigeonhole bootstrap: Owen (2007), "The pigeonhole bootstrap", https://doi.org/10.1214/07-AOAS122. Sources are
+    resampled with replacement; a value counts as often as the product of its sources' counts says. With one source per
+    value this is the cluster bootstrap. For values with two sources the interval is on average wider than needed, never
+    narrower. Resamples in which no value counts are left out.
+
+    Args:
+        values: (n,).
+        sources: the sources of each value, at least one; a source named twice counts once.
+        resamples: number of resamples.
+        seed: of the resampling.
+
+    Returns:
+        (at most `resamples`,); empty if fewer than two sources remain.
+
+    Raises:
+        ValueError: if lengths differ, a value has no source, or `resamples` is below 1.
+    """
+    array = _vector(values)
+    if len(sources) != len(array) or not all(sources):
+        raise ValueError(f"{len(array)} values have {len(sources)} lists of sources; each value needs one, not empty")
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}; an interval needs at least 1, better 10000")
+    seen = np.flatnonzero(~np.isnan(array))
+    weights = _resampled_weights(tuple(tuple(sources[row]) for row in seen), resamples, seed)
+    total = weights.sum(1)
+    return (weights @ array[seen])[total > 0] / total[total > 0]
+
+
+@lru_cache(maxsize=4)
+def _resampled_weights(sources: tuple[tuple[str, ...], ...], resamples: int, seed: int) -> NDArray[np.float64]:
+    """How often each value counts in each resample, (resamples, values); kept, since many scores share their items."""
+    names = {name: i for i, name in enumerate(dict.fromkeys(name for own in sources for name in own))}
+    n = len(names)
+    if n < 2:
+        return np.empty((0, len(sources)))
+    owners = [sorted({names[name] for name in own}) for own in sources]
+    generator, blocks = np.random.default_rng(seed), []
+    for start in range(0, resamples, block := max(1, _BLOCK // n)):
+        size = min(block, resamples - start)
+        drawn = generator.integers(n, size=(size, n)) + n * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
+        blocks.append(np.stack([counts[:, own].prod(1) for own in owners], axis=1).astype(float))
+    return np.concatenate(blocks)
+
+
+def bootstrap_p(means: ArrayLike) -> float:
+    """Two-sided p of the hypothesis that a mean is 0, from its bootstrap resamples: twice the smaller share beyond 0.
+
+    One resample is added to each side, so that p is never 0; NaN without resamples.
+
+    >>> bootstrap_p([1.0, 2.0, 3.0])
+    0.5
+    """
+    drawn = _observed(means)
+    if not len(drawn):
+        return np.nan
+    shares = ((drawn <= 0).sum() + 1, (drawn >= 0).sum() + 1)
+    return float(min(1.0, 2 * min(shares) / (len(drawn) + 1)))
 
 
 def wilcoxon(differences: ArrayLike) -> PairedTest:

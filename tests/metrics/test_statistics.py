@@ -9,6 +9,9 @@ from scipy import stats
 from audiointerp.metrics.statistics import (
     binomial_p,
     bootstrap_interval,
+    bootstrap_p,
+    crossed_bootstrap,
+    crossed_interval,
     friedman,
     holm,
     mcnemar_p,
@@ -177,3 +180,75 @@ def test_binomial_and_mcnemar():
     for bad in ((-1, 3), (0.5, 3), (4, 3)):
         with pytest.raises(ValueError, match=r"count|larger"):
             binomial_p(*bad)
+
+
+# --- values that share sources
+
+
+def literal_crossed(values, sources, resamples, seed):
+    """The pigeonhole bootstrap as Owen (2007) words it: draw sources with replacement, count each value by product."""
+    names = list(dict.fromkeys(name for own in sources for name in own))
+    rng, means = np.random.default_rng(seed), []
+    for _ in range(resamples):
+        drawn = [names[i] for i in rng.integers(len(names), size=len(names))]
+        repeated = []
+        for value, own in zip(values, sources):
+            times = 1
+            for name in set(own):
+                times *= drawn.count(name)
+            repeated += [value] * times
+        if repeated:
+            means.append(sum(repeated) / len(repeated))
+    return means
+
+
+def test_crossed_bootstrap_is_the_literal_one():
+    values = [3.0, 1.0, 4.0, 1.0, 5.0]
+    sources = [["a", "b"], ["b", "c"], ["c", "d"], ["a", "d"], ["b", "b"]]
+    expected = literal_crossed(values, sources, 200, 7)
+    assert len(expected) < 200  # in some resamples no value counts
+    np.testing.assert_allclose(crossed_bootstrap(values, sources, 200, 7), expected)
+
+
+def test_with_one_source_each_it_is_the_cluster_bootstrap():
+    values, owners = np.random.default_rng(2).normal(size=30), [f"r{i % 7}" for i in range(30)]
+    crossed = crossed_interval(values, [[name] for name in owners], seed=5)
+    clustered = bootstrap_interval(values, seed=5, clusters=[int(name[1:]) for name in owners])
+    assert crossed[:3] == pytest.approx(clustered[:3])
+    alone = crossed_interval(values, [[str(i)] for i in range(30)], seed=5)
+    assert alone[:3] == pytest.approx(bootstrap_interval(values, seed=5)[:3])
+
+
+def test_it_covers_the_mean_where_items_taken_as_independent_do_not():
+    """Mixtures whose score is the sum of two recordings' effects: 95 % intervals should hold the true mean, 0."""
+    rng, held = np.random.default_rng(0), {"crossed": 0, "independent": 0}
+    for trial in range(200):
+        effects = rng.normal(size=20)
+        pairs = [(i, (i + step) % 20) for i in range(20) for step in (1, 3, 7)]
+        values = [effects[i] + effects[j] + 0.1 * rng.normal() for i, j in pairs]
+        sources = [(str(i), str(j)) for i, j in pairs]
+        intervals = {
+            "crossed": crossed_interval(values, sources, resamples=500, seed=trial),
+            "independent": bootstrap_interval(values, resamples=500, seed=trial),
+        }
+        for name, each in intervals.items():
+            held[name] += each.low <= 0 <= each.high
+    # 200 trials at a true 95 % give at least 180 in all but one of a thousand repetitions.
+    assert held["crossed"] >= 180 > 160 > held["independent"]
+
+
+def test_crossed_bootstrap_leaves_missing_values_out_and_refuses_what_cannot_be_resampled():
+    sources = [["a"], ["b"], ["c"]]
+    assert crossed_interval([1, 2, np.nan], sources)[:3] == crossed_interval([1, 2], sources[:2])[:3]
+    assert (
+        np.isnan(crossed_interval([1, 2], [["a"], ["a"]]).low) and len(crossed_bootstrap([1, 2], [["a"], ["a"]])) == 0
+    )
+    with pytest.raises(ValueError, match="2 values have 1 lists of sources"):
+        crossed_bootstrap([1, 2], [["a"]])
+    with pytest.raises(ValueError, match="not empty"):
+        crossed_bootstrap([1, 2], [["a"], []])
+
+
+def test_bootstrap_p():
+    assert bootstrap_p(np.r_[np.full(97, 1.0), np.full(2, -1.0)]) == pytest.approx(2 * 3 / 100)
+    assert bootstrap_p([0.0, 0.0]) == 1.0 and np.isnan(bootstrap_p([]))

@@ -59,7 +59,7 @@ def latex(table: Table) -> str:
             [name, str(table.rows_n[name]), *(_text(row[metric], metric, plain=True) for metric in metrics)]
             for name, row in table.rows.items()
         ]
-        caption = f"{block}; {table.title}. Mean [bootstrap 95 % interval over items]."
+        caption = f"{block}; {table.title}. Mean [95 % interval, bootstrap over source recordings]."
         parts.append(text.latex(head, rows, f"{caption} {_blank(table)}" if "frechet_distance" in metrics else caption))
     return "\n".join(parts)
 
