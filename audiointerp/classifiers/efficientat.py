@@ -236,9 +236,10 @@ class _Excitation(nn.Module):
     def __init__(self, channels: int, squeezed: int):
         super().__init__()
         self.fc1, self.fc2 = nn.Linear(channels, squeezed), nn.Linear(squeezed, channels)
+        self.relu = nn.ReLU()  # a module, so that guided backpropagation can guide it
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.fc1(x.mean((2, 3))).relu()).sigmoid()[:, :, None, None]
+        return self.fc2(self.relu(self.fc1(x.mean((2, 3))))).sigmoid()[:, :, None, None]
 
 
 def _convolution(

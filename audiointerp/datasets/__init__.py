@@ -19,7 +19,7 @@ from audiointerp.datasets.features import FeatureDataset
 from audiointerp.datasets.mixtures import Mixture, draw_pairs, gains_from_snr, mix, read_mixtures, write_mixtures
 from audiointerp.datasets.nsynth import instrument_of, read_nsynth
 from audiointerp.datasets.reading import read_clips
-from audiointerp.datasets.relabel import relabel, split_recordings
+from audiointerp.datasets.relabelling import relabel, split_recordings
 from audiointerp.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
 from audiointerp.datasets.synthetic import make_synthetic
 from audiointerp.datasets.table import read_table

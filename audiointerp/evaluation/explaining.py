@@ -17,6 +17,7 @@ from torch import Tensor
 from audiointerp.contracts import Interpretation, Interpreter, Target, frozen, resolve_target
 from audiointerp.evaluation import judging
 from audiointerp.evaluation.items import Item
+from audiointerp.metrics.faithfulness import target_probability
 from audiointerp.results.tables import Embeddings, Manifest, Scores
 from audiointerp.sound import files as audio
 from audiointerp.sound.recordings import Window, WindowWriter, listening_copy
@@ -180,6 +181,7 @@ class _Explanation:
             "predicted": classifier.labels[int(prediction.predicted[0])],
             "probability": float(prediction.probabilities[0].max()),
             "target": ";".join(explained),
+            "target_probability": float(target_probability(prediction.probabilities, interpretation.target)[0]),
             **{key: float(value[0]) for key, value in scores.items()},
             "silent": bool(scores["silent"][0]),
             "seconds": seconds,

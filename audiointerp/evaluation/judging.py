@@ -17,6 +17,7 @@ from audiointerp.metrics import faithfulness as faith
 from audiointerp.sound.masking import apply_mask
 
 PASSES, CURVE_PASSES = 4, 2 * len(curves.SHARES)
+RIGHT_MARGIN_DB = 0.01  # an unchanged mixture at 0 dB is equally near to both sounds, up to rounding
 WAV_TOLERANCE = 1e-5  # a probability may differ by this much after a sound was written and read again
 
 __all__ = ["CURVE_PASSES", "PASSES", "hear", "judge", "judge_waveforms"]
@@ -48,7 +49,7 @@ def judge(
         scores[f"{prefix}si_sdr"] = ratio.masked_fill(silent, torch.nan)
         scores[f"{prefix}si_sdr_improvement"] = gained.masked_fill(silent, torch.nan)
     if "other_si_sdr" in scores:  # a comparison with NaN is false: a silent interpretation is not right
-        scores["right"] = (scores["si_sdr"] > scores["other_si_sdr"]).float()
+        scores["right"] = (scores["si_sdr"] > scores["other_si_sdr"] + RIGHT_MARGIN_DB).float()
     return scores
 
 

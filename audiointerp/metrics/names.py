@@ -168,8 +168,8 @@ _ALL = (
         "Right answers",
         True,
         "Is the interpretation of a mixture closer to the known sound of the explained class than to the other sound, "
-        "by SI-SDR? 1 yes, 0 no; a silent interpretation counts as no. A mask that does not depend on the class gets "
-        "0.5.",
+        "by at least 0.01 dB of SI-SDR? 1 yes, 0 no; a silent interpretation counts as no. A mask that does not depend "
+        "on the class gets about 0.5 at 0 dB.",
     ),
     MetricInfo(
         "wav_fidelity",

@@ -41,6 +41,7 @@ NOT_SCORES = (
     "start_s",
     "recordings",
     "target",
+    "target_probability",
     "predicted",
     "probability",
     "label",

@@ -19,7 +19,7 @@ from audiointerp.metrics.names import INFO
 __all__ = ["FACTS", "MANIFEST_COLUMNS", "SCORE_COLUMNS", "Embeddings", "Manifest", "Scores"]
 
 FACTS = ("item_id", "method", "source", "condition", "start_s", "recordings", "label", "predicted", "probability")
-FACTS += ("target",)
+FACTS += ("target", "target_probability")
 SCORE_COLUMNS = (*FACTS, *INFO)
 MANIFEST_COLUMNS = (
     *("item_id", "role", "method", "path", "pred_class", "pred_prob", "true_class", "distractor_class", "snr_db"),

@@ -1,10 +1,12 @@
 """Clips with another classifier's labels, and folds that no source recording crosses."""
 
+import csv
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from audiointerp import datasets
 from audiointerp.datasets import Clip, relabel, split_recordings
 
 CLIPS = [
@@ -59,3 +61,15 @@ def test_too_few_recordings_or_folds():
         split_recordings(lambda: CLIPS, 5)
     with pytest.raises(ValueError, match="at least 2"):
         split_recordings(lambda: CLIPS, 1)
+
+
+def test_the_shipped_map_names_audioset_labels():
+    """Every class of ESC-50 has a row, and every label is one of AudioSet's 527."""
+    folder = Path(datasets.__file__).parent
+    with open(folder / "label_maps" / "esc50_to_audioset.csv", newline="") as file:
+        rows = {row["class"]: row["label"] for row in csv.DictReader(file)}
+    known = set((folder.parent / "classifiers" / "audioset_labels.txt").read_text().splitlines())
+    assert len(rows) == 50 and {label for label in rows.values() if label} <= known
+    assert [name for name, label in rows.items() if not label] == ["can_opening", "drinking_sipping", "washing_machine"]
+    found = relabel(lambda: [Clip(Path("a.wav"), ("dog",), 1), Clip(Path("b.wav"), ("can_opening",), 1)], "esc50_to_audioset")
+    assert found == [Clip(Path("a.wav"), ("Dog",), 1)]
