@@ -30,8 +30,8 @@ class Wanted:
     """Options of an evaluation: the target, and the scores and files to make for every item and method.
 
     Attributes:
-        target: the classes to explain; None: the predicted class, and for a two-class mixture and a multilabel
-            classifier, which may predict both classes or a more general one, the mixture's own class.
+        target: the classes to explain; None: the predicted class. A multilabel classifier may predict several classes,
+            or a more general one ("Animal" for "Dog"), so that the item's own class is explained where it is known.
         other_class: names of methods that explain both classes of a two-class mixture, if the class explained first is
             one of the two; the rows of the other class have the method "<name>_other".
         figures: whether to draw each interpretation.
@@ -262,8 +262,8 @@ def _names(labels: tuple[str, ...], target: Tensor) -> list[str]:
 
 
 def _own_class(item: Item, interpreter: Interpreter) -> int | None:
-    """Index of the item's own class if it is a two-class mixture and the classifier is multilabel; else None."""
-    if not interpreter.classifier.multilabel or len(item.stems) != 2 or item.label not in interpreter.classifier.labels:
+    """Index of the item's own class if it has one that the classifier knows, and the classifier is multilabel."""
+    if not interpreter.classifier.multilabel or item.label not in interpreter.classifier.labels:
         return None
     return interpreter.classifier.labels.index(item.label)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -177,8 +178,19 @@ class InterpreterTraining(Training):
 
     def build(self, context: Context) -> tuple[Trainable, Interpreter]:
         """The recipe's interpreter of its classifier."""
-        interpreter = context.values["interpreter"](context.classifier, **_dictionary(context))
+        interpreter = context.values["interpreter"](
+            context.classifier, **_dictionary(context), **self._classes(context)
+        )
         return interpreter, interpreter
+
+    def _classes(self, context: Context) -> dict[str, Any]:
+        """The argument `classes`, for an interpreter that has it, if the data lacks classes of the classifier."""
+        make, labels = context.values["interpreter"], context.splits.labels
+        given = getattr(make, "keywords", {})
+        parameters = inspect.signature(make).parameters
+        if set(labels) == set(context.classifier.labels) or "classes" in given or "classes" not in parameters:
+            return {}
+        return {"classes": list(labels)}
 
     def judge(self, best: Interpreter, context: Context) -> dict[str, Any]:
         """Explains and scores clips of the test folds and mixtures of them, with the interpreter and the controls."""

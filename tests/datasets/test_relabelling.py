@@ -71,5 +71,7 @@ def test_the_shipped_map_names_audioset_labels():
     known = set((folder.parent / "classifiers" / "audioset_labels.txt").read_text().splitlines())
     assert len(rows) == 50 and {label for label in rows.values() if label} <= known
     assert [name for name, label in rows.items() if not label] == ["can_opening", "drinking_sipping", "washing_machine"]
-    found = relabel(lambda: [Clip(Path("a.wav"), ("dog",), 1), Clip(Path("b.wav"), ("can_opening",), 1)], "esc50_to_audioset")
+    found = relabel(
+        lambda: [Clip(Path("a.wav"), ("dog",), 1), Clip(Path("b.wav"), ("can_opening",), 1)], "esc50_to_audioset"
+    )
     assert found == [Clip(Path("a.wav"), ("Dog",), 1)]

@@ -14,7 +14,7 @@ class in Paissan et al. (2023), https://arxiv.org/abs/2303.12659, section 2. Dep
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,20 +41,29 @@ class Quantized:
     commitment_loss: Tensor
 
 
-def even_offsets(codes: int, classes: int) -> Tensor:
+def even_offsets(codes: int, classes: int, taking_part: Sequence[int] | None = None) -> Tensor:
     """Bounds of the classes' blocks, (classes + 1,): block c is floor(cK/C) .. floor((c+1)K/C).
+
+    With `taking_part` only these classes have codes, and C is their number; the blocks of the others are empty.
 
     >>> even_offsets(10, 3)
     tensor([ 0,  3,  6, 10])
+    >>> even_offsets(10, 4, [1, 3])
+    tensor([ 0,  0,  5,  5, 10])
     """
-    return torch.arange(classes + 1) * codes // classes
+    if taking_part is None:
+        return torch.arange(classes + 1) * codes // classes
+    before = torch.zeros(classes + 1, dtype=torch.long)
+    before[torch.tensor(sorted(set(taking_part))) + 1] = 1
+    before = before.cumsum(0)
+    return before * codes // before[-1]
 
 
 class ClassCodebook(nn.Module):
     """K codes: one block for each class and a block shared by all classes.
 
     Args:
-        classes: number of classes; each needs at least one code.
+        classes: number of classes; without `offsets` each needs at least one code.
         codes: K, shared codes included.
         dim: length of a code vector.
         shared: number of codes, at the end of the codebook, that every class may use.
@@ -63,7 +72,7 @@ class ClassCodebook(nn.Module):
             over the candidates' negative squared distances at this temperature (Agustsson et al., 2017,
             https://arxiv.org/abs/1704.00648), so that the decoder's loss also trains the codes; the same codes are
             chosen.
-        offsets: (classes + 1,) block bounds; None: even blocks.
+        offsets: (classes + 1,) block bounds; a class may have an empty block; None: even blocks.
     Shape:
         vectors (batch, dim, freq, time), allowed (batch, classes) bool -> Quantized.
     Raises:
@@ -90,7 +99,7 @@ class ClassCodebook(nn.Module):
         offsets: Tensor | None = None,
     ):
         super().__init__()
-        if codes - shared < classes:
+        if offsets is None and codes - shared < classes:
             raise ValueError(f"{codes} codes, {shared} of them shared, cannot give each of {classes} classes one")
         self.classes, self.shared, self.normalize, self.temperature = classes, shared, normalize, temperature
         bounds = even_offsets(codes - shared, classes) if offsets is None else offsets

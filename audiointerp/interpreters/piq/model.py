@@ -24,11 +24,12 @@ from torch.nn import functional
 from audiointerp.classifiers.vggsound import ResidualBlock
 from audiointerp.contracts import Batch, Classifier, Prediction, frozen, resolve_target
 from audiointerp.interpreters.base import Scene, TrainedInterpreter, check_layers
-from audiointerp.interpreters.piq.codebook import ClassCodebook, Quantized
+from audiointerp.interpreters.piq.codebook import ClassCodebook, Quantized, even_offsets
 from audiointerp.interpreters.piq.decoders import Decoder, LightDecoder
 from audiointerp.sound.masking import Domain, TargetMask, ThresholdMask, apply_mask
 from audiointerp.sound.spectrogram import log_magnitude
 
+LOGGED_CLASSES = 50  # with more classes, log.csv has no column for each
 COARSEST = 32  # largest number of bins and frames per code; the grid is padded to a multiple of it
 MaskLoss = Literal["bce", "weighted_bce", "dice"]
 CodesOf = Literal["predicted", "label"]
@@ -37,7 +38,7 @@ DecoderKind = Literal["paper", "light"]
 # Settings that the mask depends on, saved in bundles; the others only matter in training.
 SAVED = (
     *("channels", "codes", "shared", "normalize", "temperature", "layers", "domain", "binary", "fill"),
-    *("decoder", "detail", "stride"),
+    *("decoder", "detail", "stride", "classes"),
 )
 
 __all__ = ["PIQ"]
@@ -67,8 +68,10 @@ class PIQ(TrainedInterpreter):
         decoder: "paper" or "light", see `LightDecoder`.
         detail: an option of the light decoder, see `LightDecoder`.
         stride: bins and frames per code; 32 in the paper, 16 with the light decoder only.
+        classes: names of the classes that have codes and can be explained; None: all of the classifier. A recipe gives
+            the classes of its clips, so that a tagger's codes are not spread over hundreds of labels that do not occur.
     Raises:
-        ValueError: if the classifier lacks a feature map of `layers`, or an option does not exist.
+        ValueError: if the classifier lacks a feature map of `layers` or one of `classes`, or an option does not exist.
     """
 
     classifier: Classifier
@@ -88,6 +91,7 @@ class PIQ(TrainedInterpreter):
     decoder: DecoderKind | nn.Module = "paper"
     detail: bool = False
     stride: Literal[32, 16] = 32
+    classes: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         """Builds adapter, codebook and decoder for the classifier's feature maps."""
@@ -107,8 +111,7 @@ class PIQ(TrainedInterpreter):
         self.join = nn.Identity() if read == width else nn.Conv2d(read, width, 1)
         kernel, step = (4, 2) if stride == 32 else (3, 1)
         self.adapter = nn.Sequential(ResidualBlock(width), nn.Conv2d(width, channels, kernel, stride=step, padding=1))
-        labels = len(self.classifier.labels)
-        self.codebook = ClassCodebook(labels, self.codes, channels, self.shared, self.normalize, self.temperature)
+        self.codebook = self._codebook(channels)
         # The decoder module replaces the setting of the same name, since bundles store its weights as "decoder".
         self.decoder = Decoder(channels) if kind == "paper" else LightDecoder(channels, stride, detail=self.detail)
         for module in [each for part in (self.join, self.adapter, self.decoder) for each in part.modules()]:
@@ -116,10 +119,21 @@ class PIQ(TrainedInterpreter):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)  # pyright: ignore[reportArgumentType]
 
+    def _codebook(self, channels: int) -> ClassCodebook:
+        labels, offsets = self.classifier.labels, None
+        if self.classes is not None:
+            if unknown := [name for name in self.classes if name not in labels] or not self.classes:
+                raise ValueError(f"PIQ: classes names {unknown or 'no class'}, which the classifier lacks")
+            if self.codes - self.shared < len(self.classes):
+                raise ValueError(f"PIQ: {self.codes} codes cannot give each of {len(self.classes)} classes one")
+            offsets = even_offsets(self.codes - self.shared, len(labels), [labels.index(name) for name in self.classes])
+        return ClassCodebook(len(labels), self.codes, channels, self.shared, self.normalize, self.temperature, offsets)
+
     # --- interpreting
 
     def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
         """Mask, and the codes from which it was decoded, (batch, freq / stride, time / stride)."""
+        self._check_codes(scene.target)
         training = self.training
         self.eval()
         try:
@@ -127,6 +141,18 @@ class PIQ(TrainedInterpreter):
         finally:
             self.train(training)
         return logits.sigmoid(), {"codes": quantized.codes}
+
+    def _check_codes(self, target: Tensor) -> None:
+        """Refuses a target none of whose classes has codes."""
+        if self.classes is None:
+            return
+        having = self.codebook.offsets.diff() > 0
+        lacking = target[~(target & having).any(1)]
+        if len(lacking):
+            names = [label for label, asked in zip(self.classifier.labels, lacking[0].tolist()) if asked]
+            raise ValueError(
+                f"this PIQ has no codes for {', '.join(names)}; it was trained to explain {', '.join(self.classes)}"
+            )
 
     def mask_logits(self, prediction: Prediction, allowed: Tensor, stft: Tensor) -> tuple[Tensor, Quantized]:
         """Logits (batch, freq, time) of the mask decoded from codes of the allowed classes, and these codes."""
@@ -212,11 +238,17 @@ class PIQ(TrainedInterpreter):
             self.codebook.end_epoch()
 
     def epoch_scores(self) -> dict[str, float]:
-        """Codebook health for the log: perplexity per class and on average, and the number of unused codes."""
+        """Codebook health for the log: mean perplexity, unused codes, and of up to 50 classes each one's perplexity."""
         perplexity = self.codebook.perplexity()
-        per_class = {f"perplexity_{name}": float(each) for name, each in zip(self.classifier.labels, perplexity)}
+        having = (self.codebook.offsets.diff() > 0).tolist()
+        per_class = {
+            f"perplexity_{name}": float(each)
+            for name, each, has in zip(self.classifier.labels, perplexity, having)
+            if has and sum(having) <= LOGGED_CLASSES
+        }
         unused = int((self.codebook.usage == 0).sum())
-        return {"perplexity": float(perplexity.mean()), "unused_codes": float(unused), **per_class}
+        mean = float(perplexity[self.codebook.offsets.diff() > 0].mean())
+        return {"perplexity": mean, "unused_codes": float(unused), **per_class}
 
 
 # Class attributes are found before submodules: the field's default "paper" would hide the decoder module.

@@ -9,6 +9,7 @@ from references import piq_formulas
 from torch import nn
 from torch.nn import functional
 
+from audiointerp.bundles import bundle
 from audiointerp.classifiers import VGGSound
 from audiointerp.contracts import Batch, Classifier, Prediction
 from audiointerp.interpreters import PIQ
@@ -464,3 +465,54 @@ def test_moving_it_moves_the_classifier():
     classifier = vggsound()
     made = piq(classifier).double()
     assert all(each.dtype == torch.float64 for each in (*made.parameters(), *classifier.parameters()))
+
+
+# --- codes for some classes only, as for a tagger with hundreds of labels
+
+
+def test_only_the_named_classes_have_codes():
+    classifier = vggsound()
+    interpreter = piq(classifier, codes=6, classes=[LABELS[1], LABELS[3]])
+    assert interpreter.codebook.owner.tolist() == [1, 1, 1, 3, 3, 3]
+    made = interpreter.interpret(noise(), 3)
+    assert set(interpreter.codebook.owner[made.details["codes"]].unique().tolist()) == {3}
+    together = interpreter.interpret(noise(), torch.tensor([[True, True, False, False]] * 3))  # class 0 has no codes
+    assert set(interpreter.codebook.owner[together.details["codes"]].unique().tolist()) == {1}
+    with pytest.raises(
+        ValueError, match=f"no codes for {LABELS[0]}; it was trained to explain {LABELS[1]}, {LABELS[3]}"
+    ):
+        interpreter.interpret(noise(), 0)
+
+
+def test_with_all_classes_named_nothing_changes():
+    classifier = vggsound()
+    torch.manual_seed(0)
+    plain = piq(classifier)
+    torch.manual_seed(0)
+    named = piq(classifier, classes=list(LABELS))
+    torch.testing.assert_close(plain.interpret(noise(), 2).mask, named.interpret(noise(), 2).mask, rtol=0, atol=0)
+
+
+def test_classes_that_do_not_fit_are_refused():
+    classifier = vggsound()
+    with pytest.raises(ValueError, match="which the classifier lacks"):
+        piq(classifier, classes=["no such label"])
+    with pytest.raises(ValueError, match="cannot give each of 3 classes one"):
+        piq(classifier, codes=2, classes=list(LABELS[:3]))
+
+
+def test_named_classes_are_kept_in_a_bundle_and_learn(tmp_path):
+    interpreter = piq(vggsound(), classes=[LABELS[1], LABELS[3]], condition="label", normalize=True)
+    batch = batch_of(noise(), torch.tensor([1, 3, 1]))
+    interpreter.train()
+    interpreter.on_start([batch])
+    interpreter.on_epoch(0)
+    losses = interpreter.losses(batch)
+    assert all(torch.isfinite(each) for each in losses.values())
+    scores = interpreter.epoch_scores()
+    assert {name for name in scores if name.startswith("perplexity_")} == {f"perplexity_{LABELS[i]}" for i in (1, 3)}
+    assert scores["perplexity"] >= 1
+    bundle.save(interpreter.eval(), tmp_path / "bundle")
+    again = bundle.load(tmp_path / "bundle")
+    assert list(again.classes) == [LABELS[1], LABELS[3]]
+    torch.testing.assert_close(again.interpret(noise(), 3).mask, interpreter.interpret(noise(), 3).mask, rtol=0, atol=0)
