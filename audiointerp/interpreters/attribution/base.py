@@ -177,14 +177,14 @@ def what_remains(magnitude: Tensor, filler: Removed) -> Tensor:
 
 
 def require(package: str, method: object) -> None:
-    """Checks that an optional package is installed.
+    """Checks that a package is installed, so that its absence is one line instead of a traceback.
 
     Raises:
-        ValueError: if it is not; the message names the extra to install.
+        ValueError: if it is not; the message says how to install it.
     """
     if find_spec(package) is None:
         raise ValueError(
-            f"{type(method).__name__} needs {package}; install it with: pip install 'audiointerp[attribution]'"
+            f"{type(method).__name__} needs {package}; install it with: pip install {package}"
         )
 
 

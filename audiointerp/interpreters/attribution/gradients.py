@@ -1,6 +1,6 @@
 """Gradients of the target's logit with respect to the linear magnitude: saliency, and its means over noise or a path.
 
-All methods call captum (extra `attribution`) with `max_batch` versions of the clip at a time, to bound memory.
+All methods call captum with `max_batch` versions of the clip at a time, to bound memory.
 """
 
 from __future__ import annotations
