@@ -134,7 +134,13 @@ def mix(options: argparse.Namespace, rest: list[str]) -> int:
     dataset = _dataset(options, None)
     folder = run_folder.prepare_output(options.output, options.force)
     gains = tuple(options.gains) if options.gains else None
+    settings = {name: getattr(options, name) for name in ("items", "seed", "snr", "gains", "folds", "seconds")}
+    text = "".join(f" --{name} {value}" for name, value in settings.items() if value is not None)
+    info = run_folder.start(
+        folder, f"# audiointerp mix {options.data}{text}\n", scored=False, kind="mix", name=folder.name
+    )
     table = write_mixtures(dataset, folder, items=options.items, seed=options.seed, snr_db=options.snr, gains=gains)
+    run_folder.finish(folder, info, results={})
     print(f"{options.items} mixtures: {table}")
     return 0
 

@@ -13,8 +13,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from filelock import BaseFileLock, FileLock, Timeout
+
 from audiointerp.results.writing import write_json, write_text
 
+LOCK = ".lock"  # locked by the operating system, which unlocks it when a process ends, however it ends
+_LOCKS: dict[Path, BaseFileLock] = {}
 PACKAGES = ("audiointerp", "torch", "soundfile", "soxr", "numpy", "scipy", "hyperpyyaml")
 
 __all__ = ["describe_results", "finish", "prepare_output", "start", "write_info"]
@@ -30,7 +34,7 @@ def start(folder: Path, recipe_text: str, scored: bool = True, **facts: Any) -> 
         facts: further entries of run.json.
 
     Raises:
-        ValueError: if the folder holds results of another recipe or of other data.
+        ValueError: if the folder holds results of another recipe or of other data, or another process writes into it.
     """
     import torch
 
@@ -44,7 +48,7 @@ def start(folder: Path, recipe_text: str, scored: bool = True, **facts: Any) -> 
     if before.get("data_hash") != facts.get("data_hash") and _has_results(folder):
         raise ValueError(f"{folder}: the data changed since this run began; choose another output folder or seed")
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, recipe_text)
+    _lock(folder)
     info = {
         **facts,
         "scored": scored,
@@ -58,13 +62,17 @@ def start(folder: Path, recipe_text: str, scored: bool = True, **facts: Any) -> 
         "finished": False,
     }
     info["start"] = before.get("start", info["start"])
+    # run.json first: with it, the folder of a process that was killed here is known to be of an unfinished run.
     write_info(folder, info)
+    write_text(path, recipe_text)
     return info
 
 
 def finish(folder: Path, info: dict[str, Any], **results: Any) -> None:
     """Marks the run as finished and keeps its results."""
     write_info(folder, {**info, **results, "end": _now(), "finished": True})
+    if lock := _LOCKS.pop(folder.resolve(), None):
+        lock.release()
 
 
 def describe_results(folder: Path) -> str:
@@ -91,10 +99,34 @@ def prepare_output(folder: Path, force: bool) -> Path:
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder}: is a file; give a folder for the output")
-    if folder.is_dir() and any(folder.iterdir()) and not force and not _may_go_on(folder):
+    if folder.is_dir() and any(map(_counts, folder.iterdir())) and not force and not _may_go_on(folder):
         raise ValueError(f"{folder}: is not empty; choose another folder, or give --force to add to it")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _counts(path: Path) -> bool:
+    """Whether a file makes its folder count as not empty: not a lock, and not a file that a killed process left."""
+    return path.name != LOCK and not (path.name.startswith(".") and path.name.endswith(".part"))
+
+
+def _lock(folder: Path) -> None:
+    """Reserves the folder for this process until `finish` or the end of the process.
+
+    Raises:
+        ValueError: if another process has reserved it.
+    """
+    whole = folder.resolve()
+    if whole in _LOCKS:
+        return
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"{folder}: another process is writing into it; wait for its end or choose another folder"
+        ) from None
+    _LOCKS[whole] = lock
 
 
 def _alike(first: str, second: str) -> bool:
@@ -115,9 +147,13 @@ def _has_results(folder: Path) -> bool:
 
 
 def _may_go_on(folder: Path) -> bool:
-    """Whether the folder is of an unfinished run: of the same command, or of any command if it has no results."""
+    """Whether the folder is of an unfinished run: of the same command, or of any command if it has no results.
+
+    A run that explains clips is unfinished until its page is written, which is last.
+    """
     info = _read_info(folder)
-    return bool(info) and not info.get("finished") and (info.get("command") == _command() or not _has_results(folder))
+    done = info.get("finished") and ((folder / "report.html").is_file() or not info.get("scored"))
+    return bool(info) and not done and (info.get("command") == _command() or not _has_results(folder))
 
 
 def _read_info(folder: Path) -> dict[str, Any]:

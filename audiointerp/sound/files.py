@@ -37,6 +37,7 @@ __all__ = [
     "SILENCE",
     "SUFFIXES",
     "AudioError",
+    "clear_time",
     "fit_length",
     "normalize_peak",
     "probe",
@@ -120,11 +121,27 @@ def write(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
     aside = path.with_name(f".{path.name}.part")
     try:
         soundfile.write(str(aside), waveform.detach().cpu().numpy(), sample_rate, subtype="FLOAT", format="WAV")
+        clear_time(aside)
         os.replace(aside, path)
     except soundfile.LibsndfileError as error:
         raise OSError(f"{path}: could not be written ({_reason(error)}); is the disk full?") from None
     finally:
         aside.unlink(missing_ok=True)
+
+
+def clear_time(path: Path) -> None:
+    """Sets the time in a WAV's PEAK chunk, which libsndfile adds to float files, to 0: equal sounds are equal files."""
+    with open(path, "r+b") as file:
+        file.seek(12)
+        while len(chunk := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", chunk)
+            if name == b"PEAK":
+                file.seek(4, os.SEEK_CUR)  # the chunk begins with its version
+                file.write(bytes(4))
+                return
+            if name == b"data":
+                return
+            file.seek(size + size % 2, os.SEEK_CUR)
 
 
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:

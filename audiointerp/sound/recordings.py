@@ -16,7 +16,15 @@ import soxr
 import torch
 from torch import Tensor
 
-from audiointerp.sound.files import FRAMES_SLACK, SILENCE, AudioError, fit_length, probe, quiet_decoder
+from audiointerp.sound.files import (
+    FRAMES_SLACK,
+    SILENCE,
+    AudioError,
+    clear_time,
+    fit_length,
+    probe,
+    quiet_decoder,
+)
 
 BLOCK_SECONDS = 10.0
 
@@ -150,6 +158,7 @@ class WindowWriter:
         tail = self._resampled(self._held.numpy(), last=True)
         self._put(fit_length(torch.from_numpy(tail), frames - self._written).numpy())
         self._file.close()
+        clear_time(self.aside)
         os.replace(self.aside, self.path)
 
     def discard(self) -> None:

@@ -292,4 +292,6 @@ class Trainer:
         self.generator.set_state(state["generator"])
         for name in ("epoch", "step", "sums", "history", "best"):
             setattr(self, name, state[name])
+        if self.history:  # the process may have ended between the checkpoint and the log of an epoch
+            write_table(self.folder / "log.csv", pandas.DataFrame(self.history))
         return True

@@ -183,9 +183,7 @@ def require(package: str, method: object) -> None:
         ValueError: if it is not; the message says how to install it.
     """
     if find_spec(package) is None:
-        raise ValueError(
-            f"{type(method).__name__} needs {package}; install it with: pip install {package}"
-        )
+        raise ValueError(f"{type(method).__name__} needs {package}; install it with: pip install {package}")
 
 
 @contextmanager

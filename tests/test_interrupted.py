@@ -1,0 +1,251 @@
+"""Commands killed at each of their writes and started again: they must end as a command that was never interrupted.
+
+A kill is imitated in the process: at the n-th call of `os.replace` or `os.fsync`, with which every writer of the
+package ends a write, an exception that nothing catches is raised; from then on nothing is deleted, as after SIGKILL.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from cases import piq
+from torch import nn
+
+from audiointerp.__main__ import main
+from audiointerp.bundles import bundle
+from audiointerp.classifiers import VGGSound
+from audiointerp.datasets import make_synthetic
+from audiointerp.results import folder as run_folder
+from audiointerp.sound.files import clear_time, write
+
+TIMES = ["seconds", "start", "end", "command", "git", "sha256"]  # sha256: of files that hold no time, compared as bytes
+RECIPE = """\
+seed: 7
+data_folder: !PLACEHOLDER
+train_folds: [1, 2]
+test_folds: [4]
+output_folder: !PLACEHOLDER
+device: cpu
+batch_size: 4
+seconds: 0.5
+clips: !name:audiointerp.datasets.read_esc50
+    folder: !ref <data_folder>
+classifier: !PLACEHOLDER
+"""
+COMPARED = """\
+methods:
+    piq: !PLACEHOLDER
+controls:
+    loudest: !name:audiointerp.interpreters.Loudest
+comparison: !new:audiointerp.runs.Comparison
+    other_class: [piq]
+    conditions:
+        clean: !new:audiointerp.evaluation.CleanClips
+            clips: 2
+        mixtures: !new:audiointerp.evaluation.Mixtures
+            count: 2
+    subset:
+        clean: 1
+        mixtures: 1
+"""
+TRAINED = """\
+epochs: 3
+lr: 0.01
+interpreter: !name:audiointerp.interpreters.PIQ
+    codes: 20
+    channels: 4
+evaluation: !new:audiointerp.runs.Evaluation
+    clips: 1
+    mixtures: 1
+    figures: false
+"""
+
+
+class Killed(BaseException):
+    """Raised in place of a kill."""
+
+
+@contextmanager
+def killed_at(number: int, after: bool) -> Iterator[list[int]]:
+    """Raises `Killed` at the n-th write, before or after it took place; yields the count of writes so far."""
+    writes = [0]
+
+    def guarded(real: Callable) -> Callable:
+        def call(*given, **named):
+            writes[0] += 1
+            if writes[0] > number:
+                raise Killed
+            if writes[0] == number and not after:
+                raise Killed
+            done = real(*given, **named)
+            if writes[0] == number:
+                raise Killed
+            return done
+
+        return call
+
+    real_unlink = Path.unlink
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", guarded(os.replace))
+        patch.setattr(os, "fsync", guarded(os.fsync))
+        patch.setattr(Path, "unlink", lambda path, **named: None if writes[0] >= number else real_unlink(path, **named))
+        yield writes
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """Data of three classes, a classifier and a PIQ with random weights, and recipes."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    make_synthetic(folder / "data", clips_per_class=5, seconds=0.5)
+    table = pd.read_csv(folder / "data" / "meta" / "esc50.csv")
+    labels = tuple(sorted(table.category.unique())[:3])
+    table[table.category.isin(labels)].to_csv(folder / "data" / "meta" / "esc50.csv", index=False)
+    torch.manual_seed(0)
+    classifier = VGGSound(labels, channels=4)
+    for module in classifier.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_var, 0.01, 0.1)
+    classifier.eval()
+    bundle.save(classifier, folder / "classifier")
+    bundle.save(piq(classifier, codes=20), folder / "piq")
+    (folder / "compare.yaml").write_text(RECIPE + COMPARED)
+    (folder / "train.yaml").write_text(RECIPE + TRAINED)
+    return folder
+
+
+def command_of(name: str, root: Path, out: Path) -> list[str]:
+    """A command that writes into the folder `out`."""
+    data = ["--data_folder", str(root / "data"), "--classifier", str(root / "classifier")]
+    clips = [str(each) for each in sorted((root / "data" / "audio").glob("*.wav"))[:2]]
+    return {
+        "interpret": [
+            "interpret",
+            str(root / "piq"),
+            *clips,
+            "-o",
+            str(out),
+            "--method",
+            "piq,loudest",
+            "--no_figures",
+        ],
+        "mix": ["mix", str(root / "data"), "-o", str(out), "--items", "2", "--seconds", "0.5"],
+        "run": ["run", str(root / "train.yaml"), *data, "--output_folder", str(out)],
+        "compare": [
+            "run",
+            str(root / "compare.yaml"),
+            *data,
+            "--output_folder",
+            str(out),
+            "--methods.piq",
+            str(root / "piq"),
+        ],
+    }[name]
+
+
+def end_state(folder: Path) -> dict[str, object]:
+    """What a command left: file -> its content, without times; of pages, which hold times, only the names."""
+    found: dict[str, object] = {}
+    for path in sorted(each for each in folder.rglob("*") if each.is_file() and each.name != run_folder.LOCK):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix == ".csv":
+            table = pd.read_csv(path)
+            kept = table.drop(columns=[each for each in TIMES if each in table])
+            found[name] = kept.to_csv(index=False).replace(str(folder), "")
+        elif path.suffix == ".json":
+            facts = json.loads(path.read_text())
+            found[name] = (
+                {key: value for key, value in facts.items() if key not in TIMES} if isinstance(facts, dict) else facts
+            )
+        elif path.suffix in (".html", ".ckpt", ".png", ".yaml"):
+            found[name] = None
+        else:
+            found[name] = path.read_bytes()
+    return json.loads(json.dumps(found, default=lambda data: data.hex()).replace(folder.name, "OUT"))
+
+
+def finished(command: list[str]) -> None:
+    assert main(command) == 0
+    run_folder._LOCKS.clear()
+
+
+def sweep(name: str, root: Path, tmp_path: Path, step: int) -> int:
+    """Kills the command at every `step`-th write and resumes it; returns the number of kills."""
+    whole = tmp_path / "out_whole"
+    with killed_at(10**9, after=False) as writes:
+        finished(command_of(name, root, whole))
+    expected = end_state(whole)
+    assert writes[0] >= 5 and not [each for each in expected if each.endswith(".part")]
+    points = [(number, after) for number in range(1, writes[0] + 1) for after in (False, True)][::step]
+    for number, after in points:
+        out = tmp_path / f"out_{number:05}_{'b' if after else 'a'}"
+        command = command_of(name, root, out)
+        with pytest.raises(Killed), killed_at(number, after):
+            main(command)
+        run_folder._LOCKS.clear()
+        if end_state(out) != expected:  # after the very last write nothing is left to do
+            finished(command)
+        assert end_state(out) == expected, f"{name} killed {'after' if after else 'before'} write {number}"
+    return len(points)
+
+
+@pytest.mark.parametrize("name", ["interpret", "mix"])
+def test_killed_at_some_writes_and_started_again(name, root, tmp_path):
+    assert sweep(name, root, tmp_path, step=7) >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["interpret", "mix", "run", "compare"])
+def test_killed_at_every_write_and_started_again(name, root, tmp_path):
+    assert sweep(name, root, tmp_path, step=1) >= 10
+
+
+def test_equal_sounds_are_equal_files_whenever_they_are_written(tmp_path):
+    """libsndfile writes the time into the PEAK chunk of float WAVs; all other bytes stay as they are."""
+    sound = torch.linspace(-1, 1, 100)
+    soundfile.write(tmp_path / "libsndfile.wav", sound.numpy(), 16000, subtype="FLOAT")
+    before = (tmp_path / "libsndfile.wav").read_bytes()
+    place = before.index(b"PEAK") + 12
+    assert before[place : place + 4] != bytes(4)
+    write(tmp_path / "ours.wav", sound, 16000)
+    assert (tmp_path / "ours.wav").read_bytes() == before[:place] + bytes(4) + before[place + 4 :]
+    assert (soundfile.read(tmp_path / "ours.wav", dtype="float32")[0] == sound.numpy()).all()
+    (tmp_path / "no_chunk.wav").write_bytes(b"RIFF\0\0\0\0WAVE")
+    clear_time(tmp_path / "no_chunk.wav")
+
+
+def test_a_second_writer_is_refused_and_a_dead_one_is_not(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    other = os.fork()
+    if other == 0:  # a process that starts a run and dies without ending it
+        run_folder.start(folder, "# a\n")
+        os._exit(0)
+    assert os.waitpid(other, 0)[1] == 0
+    reader, writer = os.pipe()
+    living = os.fork()
+    if living == 0:
+        run_folder.start(folder, "# a\n")
+        os.write(writer, b"!")
+        os.read(reader, 0)
+        import time
+
+        time.sleep(60)
+        os._exit(0)
+    assert os.read(reader, 1) == b"!"
+    try:
+        with pytest.raises(ValueError, match="another process is writing into it"):
+            run_folder.start(folder, "# a\n")
+    finally:
+        os.kill(living, 9)
+        os.waitpid(living, 0)
+    info = run_folder.start(folder, "# a\n")
+    run_folder.finish(folder, info)
+    assert run_folder._LOCKS == {}
