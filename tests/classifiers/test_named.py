@@ -12,7 +12,7 @@ from audiointerp.__main__ import main
 from audiointerp.bundles import bundle
 from audiointerp.bundles.bundle import BundleError
 from audiointerp.classifiers import EfficientAT, External, named
-from audiointerp.interpreters import PIQ
+from audiointerp.interpreters import LIME, PIQ, RISE, Occlusion
 
 MODULE = """
 import torch
@@ -89,6 +89,26 @@ def test_what_no_name_stands_for_is_one_line(mine, name, says):
     assert "\n" not in str(caught.value)
 
 
+def test_methods_that_need_no_gradients_explain_it(mine):
+    maps = "self.maps(spectrum[:, None]).mean((2, 3))[:, :2]"
+    own = audiointerp.load(mine("numpied", f"torch.from_numpy({maps}.detach().numpy().copy())"))
+    waveform = 0.1 * torch.randn(1, 16000)
+    for method in (LIME(own, tiles=(2, 2)), RISE(own, n_masks=4), Occlusion(own, patch=(4000.0, 0.5))):
+        made = method.interpret(waveform)
+        torch.testing.assert_close(made.waveform + made.residual, waveform, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["saliency", "smoothgrad", "integratedgradients", "gradientshap", "gradcam", "rde"])
+def test_methods_that_need_gradients_refuse_a_module_without(mine, method, tmp_path, capsys):
+    """A module that leaves torch: perturbation explains it, gradients cannot."""
+    maps = "self.maps(spectrum[:, None]).mean((2, 3))[:, :2]"
+    name = mine("numpied", f"torch.from_numpy({maps}.detach().numpy().copy())")
+    audiointerp.write("my.wav", 0.1 * torch.randn(16000), 16000)
+    assert main(["interpret", name, "my.wav", "-o", "no", "--no_figures", "--method", method]) == 2
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if each.startswith("audiointerp: ")]
+    assert "gradient" in line and ("none reaches the waveform" in line or "take the solver MatchingPursuit" in line)
+
+
 @pytest.mark.parametrize(
     ("returned", "says"),
     [
@@ -140,6 +160,32 @@ def test_packages_add_kinds(monkeypatch):
 
     monkeypatch.setattr(named, "entry_points", lambda group: [Point()] if group == named.GROUP else [])
     assert audiointerp.load("mine:x").labels == ("x1", "x2")
+
+
+def test_labels_are_names_or_a_file_of_them(tmp_path, mine, monkeypatch):
+    (tmp_path / "names.txt").write_text("a dog barks\n  a gearbox whines\n")
+    assert named.read_labels([str(tmp_path / "names.txt")]) == ("a dog barks", "a gearbox whines")
+    assert named.read_labels(str(tmp_path / "names.txt")) == named.read_labels(("a dog barks ", "a gearbox whines"))
+    for wrong, says in (
+        (["a", "a "], "'a' is given twice"),
+        (["a", ""], "a name is empty"),
+        ([], "a name is empty"),
+        (["nothing.txt"], "labels nothing.txt: not a text file"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            named.read_labels(wrong)
+    with pytest.raises(ValueError, match="'python:good:make' has labels of its own; leave out"):
+        audiointerp.load(mine("good"), labels=["a", "b"])
+    with pytest.raises(BundleError, match="esc10-piq: has labels of its own"):
+        audiointerp.load("esc10-piq", labels=["a", "b"])
+
+
+def test_a_bundle_keeps_the_labels_that_were_given(tmp_path):
+    torch.manual_seed(0)
+    torch.save(EfficientAT(0.1, ("a", "b")).module.state_dict(), tmp_path / "two.pt")
+    tagger = audiointerp.load(f"efficientat:{tmp_path / 'two.pt'}", labels=["a", "b"])
+    saved = bundle.save(PIQ(tagger, channels=4, codes=8), tmp_path / "piq")
+    assert audiointerp.load(saved).classifier.labels == ("a", "b")
 
 
 # --- on the command line
