@@ -4,6 +4,7 @@ from audiointerp.classifiers.audio_spectrogram_transformer import AST
 from audiointerp.classifiers.cnn14 import CNN14
 from audiointerp.classifiers.efficientat import EfficientAT
 from audiointerp.classifiers.external import External
+from audiointerp.classifiers.huggingface import HuggingFace
 from audiointerp.classifiers.instrument import InstrumentClassifier
 from audiointerp.classifiers.supervised import Supervised
 from audiointerp.classifiers.vggsound import VGGSound
@@ -13,6 +14,7 @@ __all__ = [
     "CNN14",
     "EfficientAT",
     "External",
+    "HuggingFace",
     "InstrumentClassifier",
     "Supervised",
     "VGGSound",

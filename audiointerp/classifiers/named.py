@@ -20,13 +20,14 @@ from torch import nn
 from audiointerp.classifiers.cnn14 import CNN14
 from audiointerp.classifiers.efficientat import RELEASED, EfficientAT
 from audiointerp.classifiers.external import External
+from audiointerp.classifiers.huggingface import HuggingFace
 from audiointerp.contracts import Classifier
 
 Make = Callable[..., Classifier]
 
 GROUP = "audiointerp.classifiers"
 RUNS_CODE = ("python",)  # kinds that run the user's own code, which a bundle must not start
-FROM_FILES = ("efficientat", "cnn14")  # kinds whose text may be a file or folder
+FROM_FILES = ("efficientat", "cnn14", "hf", "hf-clap")  # kinds whose text may be a file or folder
 
 __all__ = ["RUNS_CODE", "is_named", "kinds", "load_named", "read_labels"]
 
@@ -49,6 +50,7 @@ def kinds() -> dict[str, Callable[[], Make]]:
     ours: dict[str, Make] = {
         "efficientat": EfficientAT.from_pretrained,
         "cnn14": CNN14.from_pretrained,
+        "hf": HuggingFace.from_pretrained,
         "python": _from_python,
     }
     found: dict[str, Callable[[], Make]] = {name: lambda make=make: make for name, make in ours.items()}
