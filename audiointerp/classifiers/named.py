@@ -17,6 +17,7 @@ from pathlib import Path
 
 from torch import nn
 
+from audiointerp.classifiers.clap import CLAP
 from audiointerp.classifiers.cnn14 import CNN14
 from audiointerp.classifiers.efficientat import RELEASED, EfficientAT
 from audiointerp.classifiers.external import External
@@ -51,6 +52,7 @@ def kinds() -> dict[str, Callable[[], Make]]:
         "efficientat": EfficientAT.from_pretrained,
         "cnn14": CNN14.from_pretrained,
         "hf": HuggingFace.from_pretrained,
+        "hf-clap": CLAP.from_pretrained,
         "python": _from_python,
     }
     found: dict[str, Callable[[], Make]] = {name: lambda make=make: make for name, make in ours.items()}
