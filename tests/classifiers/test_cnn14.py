@@ -4,6 +4,7 @@ import importlib
 import os
 import pickle
 import warnings
+import zipfile
 
 import librosa
 import numpy as np
@@ -210,6 +211,21 @@ def test_other_labels_are_named(tmp_path):
         CNN14.from_pretrained(path, ("a", "b"))
 
 
+@pytest.mark.parametrize("core", ["numpy._core", "numpy.core"])
+def test_a_checkpoint_may_hold_numpy_arrays(tmp_path, core):
+    """As those of PANNs' training loop, written by numpy 2 or 1; the weights are read, the arrays left alone."""
+    state = official_state(channels=1)
+    sampler = {"indexes": np.arange(5), "pointer": np.float64(0.5), "kind": np.dtype("int64"), "text": np.array(["a"])}
+    torch.save({"iteration": 1, "model": state, "sampler": sampler}, tmp_path / "new.pth")
+    with zipfile.ZipFile(tmp_path / "new.pth") as new, zipfile.ZipFile(tmp_path / "old.pth", "w") as old:
+        assert b"numpy._core" in new.read("new/data.pkl")
+        for name in new.namelist():
+            old.writestr(name, new.read(name).replace(b"numpy._core", core.encode()))
+    with torch.no_grad():
+        found = CNN14.from_pretrained(tmp_path / "old.pth")(sweep(32000, 0.5)).logits
+        torch.testing.assert_close(found, official_logits(state, sweep(32000, 0.5)), atol=5e-4, rtol=1e-4)
+
+
 class Bomb:
     def __reduce__(self):
         return os.system, ("touch exploded",)
@@ -218,7 +234,9 @@ class Bomb:
 def _wrong(kind, path):
     state = official_state(channels=1, classes=527)
     if kind == "bomb":
-        path.write_bytes(pickle.dumps({"model": {"fc1.weight": Bomb()}}))
+        path.write_bytes(pickle.dumps({"model": {"fc1.weight": Bomb()}}, protocol=2))
+    elif kind == "bomb in an array":
+        torch.save({"model": state, "sampler": np.array([Bomb()], dtype=object)}, path)
     elif kind == "text":
         path.write_text("hello")
     elif kind == "other weights":
@@ -240,6 +258,7 @@ def _wrong(kind, path):
     [
         ("missing", "no such file"),
         ("bomb", "holds no weights that can be read without running code"),
+        ("bomb in an array", "holds no weights that can be read without running code"),
         ("text", "holds no weights that can be read without running code"),
         ("other weights", "holds no weights of CNN14"),
         ("other window", "its window has 2048 samples; CNN14's have 1024, 512, 256"),

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
+from references.cnn14 import official_state
 from torch import nn
 
 import audiointerp
@@ -34,6 +35,7 @@ def make():
 def bare():
     return Net()
 """
+MADE = "External(Net(), ['Dog', 'Rain'], 16000, layers=['maps'])"
 
 
 @pytest.fixture
@@ -231,8 +233,30 @@ def test_layers_are_listed_with_what_can_read_them(mine, capsys):
     assert line.split(None, 1)[0] == "maps" and "in use: Grad-CAM, PIQ, L2I" in line
 
 
-def test_a_recipe_takes_a_named_classifier(weights, tmp_path, monkeypatch):
-    """Clips of a label that AudioSet has, and a comparison of two methods on the tagger."""
+@pytest.fixture(params=["efficientat", "cnn14", "hf", "python"])
+def recipe_keys(request, weights, mine, tmp_path):
+    """The keys of a recipe that name a classifier of each kind, all with the labels Dog and Rain."""
+    torch.manual_seed(0)
+    if request.param == "efficientat":
+        return f"classifier: efficientat:{weights}\nmultilabel: true"
+    if request.param == "cnn14":
+        torch.save(official_state(channels=1, classes=2), tmp_path / "two.pth")
+        return "classifier: cnn14:two.pth\nlabels: [Dog, Rain]\nmultilabel: true"
+    if request.param == "python":
+        return f"classifier: {mine('recipe', made=MADE)}"
+    transformers = pytest.importorskip("transformers")
+    config = transformers.Wav2Vec2Config(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, conv_dim=(8,),
+        conv_stride=(320,), conv_kernel=(400,), num_feat_extract_layers=1, num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2, classifier_proj_size=8, id2label={0: "Dog", 1: "Rain"},
+    )  # fmt: skip
+    transformers.Wav2Vec2ForSequenceClassification(config).save_pretrained(tmp_path / "speech")
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "speech")
+    return "classifier: hf:speech"
+
+
+def test_a_recipe_takes_a_named_classifier(recipe_keys, tmp_path, monkeypatch):
+    """Clips of labels that the classifier has, and a comparison of two methods on it."""
     monkeypatch.chdir(tmp_path)
     for number in range(4):
         audiointerp.write(f"{number}.wav", 0.1 * torch.randn(8000), 16000)
@@ -246,10 +270,9 @@ output_folder: results
 batch_size: 2
 seconds: 0.5
 device: cpu
-multilabel: true
 clips: !name:audiointerp.datasets.read_table
     csv_path: clips.csv
-classifier: efficientat:{weights}
+{recipe_keys}
 methods:
     gradcam: !name:audiointerp.interpreters.GradCAM
     loudest: !name:audiointerp.interpreters.Loudest
