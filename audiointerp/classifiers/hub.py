@@ -6,9 +6,11 @@ with `weights_only`; code in a repository is never run.
 
 from __future__ import annotations
 
+import logging
 import pickle
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,12 +46,28 @@ def from_hub(kind: str, name: str | Path, what: str, **options: Any) -> Any:
     import transformers
 
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
+        with _quiet():
             return getattr(transformers, kind).from_pretrained(name, trust_remote_code=False, **options)
     except UNLOADABLE as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{name}: cannot be loaded as {what} ({reason})") from None
+        known = "name a model on the hub, or a folder with its files"
+        raise ValueError(f"{name}: cannot be loaded as {what} ({reason}); {known}") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings while a model is loaded: what matters is checked afterwards and reported in one line."""
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub")]
+    levels = [each.level for each in loggers]
+    try:
+        for each in loggers:
+            each.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            yield
+    finally:
+        for each, level in zip(loggers, levels):
+            each.setLevel(level)
 
 
 def audio_classifier(name: str | Path) -> tuple[nn.Module, Any]:

@@ -16,7 +16,7 @@ from audiointerp.__main__ import main
 from audiointerp.classifiers import AST, HuggingFace
 from audiointerp.classifiers.front_ends import UnitVariance, WhisperFeatures
 from audiointerp.datasets.synthetic import synthesize
-from audiointerp.interpreters import LIME, RISE, GradCAM, IntegratedGradients
+from audiointerp.interpreters import LIME, RDE, RISE, GradCAM, IntegratedGradients
 
 transformers = pytest.importorskip("transformers")
 
@@ -218,7 +218,7 @@ def test_features_in_numpy_are_perturbed_but_have_no_gradients(saved):
     reason = (
         "none reaches the waveform through HuggingFace: transformers' SeamlessM4TFeatureExtractor computes the feat"
     )
-    for refused in (IntegratedGradients, GradCAM):
+    for refused in (IntegratedGradients, GradCAM, RDE):
         with pytest.raises(ValueError, match=reason):
             refused(classifier)
 
