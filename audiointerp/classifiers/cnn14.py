@@ -1,7 +1,7 @@
 """CNN14 of PANNs: a convolutional tagger of AudioSet's 527 labels.
 
 Kong et al. (2020), "PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern Recognition",
-https://arxiv.org/abs/1912.10211. The weights are the authors' (CC BY 4.0, https://zenodo.org/records/3987831);
+https://arxiv.org/abs/1912.10211. The weights are the authors' (https://zenodo.org/records/3987831);
 architecture and front end are written here, so that gradients reach the waveform. Names of modules are those of the
 released weights; their kernels have time before frequency and are transposed when they are loaded.
 """
