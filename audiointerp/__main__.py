@@ -17,6 +17,11 @@ from pathlib import Path
 from audiointerp import __version__
 from audiointerp.listening.commands import add_listen_parser
 
+NAMES = (
+    "efficientat:NAME-OR-FILE, cnn14:FILE, hf:NAME-OR-FOLDER, hf-clap:NAME-OR-FOLDER (with --labels), "
+    "python:package.module:function (runs your code)"
+)
+
 __all__ = ["main"]
 
 
@@ -119,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("-o", "--output", type=Path, help="folder of the comparison (needed for several runs)")
     layers = command("layers", "list a classifier's layers, which Grad-CAM, PIQ and L2I can read")
     layers.add_argument("model", metavar="MODEL", help="a bundle, a run or a classifier by name")
+    _add_labels(layers)
     add_listen_parser(command("listen", "listening tests: export, host, analyse, plan"))
     demo = command("demo", "the whole chain on synthetic sounds, from their synthesis to the page")
     demo.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder to write (default: %(default)s)")
@@ -130,8 +136,7 @@ def _add_interpret(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="a bundle (esc10-piq ships with the package), a run, a recipe, or a classifier by name: "
-        "efficientat:mn04_as, efficientat:FILE, python:package.module:function (runs your code)",
+        help=f"a bundle (esc10-piq ships with the package), a run, a recipe, or a classifier by name: {NAMES}",
     )
     parser.add_argument("files", nargs="+", metavar="FILE|FOLDER", help="recordings of any sample rate and length")
     _add_output(parser)
@@ -158,14 +163,23 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="write into a folder that is not empty")
 
 
+def _add_labels(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="LABEL",
+        help="class names of a classifier by name, or a text file with one name a line; after the recordings",
+    )
+
+
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", help="methods by name, comma-separated (default: the bundle's own)")
     parser.add_argument(
         "--classifier",
         metavar="NAME",
-        help="of a bundle that was trained for a classifier of yours: efficientat:NAME-OR-FILE, or "
-        "python:package.module:function, which runs your code",
+        help=f"of a bundle that was trained for a classifier by name: {NAMES}",
     )
+    _add_labels(parser)
     parser.add_argument("--binary", action="store_true", help="round masks at 0.5")
     parser.add_argument("--fill", action="store_true", help="leave removed bins at the noise floor, not at silence")
     parser.add_argument(

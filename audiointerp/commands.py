@@ -152,7 +152,7 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     from audiointerp.evaluation.explaining import evaluate as evaluate_items
     from audiointerp.evaluation.items import clip_items, is_mixtures, mixture_items
 
-    model = _load(options.model, options.classifier)
+    model = _load(options.model, options.classifier, options.labels)
     if isinstance(model, Classifier) and not options.method:
         return _evaluate_classifier(options, model)
     methods = _methods(options, model)
@@ -189,7 +189,7 @@ def layers(options: argparse.Namespace, rest: list[str]) -> int:
     from audiointerp.classifiers.layers import list_layers
     from audiointerp.contracts import Interpreter
 
-    model = _load(options.model)
+    model = _load(options.model, labels=options.labels)
     classifier = model.classifier if isinstance(model, Interpreter) else model
     print(f"{'layer':<40} {'channel x freq x time of 1 s':<30} read by")
     for layer in list_layers(classifier):
@@ -250,20 +250,25 @@ def _recipe_folder() -> Path:
     raise ValueError("the recipes are not installed; run from a checkout of the project")
 
 
-def _load(model: str, classifier: str | None = None) -> Any:
+def _load(model: str, classifier: str | None = None, labels: list[str] | None = None) -> Any:
     """Loads the model of a bundle, of a run, or of the finished run of a recipe; or a classifier by its name.
 
     Args:
         model: as given on the command line.
         classifier: name of the classifier of an interpreter's bundle that does not hold it.
+        labels: class names of the classifier that is named, if it has none of its own.
     """
+    if labels and model.endswith((".yaml", ".yml")):
+        raise ValueError(f"--labels is for classifiers by name; give {model} the key `labels` instead")
     if model.endswith((".yaml", ".yml")):
         from audiointerp.runs.experiment import load_any
 
         return load_any(model)
     from audiointerp.bundles import bundle
 
-    return bundle.load(model, None if classifier is None else bundle.load(classifier))
+    if classifier is None:
+        return bundle.load(model, labels=labels)
+    return bundle.load(model, bundle.load(classifier, labels=labels))
 
 
 def _methods(options: argparse.Namespace, model: Any = None) -> dict[str, Interpreter]:
@@ -274,7 +279,7 @@ def _methods(options: argparse.Namespace, model: Any = None) -> dict[str, Interp
     from audiointerp.training.devices import pick_device
 
     device = pick_device(options.device)
-    model = _load(options.model, options.classifier) if model is None else model
+    model = _load(options.model, options.classifier, options.labels) if model is None else model
     names = [name.strip() for name in options.method.split(",")] if options.method else []
     methods = choose(model.to(device), names, str(options.model))
     if isinstance(model, Classifier) and not names:

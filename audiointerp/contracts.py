@@ -33,6 +33,7 @@ __all__ = [
     "Prediction",
     "Target",
     "Trainable",
+    "check_gradient",
     "check_waveform",
     "frozen",
     "resolve_target",
@@ -159,11 +160,15 @@ class Classifier(nn.Module, ABC):
         config: constructor arguments as plain values, from which a bundle builds it again; None for a classifier that
             bundles do not store.
         source: name by which a bundle loads a classifier without `config`, such as "efficientat:mn04_as".
+        source_labels: class names that were given together with `source`, if any.
+        no_gradient: why no gradient of the logits reaches the waveform, as the end of a sentence; None if one does.
         reads_magnitude: `classify_stft` uses magnitudes only; it takes a complex STFT or real magnitudes.
     """
 
     config: dict[str, Any] | None = None
     source: str | None = None
+    source_labels: tuple[str, ...] | None = None
+    no_gradient: str | None = None
     reads_magnitude: bool = False
     labels: tuple[str, ...]
     sample_rate: int
@@ -302,6 +307,26 @@ def frozen(network: Network) -> Iterator[Network]:
             module.training = mode
         for each, flag in flags:
             each.requires_grad_(flag)
+
+
+def check_gradient(classifier: Classifier, method: str, logits: Tensor | None = None) -> None:
+    """Checks that a method that needs gradients can have them.
+
+    Args:
+        classifier: the classifier to explain.
+        method: name of the method, for the message.
+        logits: computed from an input that requires a gradient; None: only what the classifier states is checked.
+
+    Raises:
+        ValueError: if no gradient of the logits reaches the waveform.
+    """
+    if classifier.no_gradient is None and (logits is None or logits.requires_grad):
+        return
+    reason = classifier.no_gradient or "its forward leaves torch or detaches its input"
+    raise ValueError(
+        f"{method} needs gradients, but none reaches the waveform through {type(classifier).__name__}: {reason}; "
+        "lime, rise and occlusion need none"
+    )
 
 
 def check_waveform(waveform: Tensor) -> None:

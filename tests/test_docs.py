@@ -59,9 +59,9 @@ def no_download(monkeypatch, tmp_path):
     for name in ("AutoModelForAudioClassification", "AutoFeatureExtractor"):
         load = getattr(transformers, name).from_pretrained
 
-        def instead(name, load=load):
+        def instead(name, load=load, **options):
             assert name == "MIT/ast-finetuned-audioset-10-10-0.4593"
-            return load(tmp_path / "checkpoint")
+            return load(tmp_path / "checkpoint", **options)
 
         monkeypatch.setattr(getattr(transformers, name), "from_pretrained", instead)
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def save(
     return folder
 
 
-def load(path: str | Path, classifier: Classifier | None = None) -> Any:
+def load(path: str | Path, classifier: Classifier | None = None, labels: Sequence[str] | str | None = None) -> Any:
     """The classifier, interpreter, dictionary (NMF) or inpainter of a bundle, in evaluation mode.
 
     Args:
@@ -84,16 +85,19 @@ def load(path: str | Path, classifier: Classifier | None = None) -> Any:
             classifier's name such as "efficientat:mn04_as", see `audiointerp.classifiers.named`.
         classifier: the external classifier for which an interpreter's bundle was made; its labels, sample rate and
             feature-map shapes are checked.
+        labels: class names, or a text file of them, for a classifier's name only: see `named.read_labels`.
 
     Raises:
         BundleError: if the path is not a bundle, a file was changed, or the classifier does not fit.
     """
     if named.is_named(path):
-        return named.load_named(str(path))
+        return named.load_named(str(path), labels)
+    if labels is not None:
+        raise BundleError(f"{path}: has labels of its own; labels are given for a classifier's name only")
     folder = find(path)
     config = _read_config(folder)
     if classifier is None and config.get("classifier", 0) is None and isinstance(config.get("source"), str):
-        classifier = _owners(folder, config["source"])
+        classifier = _owners(folder, config)
     weights = _read_weights(folder, config)
     try:
         model = _build(config, classifier)
@@ -110,10 +114,11 @@ def needs_classifier(path: str | Path) -> bool:
     return not named.is_named(path) and "expects" in (config := _read_config(find(path))) and not config["classifier"]
 
 
-def _owners(folder: Path, source: str) -> Classifier:
+def _owners(folder: Path, config: dict[str, Any]) -> Classifier:
     """Loads the classifier named in an interpreter's bundle; refuses names whose loading would run foreign code."""
+    labels = config.get("source_labels")
     try:
-        return named.load_named(source, code=False)
+        return named.load_named(config["source"], labels if isinstance(labels, list) else None, code=False)
     except ValueError as error:
         raise BundleError(f"{folder}: the classifier that it explains is not in the bundle: {error}") from None
 
@@ -158,6 +163,8 @@ def _describe(model: Any) -> dict[str, Any]:
         described["expects"] = _expectations(inner)
         if inner.source and not inner.config:
             described["source"] = inner.source
+            if inner.source_labels:
+                described["source_labels"] = list(inner.source_labels)
     elif isinstance(model, Classifier):
         described |= {
             "labels": list(model.labels),

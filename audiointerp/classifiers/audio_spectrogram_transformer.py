@@ -7,7 +7,6 @@ which no gradient reaches the waveform; here they are computed in torch, with th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiointerp.classifiers.external import External, mel_axis
+from audiointerp.classifiers.hub import audio_classifier, class_names, several_labels
 from audiointerp.sound.mel import kaldi_bank, mel
 from audiointerp.sound.spectrogram import STFT
 
 MEAN, STD = -4.2677393, 4.5689974  # of AudioSet's features; other checkpoints have their own
 LOWEST = 20.0  # Hz, where Kaldi's filter bank begins
-AUDIOSET = 527  # number of AudioSet's labels, several of which may apply to a clip
 PREFIX = 2  # tokens in front of the patches: class and distillation
 
 __all__ = ["AST", "KaldiFeatures"]
@@ -126,17 +125,13 @@ class AST(External):
         spectrogram: STFT | None = None,
     ):
         config = _checked_config(model)
-        if labels is None:
-            labels = [config.id2label[index] for index in range(config.num_labels)]
-        if len(labels) != config.num_labels:
-            raise ValueError(f"{len(labels)} labels do not fit the model's {config.num_labels} logits")
         if multilabel is None:
-            multilabel = _several_labels(config)
+            multilabel = several_labels(config)
         features = KaldiFeatures(sample_rate, config.num_mel_bins, config.max_length, mean, std)
         listener = _Listener(features, model, config)
         super().__init__(
             listener,
-            labels,
+            class_names(config, labels),
             sample_rate,
             multilabel,
             _layers(listener, blocks),
@@ -158,16 +153,20 @@ class AST(External):
         Raises:
             ValueError: without transformers; if there is no such checkpoint, or it is not an AST.
         """
-        if find_spec("transformers") is None:
-            raise ValueError("AST needs transformers; install it with: pip install 'audiointerp[hf]'")
-        from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
+        return cls.with_extractor(*audio_classifier(name), **settings)
 
-        try:
-            model = AutoModelForAudioClassification.from_pretrained(name)
-            extractor = AutoFeatureExtractor.from_pretrained(name)
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise ValueError(f"{name}: cannot be loaded as an audio classifier ({reason})") from None
+    @classmethod
+    def with_extractor(cls, model: nn.Module, extractor: Any, **settings: Any) -> AST:
+        """The classifier of a model, with the rate and the feature statistics of its feature extractor.
+
+        Args:
+            model: transformers' model.
+            extractor: its feature extractor.
+            settings: arguments of `AST` that differ.
+
+        Raises:
+            ValueError: for another kind of model.
+        """
         _checked_config(model)
         scaled = {"mean": extractor.mean, "std": extractor.std} if extractor.do_normalize else {"mean": 0.0, "std": 0.5}
         return cls(model, **{"sample_rate": extractor.sampling_rate, **scaled, **settings})
@@ -238,13 +237,6 @@ def _checked_config(model: nn.Module) -> Any:
         known = f"{type(model).__name__} ({kind})" if kind else type(model).__name__
         raise ValueError(f"AST wraps transformers' ASTForAudioClassification, not a {known}; for others take External")
     return config
-
-
-def _several_labels(config: Any) -> bool:
-    # The AudioSet checkpoints were trained with one sigmoid per label, but their config does not state it.
-    if config.problem_type is None:
-        return config.num_labels == AUDIOSET
-    return config.problem_type == "multi_label_classification"
 
 
 def _layers(listener: _Listener, blocks: Sequence[int]) -> list[str]:

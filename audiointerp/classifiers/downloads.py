@@ -17,6 +17,15 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
+# Checkpoints that a training loop wrote may hold numpy arrays beside the weights, whose names torch refuses. Here each
+# name stands for an object that ignores what it is given, so that no code of numpy is called.
+IGNORED = (
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+    "numpy.ndarray",
+    "numpy.dtype",
+    "_codecs.encode",
+)
+
 __all__ = ["fetch", "read_weights"]
 
 
@@ -76,8 +85,18 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+class _Ignored:
+    """Stands for a numpy object of a file that is read for its weights."""
+
+    def __init__(self, *values: object):
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict in a .pt or .safetensors file; no code in the file is executed.
+    """The state dict in a .pt or .safetensors file; no code in the file is executed, and numpy objects are left out.
 
     Raises:
         ValueError: if there is no such file, or it does not hold a state dict.
@@ -87,7 +106,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings():
+        allowed: list = [(_Ignored, name) for name in IGNORED]
+        with warnings.catch_warnings(), torch.serialization.safe_globals([_Ignored, *allowed]):
             warnings.simplefilter("ignore")  # torch warns of pickle protocols; the file is checked below
             found = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as error:

@@ -59,7 +59,7 @@ class Context:
         labels = self.splits.labels
         given = self.values["classifier"]
         if isinstance(given, str):
-            classifier = bundle.load(given)
+            classifier = bundle.load(given, labels=self.values["labels"])
         elif isinstance(given, Classifier):
             classifier = given
         else:

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
+from references.cnn14 import official_state
 from torch import nn
 
 import audiointerp
@@ -12,7 +13,7 @@ from audiointerp.__main__ import main
 from audiointerp.bundles import bundle
 from audiointerp.bundles.bundle import BundleError
 from audiointerp.classifiers import EfficientAT, External, named
-from audiointerp.interpreters import PIQ
+from audiointerp.interpreters import LIME, PIQ, RISE, Occlusion
 
 MODULE = """
 import torch
@@ -34,6 +35,7 @@ def make():
 def bare():
     return Net()
 """
+MADE = "External(Net(), ['Dog', 'Rain'], 16000, layers=['maps'])"
 
 
 @pytest.fixture
@@ -89,6 +91,26 @@ def test_what_no_name_stands_for_is_one_line(mine, name, says):
     assert "\n" not in str(caught.value)
 
 
+def test_methods_that_need_no_gradients_explain_it(mine):
+    maps = "self.maps(spectrum[:, None]).mean((2, 3))[:, :2]"
+    own = audiointerp.load(mine("numpied", f"torch.from_numpy({maps}.detach().numpy().copy())"))
+    waveform = 0.1 * torch.randn(1, 16000)
+    for method in (LIME(own, tiles=(2, 2)), RISE(own, n_masks=4), Occlusion(own, patch=(4000.0, 0.5))):
+        made = method.interpret(waveform)
+        torch.testing.assert_close(made.waveform + made.residual, waveform, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("method", ["saliency", "smoothgrad", "integratedgradients", "gradientshap", "gradcam", "rde"])
+def test_methods_that_need_gradients_refuse_a_module_without(mine, method, tmp_path, capsys):
+    """A module that leaves torch: perturbation explains it, gradients cannot."""
+    maps = "self.maps(spectrum[:, None]).mean((2, 3))[:, :2]"
+    name = mine("numpied", f"torch.from_numpy({maps}.detach().numpy().copy())")
+    audiointerp.write("my.wav", 0.1 * torch.randn(16000), 16000)
+    assert main(["interpret", name, "my.wav", "-o", "no", "--no_figures", "--method", method]) == 2
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if each.startswith("audiointerp: ")]
+    assert "gradient" in line and ("none reaches the waveform" in line or "take the solver MatchingPursuit" in line)
+
+
 @pytest.mark.parametrize(
     ("returned", "says"),
     [
@@ -142,6 +164,32 @@ def test_packages_add_kinds(monkeypatch):
     assert audiointerp.load("mine:x").labels == ("x1", "x2")
 
 
+def test_labels_are_names_or_a_file_of_them(tmp_path, mine, monkeypatch):
+    (tmp_path / "names.txt").write_text("a dog barks\n  a gearbox whines\n")
+    assert named.read_labels([str(tmp_path / "names.txt")]) == ("a dog barks", "a gearbox whines")
+    assert named.read_labels(str(tmp_path / "names.txt")) == named.read_labels(("a dog barks ", "a gearbox whines"))
+    for wrong, says in (
+        (["a", "a "], "'a' is given twice"),
+        (["a", ""], "a name is empty"),
+        ([], "a name is empty"),
+        (["nothing.txt"], "labels nothing.txt: not a text file"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            named.read_labels(wrong)
+    with pytest.raises(ValueError, match="'python:good:make' has labels of its own; leave out"):
+        audiointerp.load(mine("good"), labels=["a", "b"])
+    with pytest.raises(BundleError, match="esc10-piq: has labels of its own"):
+        audiointerp.load("esc10-piq", labels=["a", "b"])
+
+
+def test_a_bundle_keeps_the_labels_that_were_given(tmp_path):
+    torch.manual_seed(0)
+    torch.save(EfficientAT(0.1, ("a", "b")).module.state_dict(), tmp_path / "two.pt")
+    tagger = audiointerp.load(f"efficientat:{tmp_path / 'two.pt'}", labels=["a", "b"])
+    saved = bundle.save(PIQ(tagger, channels=4, codes=8), tmp_path / "piq")
+    assert audiointerp.load(saved).classifier.labels == ("a", "b")
+
+
 # --- on the command line
 
 
@@ -185,8 +233,30 @@ def test_layers_are_listed_with_what_can_read_them(mine, capsys):
     assert line.split(None, 1)[0] == "maps" and "in use: Grad-CAM, PIQ, L2I" in line
 
 
-def test_a_recipe_takes_a_named_classifier(weights, tmp_path, monkeypatch):
-    """Clips of a label that AudioSet has, and a comparison of two methods on the tagger."""
+@pytest.fixture(params=["efficientat", "cnn14", "hf", "python"])
+def recipe_keys(request, weights, mine, tmp_path):
+    """The keys of a recipe that name a classifier of each kind, all with the labels Dog and Rain."""
+    torch.manual_seed(0)
+    if request.param == "efficientat":
+        return f"classifier: efficientat:{weights}\nmultilabel: true"
+    if request.param == "cnn14":
+        torch.save(official_state(channels=1, classes=2), tmp_path / "two.pth")
+        return "classifier: cnn14:two.pth\nlabels: [Dog, Rain]\nmultilabel: true"
+    if request.param == "python":
+        return f"classifier: {mine('recipe', made=MADE)}"
+    transformers = pytest.importorskip("transformers")
+    config = transformers.Wav2Vec2Config(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, conv_dim=(8,),
+        conv_stride=(320,), conv_kernel=(400,), num_feat_extract_layers=1, num_conv_pos_embeddings=4,
+        num_conv_pos_embedding_groups=2, classifier_proj_size=8, id2label={0: "Dog", 1: "Rain"},
+    )  # fmt: skip
+    transformers.Wav2Vec2ForSequenceClassification(config).save_pretrained(tmp_path / "speech")
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "speech")
+    return "classifier: hf:speech"
+
+
+def test_a_recipe_takes_a_named_classifier(recipe_keys, tmp_path, monkeypatch):
+    """Clips of labels that the classifier has, and a comparison of two methods on it."""
     monkeypatch.chdir(tmp_path)
     for number in range(4):
         audiointerp.write(f"{number}.wav", 0.1 * torch.randn(8000), 16000)
@@ -200,10 +270,9 @@ output_folder: results
 batch_size: 2
 seconds: 0.5
 device: cpu
-multilabel: true
 clips: !name:audiointerp.datasets.read_table
     csv_path: clips.csv
-classifier: efficientat:{weights}
+{recipe_keys}
 methods:
     gradcam: !name:audiointerp.interpreters.GradCAM
     loudest: !name:audiointerp.interpreters.Loudest

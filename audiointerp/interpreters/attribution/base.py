@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from audiointerp.contracts import Classifier, Prediction
+from audiointerp.contracts import Classifier, Prediction, check_gradient
 from audiointerp.interpreters.base import MaskInterpreter, Scene
 from audiointerp.sound.masking import AttributionMask, Domain, noise_floor
 
@@ -62,10 +62,13 @@ class Attribution(MaskInterpreter):
         to_mask: attribution -> mask.
         domain: the quantity that the mask multiplies.
         max_batch: versions of the clip that the classifier processes at once; limits memory.
+    Attributes:
+        needs_gradient: whether the method uses gradients of the logits.
     Raises:
-        ValueError: if `max_batch` is below 1.
+        ValueError: if `max_batch` is below 1, or the classifier lacks gradients that the method needs.
     """
 
+    needs_gradient: ClassVar[bool] = False
     classifier: Classifier
     to_mask: ToMask = field(default_factory=AttributionMask)
     domain: Domain = "magnitude"
@@ -77,6 +80,8 @@ class Attribution(MaskInterpreter):
             raise ValueError(
                 f"max_batch is {self.max_batch}; the classifier takes at least 1 version of a clip at once"
             )
+        if self.needs_gradient:
+            check_gradient(self.classifier, type(self).__name__)
 
     @property
     @abstractmethod
@@ -110,7 +115,7 @@ class Attribution(MaskInterpreter):
         passes = rows * self.passes_for(samples)
         with torch.enable_grad(), progress(passes, type(self).__name__) as update:
             clips = [_row(scene, row) for row in range(rows)]
-            made = [self.attribute(clip, _counted(self.score_of(clip), update)) for clip in clips]
+            made = [self.attribute(clip, self._counted(self.score_of(clip), update)) for clip in clips]
         audible = (scene.stft != 0).flatten(1).any(1)[:, None, None]
         attribution = torch.where(audible, torch.cat([each.detach() for each, _ in made]), 0.0)
         if not torch.isfinite(attribution).all():
@@ -122,6 +127,18 @@ class Attribution(MaskInterpreter):
         mask = self.to_mask(attribution)
         all_zero = (mask == 0).flatten(1).all(1)
         return mask, {"attribution": attribution, "all_zero": all_zero} | details
+
+    def _counted(self, score: Score, update: Callable[[int], object]) -> Score:
+        """The score, which also counts its passes: one per version classified, three with a gradient."""
+
+        def counted(magnitude: Tensor) -> Tensor:
+            heard = score(magnitude)
+            if self.needs_gradient and magnitude.requires_grad and torch.is_grad_enabled():
+                check_gradient(self.classifier, type(self).__name__, heard)
+            update(len(magnitude) * (3 if heard.requires_grad else 1))
+            return heard
+
+        return counted
 
 
 def hear(classifier: Classifier, scene: Scene) -> Callable[[Tensor], Prediction]:
@@ -227,14 +244,3 @@ def progress(passes: int, name: str) -> Iterator[Callable[[int], object]]:
         return
     with tqdm(total=passes, desc=name, unit="pass", leave=False, disable=None) as bar:
         yield bar.update
-
-
-def _counted(score: Score, update: Callable[[int], object]) -> Score:
-    """The score, which also counts its passes: one per version classified, three with a gradient."""
-
-    def counted(magnitude: Tensor) -> Tensor:
-        heard = score(magnitude)
-        update(len(magnitude) * (3 if heard.requires_grad else 1))
-        return heard
-
-    return counted

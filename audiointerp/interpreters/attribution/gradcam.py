@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiointerp.classifiers.external import External
-from audiointerp.contracts import Classifier, Prediction
+from audiointerp.contracts import Classifier, Prediction, check_gradient
 from audiointerp.interpreters.attribution.base import Attribution, Details, Score, asked_logit, hear, require
 from audiointerp.interpreters.base import Scene
 
@@ -36,6 +36,7 @@ class GradCAM(Attribution):
         ValueError: if the classifier gives no such feature map.
     """
 
+    needs_gradient = True
     layer: int = -1
 
     def __post_init__(self) -> None:
@@ -71,15 +72,19 @@ class GradCAM(Attribution):
         if not isinstance(self.classifier, External):
             prediction = heard(magnitude)
             maps = prediction.feature_maps[self.layer]
-            return maps.detach(), _gradients(prediction, clip, [maps])[0]
+            return maps.detach(), self._gradients(prediction, clip, [maps])[0]
         # The logits are computed from the layer's raw outputs, not from `External`'s feature maps (which are reshaped
         # and joined over the pieces of a long clip), so the gradient is taken at the raw outputs.
         reshape = self.classifier.reshape or _same
         with _outputs(self.classifier.module.get_submodule(self.classifier.layers[self.layer])) as outputs:
             prediction = heard(magnitude)
-            gradients = _gradients(prediction, clip, outputs)
+            gradients = self._gradients(prediction, clip, outputs)
         both = [torch.cat([reshape(each.detach()) for each in parts], -1) for parts in (outputs, gradients)]
         return both[0], both[1]
+
+    def _gradients(self, prediction: Prediction, clip: Scene, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+        check_gradient(self.classifier, type(self).__name__, prediction.logits)
+        return torch.autograd.grad(asked_logit(prediction, clip.target).sum(), inputs)
 
 
 class GuidedGradCAM(GradCAM):
@@ -161,10 +166,6 @@ class _CountReLUs(TorchDispatchMode):
 
 def _same(maps: Tensor) -> Tensor:
     return maps
-
-
-def _gradients(prediction: Prediction, clip: Scene, inputs: list[Tensor]) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(asked_logit(prediction, clip.target).sum(), inputs)
 
 
 @contextmanager

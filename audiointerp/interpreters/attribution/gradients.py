@@ -52,6 +52,7 @@ class Saliency(Attribution):
         ValueError: without captum.
     """
 
+    needs_gradient = True
     absolute: bool = True
 
     def __post_init__(self) -> None:
@@ -146,6 +147,7 @@ class IntegratedGradients(Attribution):
         ValueError: without captum, if `steps` is below 1, or for an unknown path.
     """
 
+    needs_gradient = True
     steps: int = 50
     path: PathKind = "log_spaced"
 
@@ -216,6 +218,7 @@ class GradientSHAP(Attribution):
             donors have another shape.
     """
 
+    needs_gradient = True
     n_samples: int = 20
     baselines: Sequence[Removed] = ("silence", "noise_floor")
     donors: Tensor | None = None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from audiointerp.contracts import check_gradient
 from audiointerp.interpreters.attribution.base import (
     Attribution,
     Details,
@@ -88,6 +89,8 @@ class RDE(Attribution):
         self.split = Splitter.checked(self.parts, self.tiles, self.n_components, self.dictionary, spectrogram)
         by_parts = Concrete(steps=100, lr=0.2, samples=4) if self.parts == "tiles" else MatchingPursuit()
         self.search: Solver = self.solver or by_parts
+        if self.search.needs_gradient:
+            check_gradient(self.classifier, f"RDE with the solver {type(self.search).__name__}")
         if self.filler not in get_args(ClipFiller):
             raise ValueError(f"filler is {self.filler!r}; choose from {', '.join(get_args(ClipFiller))}")
         if (self.filler == "donor") != (self.donors is not None):

@@ -189,6 +189,8 @@ class Query:
         for rows in torch.arange(samples).split(self.max_batch or samples):
             change = self.problem.change(sampled(rows), take(drawn, rows))
             cost = self.cost(change).sum() / samples
+            if not cost.requires_grad:
+                raise ValueError("no gradient of the model's scores reaches its input; take the solver MatchingPursuit")
             gradient = gradient + torch.autograd.grad(cost / scale, parameter)[0]
             total = total + cost.detach()
             self.update(3 * len(rows))

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
@@ -49,8 +49,10 @@ class Solver(ABC):
         penalty: lambda itself, instead of `weight`.
         game: "sufficient" or "deletion".
         seed: of all draws.
+        needs_gradient: whether the search follows gradients of the scores.
     """
 
+    needs_gradient: ClassVar[bool] = True
     samples: int
     weight: float
     penalty: float | None
@@ -218,6 +220,7 @@ class MatchingPursuit(Solver):
         ValueError: for a setting outside its range.
     """
 
+    needs_gradient = False
     samples: int = 16
     weight: float = 0.5
     penalty: float | None = None
