@@ -17,6 +17,7 @@ from torch import Tensor
 
 from audiointerp.datasets.batches import ClipDataset
 from audiointerp.datasets.table import parse_float, read_rows
+from audiointerp.results.paths import input_file, why_not_inside
 from audiointerp.results.writing import aside
 from audiointerp.sound import files as audio
 from audiointerp.sound.files import SILENCE
@@ -204,22 +205,25 @@ def _parse(place: str, row: dict[str, str], folder: Path) -> Mixture:
     for name in ("item_id", "base_label", "other_label"):
         if not row[name]:
             raise ValueError(f"{place}: {name} is empty")
-    for name in ("mixture", "base_stem", "other_stem"):
-        if not (folder / row[name]).is_file():
+    if reason := why_not_inside(folder, row["item_id"]):
+        raise ValueError(f"{place}: item_id {row['item_id']!r} {reason}; it names the item's folder of WAVs")
+    if "/" in row["item_id"]:
+        raise ValueError(f"{place}: item_id {row['item_id']!r} holds a slash; it names the item's folder of WAVs")
+    files = {name: input_file(folder, row[name]) for name in ("mixture", "base_stem", "other_stem")}
+    for name, path in files.items():
+        if path is None:
             raise ValueError(f"{place}: {name}: no such file {row[name]!r}; paths are relative to the table")
     if not row["seed"].lstrip("-").isdecimal():
         raise ValueError(f"{place}: seed is {row['seed']!r}; expected a whole number")
     return Mixture(
         item_id=row["item_id"],
-        base=folder / row["base"],
-        other=folder / row["other"],
+        base=Path(os.path.join(folder, row["base"])),  # where the sources were: noted, never read
+        other=Path(os.path.join(folder, row["other"])),
         base_gain=parse_float(place, "base_gain", row["base_gain"]),
         other_gain=parse_float(place, "other_gain", row["other_gain"]),
         snr_db=parse_float(place, "snr_db", row["snr_db"]),
         seed=int(row["seed"]),
-        mixture=folder / row["mixture"],
-        base_stem=folder / row["base_stem"],
-        other_stem=folder / row["other_stem"],
+        **{name: path for name, path in files.items() if path is not None},
         base_label=row["base_label"],
         other_label=row["other_label"],
     )
