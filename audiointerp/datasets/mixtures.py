@@ -53,6 +53,8 @@ class Mixture:
     other_label: str
 
 
+# Ratios at which one of the sounds is inaudible, and gains that float32 samples do not overflow with.
+MAX_SNR_DB, MAX_GAIN = 100.0, 1e6
 COLUMNS = tuple(field.name for field in fields(Mixture))
 
 
@@ -90,6 +92,10 @@ def mix(
     # The mixture is summed last, from the scaled stems, so that it equals the sum of the stored stems to the bit.
     stems = [_unit(sound) * _column(gain) for sound, gain in ((base, base_gain), (other, other_gain))]
     peak = (stems[0] + stems[1]).abs().amax(-1, keepdim=True)
+    if not torch.isfinite(peak).all():
+        raise ValueError(
+            f"the gains {base_gain} and {other_gain} overflow; only their ratio counts, so give smaller ones"
+        )
     if (peak <= SILENCE).any():
         raise ValueError("the two sounds cancel; their sum is silent")
     base_stem, other_stem = (stem / peak for stem in stems)
@@ -148,13 +154,24 @@ def write_mixtures(
     if gains is None:
         if snr_db is None:
             raise ValueError("mixtures need snr_db or gains; both are None")
+        if not abs(snr_db) <= MAX_SNR_DB:
+            raise ValueError(f"snr_db is {snr_db:g}; it must be between -{MAX_SNR_DB} and {MAX_SNR_DB} dB")
         gains = gains_from_snr(snr_db)
-    if not all(0 < gain < math.inf for gain in gains):
-        raise ValueError(f"gains are {gains[0]:g} and {gains[1]:g}; both must be above 0 and finite")
+    _check_gains(gains)
     out = Path(out)
     pairs = draw_pairs(dataset, items, seed)
     rows = [_write_item(dataset, pair, f"m_{number:04d}", gains, seed, out) for number, pair in enumerate(pairs)]
     return _write_table(out / "mixtures.csv", rows)
+
+
+def _check_gains(gains: tuple[float, float]) -> None:
+    if not all(0 < gain < math.inf for gain in gains):
+        raise ValueError(f"gains are {gains[0]:g} and {gains[1]:g}; both must be above 0 and finite")
+    if not all(1 / MAX_GAIN <= gain <= MAX_GAIN for gain in gains):
+        raise ValueError(
+            f"gains are {gains[0]:g} and {gains[1]:g}; only their ratio counts, so give numbers between "
+            f"{1 / MAX_GAIN:g} and {MAX_GAIN:g}"
+        )
 
 
 def read_mixtures(csv_path: str | Path) -> list[Mixture]:
@@ -205,6 +222,8 @@ def _parse(place: str, row: dict[str, str], folder: Path) -> Mixture:
     for name in ("item_id", "base_label", "other_label"):
         if not row[name]:
             raise ValueError(f"{place}: {name} is empty")
+    if row["base_label"] == row["other_label"]:
+        raise ValueError(f"{place}: both labels are {row['base_label']!r}; a mixture has sounds of two classes")
     if reason := why_not_inside(folder, row["item_id"]):
         raise ValueError(f"{place}: item_id {row['item_id']!r} {reason}; it names the item's folder of WAVs")
     if "/" in row["item_id"]:

@@ -16,7 +16,16 @@ import soxr
 import torch
 from torch import Tensor
 
-from audiointerp.sound.files import FRAMES_SLACK, SILENCE, AudioError, fit_length, probe, quiet_decoder
+from audiointerp.sound.files import (
+    FRAMES_SLACK,
+    SILENCE,
+    AudioError,
+    check_written,
+    fit_length,
+    mono_of,
+    probe,
+    quiet_decoder,
+)
 
 BLOCK_SECONDS = 10.0
 
@@ -85,9 +94,7 @@ class Recording:
                 piece = file.read(size, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise AudioError(f"{self.path}: decoding failed ({str(error).rstrip('.')})") from None
-        if not np.isfinite(piece).all():
-            raise AudioError(f"{self.path}: has NaN or infinite samples; repair or leave out this file")
-        return np.ascontiguousarray(piece.mean(1))
+        return mono_of(piece, self.path)
 
 
 def windows(blocks: Iterator[Tensor], length: int, overlap: int) -> Iterator[Window]:
@@ -161,6 +168,7 @@ class WindowWriter:
         return samples if self.file_rate == self.sample_rate else self._resampler.resample_chunk(samples, last=last)
 
     def _put(self, samples: np.ndarray) -> None:
+        check_written(samples, self.path)
         try:
             self._file.write(samples)
         except soundfile.LibsndfileError as error:
