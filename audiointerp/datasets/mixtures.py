@@ -5,7 +5,6 @@ The recipe of PIQ's and L2I's out-of-domain tests: unit-norm stems, a gain each,
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from torch import Tensor
 from audiointerp.datasets.batches import ClipDataset
 from audiointerp.datasets.table import parse_float, read_rows
 from audiointerp.results.paths import input_file, why_not_inside
-from audiointerp.results.writing import aside
+from audiointerp.results.writing import csv_text, restored, write_text
 from audiointerp.sound import files as audio
 from audiointerp.sound.files import SILENCE
 
@@ -184,7 +183,7 @@ def read_mixtures(csv_path: str | Path) -> list[Mixture]:
     csv_path = Path(csv_path)
     mixtures: dict[str, Mixture] = {}
     for place, row in read_rows(csv_path, COLUMNS):
-        mixture = _parse(place, row, csv_path.parent)
+        mixture = _parse(place, {name: restored(cell) for name, cell in row.items()}, csv_path.parent)
         if mixture.item_id in mixtures:
             raise ValueError(f"{place}: item_id {mixture.item_id!r} is used twice")
         mixtures[mixture.item_id] = mixture
@@ -250,13 +249,9 @@ def _parse(place: str, row: dict[str, str], folder: Path) -> Mixture:
 
 def _write_table(path: Path, rows: list[Mixture]) -> Path:
     """Writes the table, after its WAVs and then renamed, so that an existing table has all its WAVs."""
-    with aside(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for row in rows:
-            cells = (getattr(row, name) for name in COLUMNS)
-            writer.writerow([cell.as_posix() if isinstance(cell, Path) else cell for cell in cells])
-    return path
+    cells = [[getattr(row, name) for name in COLUMNS] for row in rows]
+    texts = [[cell.as_posix() if isinstance(cell, Path) else cell for cell in row] for row in cells]
+    return write_text(path, csv_text([COLUMNS, *texts]))
 
 
 def _audible(dataset: ClipDataset) -> Callable[[int], bool]:

@@ -126,7 +126,7 @@ class Study:
                 for session in data["sessions"]
             )
             study = cls(**data)
-            for name in (study.test_id, *study.files.values()):
+            for name in (study.test_id, *(name for name in study.files.values() if name != "")):
                 if not isinstance(name, str) or why_not_inside(".", name):
                     raise ValueError(f"{name!r} is no name of a test or of a file in its folder")
             return study

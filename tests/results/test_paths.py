@@ -155,6 +155,6 @@ def test_studies_are_named_plainly(test_id):
     assert Study.from_json(text) == study
     import json
 
-    for change in ({"test_id": test_id}, {"files": {"s": test_id}}):
+    for change in ({"test_id": test_id}, {"files": {"s": test_id or "/x"}}):
         with pytest.raises(ValueError, match="not a study"):
             Study.from_json(json.dumps({**json.loads(text), **change}))
