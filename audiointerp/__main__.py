@@ -94,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--rotate_folds", action="store_true", help="one run per fold; each fold is the test fold once")
     check = command("check", "list every problem of a recipe without running it", takes_overrides=True)
     check.add_argument("recipe", help="RECIPE.yaml, then any of its keys as --key value")
+    _add_allow(run)
+    _add_allow(check)
     _add_interpret(command("interpret", "explain recordings: writes WAVs, figures, scores and a page"))
     mix = command("mix", "mix pairs of clips of different classes; also writes the stems")
     mix.add_argument("data", metavar="DATA", help="a folder of ESC-50 or NSynth, or a clips.csv")
@@ -156,6 +158,16 @@ def _add_interpret(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_allow(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="a package whose classes and functions a recipe may name, besides audiointerp and torch",
+    )
+
+
 def _add_output(parser: argparse.ArgumentParser) -> None:
     # Not `required`: argparse would report the missing -o before it reports a misspelt option.
     parser.add_argument("-o", "--output", type=Path, metavar="OUT", help="folder to write (required)")
@@ -180,6 +192,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help=f"of a bundle that was trained for a classifier by name: {NAMES}",
     )
     _add_labels(parser)
+    _add_allow(parser)
     parser.add_argument("--binary", action="store_true", help="round masks at 0.5")
     parser.add_argument("--fill", action="store_true", help="leave removed bins at the noise floor, not at silence")
     parser.add_argument(

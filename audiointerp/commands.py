@@ -11,7 +11,7 @@ import math
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,9 @@ def run(options: argparse.Namespace, rest: list[str]) -> int:
 
     overrides = recipe.parse_overrides(rest)
     experiments = (
-        _rotated(options.recipe, overrides) if options.rotate_folds else [Experiment(options.recipe, overrides)]
+        _rotated(options.recipe, overrides, options.allow)
+        if options.rotate_folds
+        else [Experiment(options.recipe, overrides, allow=options.allow)]
     )
     for experiment in experiments:
         folder = experiment.run()
@@ -46,11 +48,11 @@ def run(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _rotated(path: str, overrides: dict[str, str]) -> list[Experiment]:
+def _rotated(path: str, overrides: dict[str, str], allow: Sequence[str]) -> list[Experiment]:
     """One experiment per fold that the recipe names: each fold is the test fold once, the others train and validate."""
     from audiointerp.runs.experiment import Experiment
 
-    values = Experiment(path, overrides).values
+    values = Experiment(path, overrides, allow=allow).values
     folds = sorted({*values["train_folds"], *values["valid_folds"], *values["test_folds"]})
     held = len(values["valid_folds"])
     runs = []
@@ -58,16 +60,16 @@ def _rotated(path: str, overrides: dict[str, str]) -> list[Experiment]:
         valid = [folds[(place - 1 - k) % len(folds)] for k in range(held)]
         train = [each for each in folds if each != fold and each not in valid]
         split = {"train_folds": train, "valid_folds": valid, "test_folds": [fold]}
-        runs.append(Experiment(path, {**overrides, **{k: str(v) for k, v in split.items()}}, f"fold_{fold}"))
+        runs.append(Experiment(path, {**overrides, **{k: str(v) for k, v in split.items()}}, f"fold_{fold}", allow))
     return runs
 
 
 def check(options: argparse.Namespace, rest: list[str]) -> int:
-    """Lists every problem of a recipe; the exit status is 2 if there is one."""
+    """Lists every problem of a recipe and calls nothing that it names; the exit status is 2 if there is one."""
     from audiointerp import recipe
     from audiointerp.runs.experiment import Experiment
 
-    Experiment(options.recipe, recipe.parse_overrides(rest))
+    Experiment(options.recipe, recipe.parse_overrides(rest), allow=options.allow)
     print(f"{options.recipe}: no problems")
     return 0
 
@@ -152,7 +154,7 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     from audiointerp.evaluation.explaining import evaluate as evaluate_items
     from audiointerp.evaluation.items import clip_items, is_mixtures, mixture_items
 
-    model = _load(options.model, options.classifier, options.labels)
+    model = _load(options.model, options.classifier, options.labels, options.allow)
     if isinstance(model, Classifier) and not options.method:
         return _evaluate_classifier(options, model)
     methods = _methods(options, model)
@@ -250,20 +252,23 @@ def _recipe_folder() -> Path:
     raise ValueError("the recipes are not installed; run from a checkout of the project")
 
 
-def _load(model: str, classifier: str | None = None, labels: list[str] | None = None) -> Any:
+def _load(
+    model: str, classifier: str | None = None, labels: list[str] | None = None, allow: Sequence[str] = ()
+) -> Any:
     """Loads the model of a bundle, of a run, or of the finished run of a recipe; or a classifier by its name.
 
     Args:
         model: as given on the command line.
         classifier: name of the classifier of an interpreter's bundle that does not hold it.
         labels: class names of the classifier that is named, if it has none of its own.
+        allow: packages that a recipe may name.
     """
     if labels and model.endswith((".yaml", ".yml")):
         raise ValueError(f"--labels is for classifiers by name; give {model} the key `labels` instead")
     if model.endswith((".yaml", ".yml")):
         from audiointerp.runs.experiment import load_any
 
-        return load_any(model)
+        return load_any(model, allow=allow)
     from audiointerp.bundles import bundle
 
     if classifier is None:
@@ -279,7 +284,7 @@ def _methods(options: argparse.Namespace, model: Any = None) -> dict[str, Interp
     from audiointerp.training.devices import pick_device
 
     device = pick_device(options.device)
-    model = _load(options.model, options.classifier, options.labels) if model is None else model
+    model = _load(options.model, options.classifier, options.labels, options.allow) if model is None else model
     names = [name.strip() for name in options.method.split(",")] if options.method else []
     methods = choose(model.to(device), names, str(options.model))
     if isinstance(model, Classifier) and not names:

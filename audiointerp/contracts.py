@@ -34,6 +34,7 @@ __all__ = [
     "Target",
     "Trainable",
     "check_gradient",
+    "check_stem",
     "check_waveform",
     "frozen",
     "resolve_target",
@@ -58,7 +59,15 @@ class Prediction:
 
     @classmethod
     def from_logits(cls, logits: Tensor, multilabel: bool, **rest) -> Prediction:
-        """Prediction whose probabilities are the softmax (multilabel: sigmoid) of the logits."""
+        """Prediction whose probabilities are the softmax (multilabel: sigmoid) of the logits.
+
+        Every classifier's output passes here, so NaN stops here. While training, the loop looks at the loss instead.
+
+        Raises:
+            ValueError: if the classifier is not being trained and a logit is NaN or infinite.
+        """
+        if not logits.requires_grad and not bool(torch.isfinite(logits).all()):
+            raise ValueError("the classifier returned NaN or infinite logits; its weights are broken, or it overflows")
         probabilities = logits.sigmoid() if multilabel else logits.softmax(-1)
         return cls(logits, probabilities, **rest)
 
@@ -339,6 +348,20 @@ def check_waveform(waveform: Tensor) -> None:
         raise ValueError(f"waveform has shape {tuple(waveform.shape)}; expected (batch, samples), at least 1 sample")
     if not torch.isfinite(waveform).all():
         raise ValueError("waveform has NaN or infinite samples; repair or leave out this recording")
+
+
+def check_stem(stem: Tensor, waveform: Tensor) -> None:
+    """Checks that a stem belongs to a waveform.
+
+    Raises:
+        ValueError: if it has another shape, or NaN or infinite samples.
+    """
+    if stem.shape != waveform.shape:
+        raise ValueError(
+            f"stem has shape {tuple(stem.shape)}, the waveform {tuple(waveform.shape)}; a stem is a part of the sound"
+        )
+    if not torch.isfinite(stem).all():
+        raise ValueError("stem has NaN or infinite samples; repair or leave out this mixture")
 
 
 def resolve_target(target: Target, prediction: Prediction, multilabel: bool, threshold: float = 0.5) -> Tensor:

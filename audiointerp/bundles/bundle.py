@@ -246,9 +246,12 @@ def _read_weights(folder: Path, config: dict[str, Any]) -> dict[str, torch.Tenso
     if _sha256(path) != config.get("sha256"):
         raise BundleError(f"{path}: changed since the bundle was made (SHA-256 differs); copy it again from its source")
     try:
-        return load_file(path)
+        weights = load_file(path)
     except SafetensorError as error:
         raise BundleError(f"{path}: not a safetensors file ({error})") from None
+    if broken := [name for name, each in weights.items() if not bool(torch.isfinite(each).all())]:
+        raise BundleError(f"{path}: {broken[0]} has NaN or infinite weights; the training diverged, train it again")
+    return weights
 
 
 def _sha256(path: Path) -> str:

@@ -5,7 +5,6 @@ The recipe of PIQ's and L2I's out-of-domain tests: unit-norm stems, a gain each,
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 from collections.abc import Callable
@@ -17,7 +16,8 @@ from torch import Tensor
 
 from audiointerp.datasets.batches import ClipDataset
 from audiointerp.datasets.table import parse_float, read_rows
-from audiointerp.results.writing import aside
+from audiointerp.results.paths import input_file, why_not_inside
+from audiointerp.results.writing import csv_text, restored, write_text
 from audiointerp.sound import files as audio
 from audiointerp.sound.files import SILENCE
 
@@ -52,6 +52,8 @@ class Mixture:
     other_label: str
 
 
+# Ratios at which one of the sounds is inaudible, and gains that float32 samples do not overflow with.
+MAX_SNR_DB, MAX_GAIN = 100.0, 1e6
 COLUMNS = tuple(field.name for field in fields(Mixture))
 
 
@@ -89,6 +91,10 @@ def mix(
     # The mixture is summed last, from the scaled stems, so that it equals the sum of the stored stems to the bit.
     stems = [_unit(sound) * _column(gain) for sound, gain in ((base, base_gain), (other, other_gain))]
     peak = (stems[0] + stems[1]).abs().amax(-1, keepdim=True)
+    if not torch.isfinite(peak).all():
+        raise ValueError(
+            f"the gains {base_gain} and {other_gain} overflow; only their ratio counts, so give smaller ones"
+        )
     if (peak <= SILENCE).any():
         raise ValueError("the two sounds cancel; their sum is silent")
     base_stem, other_stem = (stem / peak for stem in stems)
@@ -147,13 +153,24 @@ def write_mixtures(
     if gains is None:
         if snr_db is None:
             raise ValueError("mixtures need snr_db or gains; both are None")
+        if not abs(snr_db) <= MAX_SNR_DB:
+            raise ValueError(f"snr_db is {snr_db:g}; it must be between -{MAX_SNR_DB} and {MAX_SNR_DB} dB")
         gains = gains_from_snr(snr_db)
-    if not all(0 < gain < math.inf for gain in gains):
-        raise ValueError(f"gains are {gains[0]:g} and {gains[1]:g}; both must be above 0 and finite")
+    _check_gains(gains)
     out = Path(out)
     pairs = draw_pairs(dataset, items, seed)
     rows = [_write_item(dataset, pair, f"m_{number:04d}", gains, seed, out) for number, pair in enumerate(pairs)]
     return _write_table(out / "mixtures.csv", rows)
+
+
+def _check_gains(gains: tuple[float, float]) -> None:
+    if not all(0 < gain < math.inf for gain in gains):
+        raise ValueError(f"gains are {gains[0]:g} and {gains[1]:g}; both must be above 0 and finite")
+    if not all(1 / MAX_GAIN <= gain <= MAX_GAIN for gain in gains):
+        raise ValueError(
+            f"gains are {gains[0]:g} and {gains[1]:g}; only their ratio counts, so give numbers between "
+            f"{1 / MAX_GAIN:g} and {MAX_GAIN:g}"
+        )
 
 
 def read_mixtures(csv_path: str | Path) -> list[Mixture]:
@@ -166,7 +183,7 @@ def read_mixtures(csv_path: str | Path) -> list[Mixture]:
     csv_path = Path(csv_path)
     mixtures: dict[str, Mixture] = {}
     for place, row in read_rows(csv_path, COLUMNS):
-        mixture = _parse(place, row, csv_path.parent)
+        mixture = _parse(place, {name: restored(cell) for name, cell in row.items()}, csv_path.parent)
         if mixture.item_id in mixtures:
             raise ValueError(f"{place}: item_id {mixture.item_id!r} is used twice")
         mixtures[mixture.item_id] = mixture
@@ -204,22 +221,27 @@ def _parse(place: str, row: dict[str, str], folder: Path) -> Mixture:
     for name in ("item_id", "base_label", "other_label"):
         if not row[name]:
             raise ValueError(f"{place}: {name} is empty")
-    for name in ("mixture", "base_stem", "other_stem"):
-        if not (folder / row[name]).is_file():
+    if row["base_label"] == row["other_label"]:
+        raise ValueError(f"{place}: both labels are {row['base_label']!r}; a mixture has sounds of two classes")
+    if reason := why_not_inside(folder, row["item_id"]):
+        raise ValueError(f"{place}: item_id {row['item_id']!r} {reason}; it names the item's folder of WAVs")
+    if "/" in row["item_id"]:
+        raise ValueError(f"{place}: item_id {row['item_id']!r} holds a slash; it names the item's folder of WAVs")
+    files = {name: input_file(folder, row[name]) for name in ("mixture", "base_stem", "other_stem")}
+    for name, path in files.items():
+        if path is None:
             raise ValueError(f"{place}: {name}: no such file {row[name]!r}; paths are relative to the table")
     if not row["seed"].lstrip("-").isdecimal():
         raise ValueError(f"{place}: seed is {row['seed']!r}; expected a whole number")
     return Mixture(
         item_id=row["item_id"],
-        base=folder / row["base"],
-        other=folder / row["other"],
+        base=Path(os.path.join(folder, row["base"])),  # where the sources were: noted, never read
+        other=Path(os.path.join(folder, row["other"])),
         base_gain=parse_float(place, "base_gain", row["base_gain"]),
         other_gain=parse_float(place, "other_gain", row["other_gain"]),
         snr_db=parse_float(place, "snr_db", row["snr_db"]),
         seed=int(row["seed"]),
-        mixture=folder / row["mixture"],
-        base_stem=folder / row["base_stem"],
-        other_stem=folder / row["other_stem"],
+        **{name: path for name, path in files.items() if path is not None},
         base_label=row["base_label"],
         other_label=row["other_label"],
     )
@@ -227,13 +249,9 @@ def _parse(place: str, row: dict[str, str], folder: Path) -> Mixture:
 
 def _write_table(path: Path, rows: list[Mixture]) -> Path:
     """Writes the table, after its WAVs and then renamed, so that an existing table has all its WAVs."""
-    with aside(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for row in rows:
-            cells = (getattr(row, name) for name in COLUMNS)
-            writer.writerow([cell.as_posix() if isinstance(cell, Path) else cell for cell in cells])
-    return path
+    cells = [[getattr(row, name) for name in COLUMNS] for row in rows]
+    texts = [[cell.as_posix() if isinstance(cell, Path) else cell for cell in row] for row in cells]
+    return write_text(path, csv_text([COLUMNS, *texts]))
 
 
 def _audible(dataset: ClipDataset) -> Callable[[int], bool]:

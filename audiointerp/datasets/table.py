@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from audiointerp.datasets.clips import Clip
+from audiointerp.results.paths import input_file
 
 COLUMNS = ("path", "label", "fold")
 
@@ -91,9 +92,9 @@ def _rows(csv_path: Path, reader: csv.DictReader, columns: Sequence[str]) -> Ite
 
 
 def _clip(place: str, row: dict[str, str], folder: Path) -> Clip:
-    path = folder / row["path"]
-    if not row["path"] or not path.is_file():
-        raise ValueError(f"{place}: no such file {str(path)!r}; paths are relative to the table")
+    path = input_file(folder, row["path"])
+    if path is None:
+        raise ValueError(f"{place}: no such file {row['path']!r} in {folder}; paths are relative to the table")
     labels = tuple(dict.fromkeys(name.strip() for name in row["label"].split(";") if name.strip()))
     if not labels:
         raise ValueError(f"{place}: label is empty")

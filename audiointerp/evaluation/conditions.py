@@ -18,6 +18,7 @@ from torch import Tensor
 from audiointerp import datasets
 from audiointerp.datasets import ClipDataset, gains_from_snr
 from audiointerp.evaluation.items import Item, audio_files, clip_items, mixture_items
+from audiointerp.results.paths import inside
 from audiointerp.sound import files as audio
 
 __all__ = ["CleanClips", "Condition", "Mixtures", "Noise"]
@@ -74,7 +75,7 @@ class Mixtures(Condition):
 
     def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
         """One item per mixture; the mixtures are written once, with their stems and mixtures.csv."""
-        table = folder / "mixtures" / name / "mixtures.csv"
+        table = inside(folder, "mixtures", name, "mixtures.csv")
         if not table.is_file():
             datasets.write_mixtures(
                 test, table.parent, items=self.count, seed=seed, snr_db=self.snr_db, gains=self.gains

@@ -18,6 +18,7 @@ from audiointerp.contracts import Interpretation, Interpreter, Target, frozen, r
 from audiointerp.evaluation import judging
 from audiointerp.evaluation.items import Item
 from audiointerp.metrics.faithfulness import target_probability
+from audiointerp.results.paths import inside
 from audiointerp.results.tables import Embeddings, Manifest, Scores
 from audiointerp.sound import files as audio
 from audiointerp.sound.recordings import Window, WindowWriter, listening_copy
@@ -97,10 +98,10 @@ class _Explanation:
         self.item, self.name, self.interpreter, self.folder, self.wanted = item, name, interpreter, folder, wanted
         self.embeddings = embeddings
         self.keep = wanted.sounds(item.item_id)
-        self.audio_folder = folder / "audio" / (item.item_id if self.keep else ".unkept")
+        self.audio_folder = inside(folder, "audio", item.item_id) if self.keep else folder / "audio" / ".unkept"
         self.paths = {
-            "interpretation": self.audio_folder / f"{name}.wav",
-            "residual": self.audio_folder / f"{name}_residual.wav",
+            "interpretation": inside(self.audio_folder, f"{name}.wav"),
+            "residual": inside(self.audio_folder, f"{name}_residual.wav"),
         }
         self.device = interpreter.classifier.device
 
@@ -218,7 +219,7 @@ class _Explanation:
 
         suffix = f"_{row['start_s']:g}s" if window.start else ""
         figures.plot_interpretation(
-            self.folder / "figures" / f"{self.item.item_id}_{self.name}{suffix}.png",
+            inside(self.folder, "figures", f"{self.item.item_id}_{self.name}{suffix}.png"),
             window.waveform[0].numpy(),
             interpretation.waveform[0].cpu().numpy(),
             None if interpretation.mask is None else interpretation.mask[0].cpu().numpy(),
@@ -229,7 +230,7 @@ class _Explanation:
     def _list_files(self, rows: list[dict[str, Any]], manifest: Manifest) -> None:
         """Writes the listening copy and adds the item's WAVs to the manifest."""
         item = self.item
-        listening = self.audio_folder / f"{self.name}_listening.wav"
+        listening = inside(self.audio_folder, f"{self.name}_listening.wav")
         listening_copy(self.paths["interpretation"], listening)
         others = [label for label in item.stems if label != item.label]
         facts = {

@@ -164,6 +164,14 @@ def mixture_items(csv_path: str | Path, sample_rate: int) -> Iterator[Item]:
 
 def _mixture_item(each: Mixture, sample_rate: int) -> Item:
     mixture, base, other = (audio.read(path, sample_rate) for path in (each.mixture, each.base_stem, each.other_stem))
+    for path, stem in ((each.base_stem, base), (each.other_stem, other)):
+        if stem.shape != mixture.shape:
+            raise ValueError(
+                f"{path}: has {stem.shape[1]} samples at {sample_rate} Hz, its mixture {each.mixture.name} "
+                f"{mixture.shape[1]}; a stem is as long as its mixture"
+            )
+        if float(stem.abs().max()) <= audio.SILENCE:
+            raise ValueError(f"{path}: is silent; a mixture has two audible stems, leave out this row")
     return Item.of_waveform(
         each.item_id,
         str(each.mixture),

@@ -17,6 +17,7 @@ from audiointerp.contracts import (
     Prediction,
     Target,
     Trainable,
+    check_stem,
     check_waveform,
     frozen,
     resolve_target,
@@ -81,9 +82,12 @@ class MaskInterpreter(Interpreter):
             stem: (batch, samples), the target's stem at the waveform's level, for oracle controls only.
 
         Raises:
-            ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples.
+            ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples; if the stem
+                has another shape; if the classifier returns NaN.
         """
         check_waveform(waveform)
+        if stem is not None:
+            check_stem(stem, waveform)
         scaled, gain = normalize_peak(waveform)
         samples = waveform.shape[-1]
         with frozen(self.classifier) as classifier:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import signal
 
 from audiointerp.listening.study import Study, Trial
+from audiointerp.results.paths import inside
 
 Anchors = Mapping[str, Mapping[str, str]]
 MAX_SOUNDS, MAX_SECONDS, MIN_TRIALS = 12, 12.0, 5
@@ -84,9 +85,9 @@ def hidden_reference(study: Study, trial: Trial, public: Path, anchors: Anchors)
     if trial.context is None or trial.context in trial.stimuli:
         return trial.context
     given = anchors.get(trial.trial_id, {}).values()
-    reference = public / study.files[trial.context]
+    reference = inside(public, study.files[trial.context])
     plain = (name for name in trial.stimuli if name not in given)
-    return next((name for name in plain if same_sound(public / study.files[name], reference)), None)
+    return next((name for name in plain if same_sound(inside(public, study.files[name]), reference)), None)
 
 
 def is_mushra(keys: Iterable[str]) -> bool:
@@ -110,7 +111,9 @@ def limits(study: Study, public: Path, anchors: Anchors) -> list[str]:
 def _not_mushra(study: Study, public: Path, rated: dict[Trial, dict[str, str]]) -> list[str]:
     def narrow(trial: Trial) -> bool:
         return (
-            "anchor70" in rated[trial] and trial.context is not None and is_narrow(public / study.files[trial.context])
+            "anchor70" in rated[trial]
+            and trial.context is not None
+            and is_narrow(inside(public, study.files[trial.context]))
         )
 
     def long(trial: Trial) -> bool:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from audiointerp.results.paths import why_not_inside
+
 Task = Literal["mos", "ab", "abx", "simulate", "rating"]
 TrialKind = Literal["trial", "practice", "catch"]
 SCHEMA = "audiointerp-listening-1"
@@ -123,7 +125,11 @@ class Study:
                 tuple(Presentation(each["trial_id"], tuple(each["stimuli"])) for each in session)
                 for session in data["sessions"]
             )
-            return cls(**data)
+            study = cls(**data)
+            for name in (study.test_id, *(name for name in study.files.values() if name != "")):
+                if not isinstance(name, str) or why_not_inside(".", name):
+                    raise ValueError(f"{name!r} is no name of a test or of a file in its folder")
+            return study
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a study of {SCHEMA} ({' '.join(str(error).split())})") from None
 

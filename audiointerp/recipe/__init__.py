@@ -5,17 +5,20 @@ The tags are SpeechBrain's: `!new:`, `!name:`, `!apply:`, `!module:`, `!ref`, `!
 the base's key of that name; where both hold named arguments and the recipe gives no other tag, they are merged argument
 by argument; references in the base take the recipe's values.
 
-    signatures    the object of a dotted name, its parameters, whether a value fits an annotation
+    allowed       the object of a dotted name, if a recipe may use it
+    signatures    the parameters of a callable, whether a value fits an annotation
     merging       files, bases, includes and the command line -> one document whose nodes keep their lines
     references    the node that `<a[b]>` names, and its value if it is known without building any object
     checking      the problems of a document
+    building      the objects of a checked document
     moved         names that recipes of earlier versions use
-    loading       check, load, resolve: the functions for programs
+    loading       check, preview, load, resolve: the functions for programs
 
-A recipe is code: it imports and calls the objects that it names. Do not run recipes from people you do not trust.
+A recipe is code: `load` calls the objects that it names. They are those of audiointerp and torch, and of packages that
+the user allows; `check` and `preview` call none of them. Still, do not run recipes from people you do not trust.
 """
 
-from audiointerp.recipe.loading import check, load, resolve
+from audiointerp.recipe.loading import check, load, preview, resolve
 from audiointerp.recipe.merging import RecipeError, parse_overrides
 
-__all__ = ["RecipeError", "check", "load", "parse_overrides", "resolve"]
+__all__ = ["RecipeError", "check", "load", "parse_overrides", "preview", "resolve"]

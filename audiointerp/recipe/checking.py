@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import yaml as pyyaml
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from audiointerp.recipe.merging import CALLS, MAP, PLAIN, REFERENCES, arguments_of, children, walk, where
-from audiointerp.recipe.references import evaluate, find, names_in, path_of
-from audiointerp.recipe.signatures import Instance, Signature, fits, is_mapping, kind_problem, locate, misfit, nearest
+from audiointerp.recipe.allowed import code_problem, is_setting, locate
+from audiointerp.recipe.merging import CALLS, MAP, PLAIN, REFERENCES, RecipeError, arguments_of, children, walk, where
+from audiointerp.recipe.references import SINGLE, Values, find, names_in, path_of
+from audiointerp.recipe.signatures import (
+    UNKNOWN,
+    Instance,
+    Signature,
+    fits,
+    is_mapping,
+    kind_problem,
+    misfit,
+    nearest,
+    shorten,
+)
 
 __all__ = ["Checker"]
 
@@ -19,11 +30,33 @@ PLACEHOLDER, TUPLE, PYTHON = "!PLACEHOLDER", "!tuple", "tag:yaml.org,2002:python
 TAGS = [each.strip(":") for each in (*CALLS, *REFERENCES, "!include:", PLACEHOLDER, TUPLE)]
 
 
-class Checker:
-    """Walks a merged recipe and collects its problems, each with its file and line."""
+class _NotKnown(Exception):
+    """A value that is known only when the recipe runs."""
 
-    def __init__(self, root: MappingNode, schema: Mapping[str, Any]):
-        self.root, self.schema = root, schema
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_plain, value.values()))
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return isinstance(value, SINGLE)
+
+
+class Checker:
+    """Walks a merged recipe and collects its problems, each with its file and line.
+
+    Nothing that the recipe names is called, except constructors of this package that only keep and check their
+    arguments (`allowed.SETTINGS`), and those only with numbers and text.
+
+    Args:
+        root: the recipe.
+        schema: the top-level keys that the program knows, with their types.
+        allow: see `allowed.locate`.
+    """
+
+    def __init__(self, root: MappingNode, schema: Mapping[str, Any], allow: Collection[str] = ()):
+        self.root, self.schema, self.allow = root, schema, allow
+        self.values = Values(root, allow)
         self.problems: list[str] = []
         self.used = [path_of(name) for node in walk(root) for name in names_in(node)]
         self.order = {id(node): position for position, node in enumerate(walk(root))}
@@ -93,13 +126,17 @@ class Checker:
 
     def _type(self, node: Node, key: Node, name: str, annotation: Any) -> None:
         try:
-            value = evaluate(self.root, node)
+            value = self.values.of(node)
+        except RecipeError:
+            raise
         except (ValueError, ArithmeticError, YAMLError, pyyaml.YAMLError) as error:
-            self._add(node, f"'{name}: {node.value}' cannot be computed: {' '.join(str(error).split())}")
+            self._add(node, f"'{name}: {shorten(str(node.value))}' cannot be computed: {' '.join(str(error).split())}")
             return
-        if not fits(value, annotation):
-            given = f"an object of class {value.type.__name__}" if isinstance(value, Instance) else repr(value)
-            source = f" (from {node.value})" if names_in(node) else ""
+        if problem := code_problem(value, self.allow):
+            self._add(node, f"'{name}': {problem}")
+        elif not fits(value, annotation):
+            given = f"an object of class {value.type.__name__}" if isinstance(value, Instance) else shorten(repr(value))
+            source = f" (from {shorten(node.value)})" if names_in(node) else ""
             self._add(key, f"'{name}' is {given}{source}, {misfit(value, annotation)}")
 
     def _reference(self, node: Node) -> None:
@@ -110,6 +147,8 @@ class Checker:
             target, attribute = find(self.root, path_of(name)), "." in name
             if target is None:
                 self._add(node, f"{node.tag} <{name}> names no key of this recipe{self._nearest_key(path_of(name))}")
+            elif attribute and any(part.startswith("_") for part in name.partition(".")[2].split(".")):
+                self._add(node, f"{node.tag} <{name}> names a private attribute")
             elif attribute and target.tag in PLAIN:
                 hint = f" (did you mean '<{name.replace('.', '[', 1)}]>'?)" if target.tag == MAP else ""
                 self._add(node, f"{node.tag} <{name}>: only objects have attributes{hint}")
@@ -138,9 +177,9 @@ class Checker:
     def _call(self, node: Node, path: tuple[str, ...]) -> None:
         """Checks that the object of `!new:`, `!name:`, `!apply:` or `!module:` exists and takes the given arguments."""
         tag, _, dotted = node.tag.partition(":")
-        entries, signature, problem = arguments_of(node), None, None
+        entries, signature, problem, before = arguments_of(node), None, None, len(self.problems)
         try:
-            target = locate(dotted)
+            target = locate(dotted, self.allow)
         except LookupError as error:
             self._add(node, f"{tag}:{dotted}: {error.args[0]}")
         else:
@@ -159,6 +198,37 @@ class Checker:
             for name in signature.required:
                 if name not in filled:
                     self._add(node, f"{dotted} lacks its argument '{name}'")
+        if len(self.problems) == before and tag == "!new":
+            self._try(node)
+
+    def _try(self, node: Node) -> None:
+        """Lets the constructor of a setting refuse its arguments."""
+        try:
+            self._setting(node)
+        except _NotKnown:
+            return
+        except RecipeError:
+            raise
+        except (ValueError, ArithmeticError, TypeError, AttributeError, LookupError, YAMLError) as error:
+            self._add(node, " ".join(str(error).split()))
+
+    def _setting(self, node: Node) -> Any:
+        """The object of a `!new:` of settings, whose arguments are numbers, text and other settings."""
+        if not node.tag.startswith("!new:"):
+            value = self.values.of(node)
+            if isinstance(node, SequenceNode) and node.tag in PLAIN:
+                return [self._setting(each) for each in node.value]
+            if isinstance(node, MappingNode) and node.tag in PLAIN:
+                return {key.value: self._setting(each) for key, each in node.value}
+            if value is UNKNOWN or not _is_plain(value):
+                raise _NotKnown
+            return value
+        kind = locate(node.tag.partition(":")[2], self.allow)
+        if not is_setting(kind):
+            raise _NotKnown
+        if isinstance(node, SequenceNode):
+            return kind(*(self._setting(each) for each in node.value))
+        return kind(**{key.value: self._setting(each) for key, each in arguments_of(node) or []})
 
     def _positions(self, node: SequenceNode, signature: Signature | None, path: tuple[str, ...]) -> list[str]:
         """Checks a list of arguments; names of the parameters it fills."""

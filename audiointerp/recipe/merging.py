@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,8 +16,9 @@ import ruamel.yaml
 from ruamel.yaml.error import FileMark, MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from audiointerp.recipe.allowed import locate
 from audiointerp.recipe.moved import names_of_today
-from audiointerp.recipe.signatures import Signature, is_list, is_text, locate, nearest
+from audiointerp.recipe.signatures import Signature, is_list, is_text, nearest, shorten
 
 __all__ = ["RecipeError", "parse_overrides", "read"]
 
@@ -25,6 +26,10 @@ COMMAND_LINE = "command line"
 STR, MAP, MERGE = (f"tag:yaml.org,2002:{name}" for name in ("str", "map", "merge"))
 PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map")}
 INCLUDE, REFERENCES, CALLS = "!include:", ("!ref", "!copy"), ("!new:", "!name:", "!apply:", "!module:")
+
+# Bounds on a recipe, far above what any recipe needs, so that a hostile one is refused at once.
+MAX_BYTES, MAX_VALUES, MAX_DEPTH, MAX_FILES, MAX_BRACKETS = 1 << 16, 2000, 50, 50, 200
+MAX_OPTION = 4096  # characters
 
 # HyperPyYAML does the same at each load; done here, `(1, 2)` is read as a tuple before the first load, too.
 ruamel.yaml.Loader.add_implicit_resolver("!tuple", re.compile(r"^\(.*\)$"), first="(")
@@ -93,20 +98,27 @@ def arguments_of(node: Node) -> list[tuple[Node, Node]] | None:
     return [] if empty else None
 
 
-def read(path: str | Path, overrides: Mapping[str, str], schema: Mapping[str, Any], problems: list[str]) -> MappingNode:
+def read(
+    path: str | Path,
+    overrides: Mapping[str, str],
+    schema: Mapping[str, Any],
+    problems: list[str],
+    allow: Collection[str] = (),
+) -> MappingNode:
     """The recipe as one document: bases merged, includes inlined, overrides applied. Adds to `problems`.
 
     Raises:
-        RecipeError: if a file is missing or is not YAML.
+        RecipeError: if a file is missing or is not YAML, or the recipe is too large.
     """
-    root = _document(Path(path), (), "", problems)
+    root = _Reader(problems).document(Path(path), (), "")
     if not isinstance(root, MappingNode) or root.tag != MAP:
         raise RecipeError([f"{where(root)}: a recipe is a mapping, `key: value` on each line"])
     for dotted, text in overrides.items():
         try:
-            _override(root, dotted, text, schema)
+            _override(root, dotted, text, schema, allow)
         except RecipeError as error:
             problems += error.problems
+    _refuse_size(root)
     return root
 
 
@@ -120,6 +132,7 @@ class _Named(io.StringIO):
 
 def compose(text: str, name: str) -> Node:
     """The node graph of a YAML text."""
+    _refuse_brackets(text, name)
     reader = ruamel.yaml.YAML(typ="safe", pure=True)
     reader.composer.warn_double_anchors = False  # YAML allows an anchor's name to be used again
     try:
@@ -131,36 +144,140 @@ def compose(text: str, name: str) -> Node:
         raise RecipeError([f"{name}{line}: broken YAML: {message}"]) from error
     except YAMLError as error:
         raise RecipeError([f"{name}: broken YAML: {' '.join(str(error).split())}"]) from error
+    except RecursionError:
+        raise RecipeError([f"{name}: values are nested more than {MAX_DEPTH} deep"]) from None
+    except ValueError as error:  # characters and escapes outside of Unicode
+        raise RecipeError([f"{name}: broken YAML: {' '.join(str(error).split())}"]) from error
     if root is None:
         raise RecipeError([f"{name}: is empty"])
-    _refuse_cycles(root, [])
+    _refuse_size(root)
     return root
 
 
-def _refuse_cycles(node: Node, ancestors: list[Node]) -> None:
-    if any(node is each for each in ancestors):
-        raise RecipeError([f"{where(node)}: an alias (*) is inside the value that it names"])
-    for child in children(node):
-        _refuse_cycles(child, [*ancestors, node])
+def _refuse_brackets(text: str, name: str) -> None:
+    """Refuses deeply nested brackets before they are parsed, whose time grows with the square of their depth."""
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
+        if depth > MAX_BRACKETS:
+            raise RecipeError([f"{name}: values are nested more than {MAX_DEPTH} deep"])
 
 
-def _document(path: Path, chain: tuple[Path, ...], at: str, problems: list[str]) -> Node:
-    """A file's node graph with includes and bases merged. `at`: place of the include; `chain`: the files around it."""
-    if path.resolve() in chain:
-        loop = [each.name for each in (*chain[chain.index(path.resolve()) :], path)]
-        raise RecipeError([f"{at}: cyclic !include: {' -> '.join(loop)}"])
-    at = f"{at}: " if at else ""
+def _refuse_size(root: Node) -> None:
+    """Refuses cycles, deep nesting, and more values than any recipe needs, aliases counted wherever they stand."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Node, ancestors: tuple[Node, ...]) -> int:
+        if any(node is each for each in ancestors):
+            raise RecipeError([f"{where(node)}: an alias (*) is inside the value that it names"])
+        if len(ancestors) > MAX_DEPTH:
+            raise RecipeError([f"{where(node)}: values are nested more than {MAX_DEPTH} deep"])
+        if id(node) not in sizes:
+            sizes[id(node)] = 1 + sum(size(child, (*ancestors, node)) for child in children(node))
+        return sizes[id(node)]
+
+    if size(root, ()) > MAX_VALUES:
+        raise RecipeError([f"{where(root)}: has more than {MAX_VALUES} values, aliases (*) written out; shorten it"])
+
+
+class _Reader:
+    """Reads a recipe's files, with bases and includes merged.
+
+    Args:
+        problems: problems that do not prevent reading are added to it.
+    """
+
+    def __init__(self, problems: list[str]):
+        self.problems, self.files, self.left = problems, 0, MAX_BYTES
+
+    def document(self, path: Path, chain: tuple[Path, ...], at: str) -> Node:
+        """A file's node graph. `at`: place of the include; `chain`: the files around it."""
+        if path.resolve() in chain:
+            loop = [each.name for each in (*chain[chain.index(path.resolve()) :], path)]
+            raise RecipeError([f"{at}: cyclic !include: {' -> '.join(loop)}"])
+        at = f"{at}: " if at else ""
+        self.files += 1
+        if self.files > MAX_FILES:
+            raise RecipeError([f"{at}the recipe includes more than {MAX_FILES} files"])
+        content = _content(path, at, self.left)
+        self.left -= len(content)
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RecipeError([f"{at}'{path}' cannot be read: {error}"]) from error
+        root = compose(names_of_today(text), str(path))
+        for node in walk(root):
+            self.problems += _duplicates(node)
+        root = self._expand(root, (), (*chain, path.resolve()))
+        _refuse_size(root)
+        return root
+
+    def _expand(self, node: Node, path: tuple[str, ...] | None, chain: tuple[Path, ...]) -> Node:
+        """Inlines `!include:` and merges `<<` below a node. `path`: the keys down to it, None inside a list."""
+        bases: list[Node] = []
+        if isinstance(node, SequenceNode):
+            node.value = [self._expand(each, None, chain) for each in node.value]
+        elif isinstance(node, MappingNode):
+            entries = {}
+            for key, value in node.value:
+                if key.tag == MERGE:
+                    bases += value.value if isinstance(value, SequenceNode) else [value]
+                else:
+                    below = None if path is None else (*path, key.value)
+                    entries[key.value] = (key, self._expand(value, below, chain))
+            node.value = list(entries.values())
+        if node.tag.startswith(INCLUDE):
+            return self._include(node, path, chain)
+        for base in bases:
+            if base.tag.startswith(INCLUDE) and path == ():
+                file = Path(base.start_mark.name).parent / base.tag.removeprefix(INCLUDE)
+                base = self.document(file, chain, where(base))
+                if not isinstance(base, MappingNode):
+                    raise RecipeError([f"{where(base)}: a base recipe is a mapping, `key: value` on each line"])
+                node = merge(base, node)
+            elif isinstance(base, MappingNode) and not base.tag.startswith(INCLUDE):
+                entries = arguments_of(node) or []
+                own = {key.value for key, _ in entries}
+                # a copy of the key, because the serializer would write a shared key as an alias
+                inherited = [(copy.copy(key), value) for key, value in base.value if key.value not in own]
+                node.value = inherited + entries
+            else:
+                self.problems.append(f"{where(base)}: `<<` takes an alias, or at the top of a recipe !include:FILE")
+        return node
+
+    def _include(self, node: Node, path: tuple[str, ...] | None, chain: tuple[Path, ...]) -> Node:
+        """Replaces a value by a file. References in the file keep naming its own keys: `<a>` becomes `<path[a]>`."""
+        file = Path(node.start_mark.name).parent / node.tag.removeprefix(INCLUDE)
+        root = self.document(file, chain, where(node))
+        references = [each for each in walk(root) if each.tag in REFERENCES and isinstance(each, ScalarNode)]
+        if references and not path:
+            self.problems.append(f"{where(node)}: '{file}' has references, so it cannot be included inside a list")
+        elif path:
+            first, rest = path[0], "".join(f"[{part}]" for part in path[1:])
+            for each in references:
+                each.value = re.sub(r"<([^>\[.]*)", lambda found: f"<{first}{rest}[{found[1]}]", each.value)
+        if isinstance(node, MappingNode):
+            return merge(root, MappingNode(MAP, node.value, node.start_mark, node.end_mark))
+        return root
+
+
+def _content(path: Path, at: str, most: int) -> bytes:
+    """A file's bytes, `most` at most; `at` is the place of its include."""
     try:
-        text = names_of_today(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise RecipeError([f"{at}'{path}' is not a regular file"])
+        with open(path, "rb") as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise RecipeError(
+                [f"{at}'{path}': a recipe and its includes have at most {MAX_BYTES >> 10} kB; shorten it"]
+            )
+        return content
     except FileNotFoundError as error:
         siblings = [each.stem for each in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
         raise RecipeError([f"{at}there is no file '{path}'" + nearest(path.stem, siblings, "{}.yaml")]) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise RecipeError([f"{at}'{path}' cannot be read: {error}"]) from error
-    root = compose(text, str(path))
-    for node in walk(root):
-        problems += _duplicates(node)
-    return _expand(root, (), (*chain, path.resolve()), problems)
 
 
 def _duplicates(node: Node) -> list[str]:
@@ -177,56 +294,6 @@ def _duplicates(node: Node) -> list[str]:
     return problems
 
 
-def _expand(node: Node, path: tuple[str, ...] | None, chain: tuple[Path, ...], problems: list[str]) -> Node:
-    """Inlines `!include:` and merges `<<` below a node. `path`: the keys down to it, None inside a list."""
-    bases: list[Node] = []
-    if isinstance(node, SequenceNode):
-        node.value = [_expand(each, None, chain, problems) for each in node.value]
-    elif isinstance(node, MappingNode):
-        entries = {}
-        for key, value in node.value:
-            if key.tag == MERGE:
-                bases += value.value if isinstance(value, SequenceNode) else [value]
-            else:
-                below = None if path is None else (*path, key.value)
-                entries[key.value] = (key, _expand(value, below, chain, problems))
-        node.value = list(entries.values())
-    if node.tag.startswith(INCLUDE):
-        return _include(node, path, chain, problems)
-    for base in bases:
-        if base.tag.startswith(INCLUDE) and path == ():
-            file = Path(base.start_mark.name).parent / base.tag.removeprefix(INCLUDE)
-            base = _document(file, chain, where(base), problems)
-            if not isinstance(base, MappingNode):
-                raise RecipeError([f"{where(base)}: a base recipe is a mapping, `key: value` on each line"])
-            node = merge(base, node)
-        elif isinstance(base, MappingNode) and not base.tag.startswith(INCLUDE):
-            entries = arguments_of(node) or []
-            own = {key.value for key, _ in entries}
-            # a copy of the key, because the serializer would write a shared key as an alias
-            inherited = [(copy.copy(key), value) for key, value in base.value if key.value not in own]
-            node.value = inherited + entries
-        else:
-            problems.append(f"{where(base)}: `<<` takes an alias, or at the top of a recipe !include:FILE")
-    return node
-
-
-def _include(node: Node, path: tuple[str, ...] | None, chain: tuple[Path, ...], problems: list[str]) -> Node:
-    """Replaces a value by a file. References in the file keep naming its own keys: `<a>` becomes `<path[a]>`."""
-    file = Path(node.start_mark.name).parent / node.tag.removeprefix(INCLUDE)
-    root = _document(file, chain, where(node), problems)
-    references = [each for each in walk(root) if each.tag in REFERENCES and isinstance(each, ScalarNode)]
-    if references and not path:
-        problems.append(f"{where(node)}: '{file}' has references, so it cannot be included inside a list")
-    elif path:
-        first, rest = path[0], "".join(f"[{part}]" for part in path[1:])
-        for each in references:
-            each.value = re.sub(r"<([^>\[.]*)", lambda found: f"<{first}{rest}[{found[1]}]", each.value)
-    if isinstance(node, MappingNode):
-        return merge(root, MappingNode(MAP, node.value, node.start_mark, node.end_mark))
-    return root
-
-
 def merge(base: Node, child: Node) -> Node:
     """The child or, if both have named arguments and the child has no other tag, both merged key by key."""
     old, new = arguments_of(base), arguments_of(child)
@@ -240,7 +307,9 @@ def merge(base: Node, child: Node) -> Node:
     return MappingNode(base.ctag, list(entries.values()), base.start_mark, base.end_mark, flow_style=flow)
 
 
-def _override(root: MappingNode, dotted: str, text: str, schema: Mapping[str, Any]) -> None:
+def _override(
+    root: MappingNode, dotted: str, text: str, schema: Mapping[str, Any], allow: Collection[str]
+) -> None:  # fmt: skip
     *parents, last = dotted.split(".")
     node, annotation, path = root, Any, ""
     for part in parents:
@@ -257,7 +326,13 @@ def _override(root: MappingNode, dotted: str, text: str, schema: Mapping[str, An
         annotation = schema.get(part, Any) if not path[:-1].count(".") else Any
     position = _position(node, last, path, schema)
     mark = FileMark(COMMAND_LINE, 0, 0, 0)
-    value = _value(text, _annotation(node, last, annotation) if parents else schema.get(last, Any), dotted)
+    value = _value(text, _annotation(node, last, annotation, allow) if parents else schema.get(last, Any), dotted)
+    held = None if position is None else node.value[position][1]
+    for each in walk(value):
+        if each.tag.startswith(CALLS) and not (held is not None and held.tag.startswith(CALLS)):
+            raise RecipeError(
+                [f"{COMMAND_LINE}: --{dotted} {text}: options take numbers and text; write {each.tag} in the recipe"]
+            )
     entry = (ScalarNode(STR, last, mark, mark), value)
     if position is None:
         node.value.append(entry)
@@ -276,12 +351,12 @@ def _position(node: MappingNode, name: str, path: str, schema: Mapping[str, Any]
     raise RecipeError([f"{COMMAND_LINE}: unknown option --{path}{name}{hint}"])
 
 
-def _annotation(node: MappingNode, name: str, outer: Any) -> Any:
+def _annotation(node: MappingNode, name: str, outer: Any, allow: Collection[str]) -> Any:
     if not node.tag.startswith(CALLS):
         arguments = get_args(outer)
         return arguments[1] if len(arguments) == 2 else Any
     try:
-        signature = Signature.of(locate(node.tag.partition(":")[2]))
+        signature = Signature.of(locate(node.tag.partition(":")[2], allow))
     except LookupError:
         return Any
     return Any if signature is None else signature.annotation(name)
@@ -294,7 +369,11 @@ def _value(text: str, annotation: Any, dotted: str) -> Node:
         return ScalarNode(STR, text, mark, mark)
     if is_list(annotation) and not text.startswith(("[", "(", "!")) and text not in ("null", "~"):
         text = f"[{text}]"
+    if len(text) > MAX_OPTION:
+        raise RecipeError([f"{COMMAND_LINE}: --{dotted} has more than {MAX_OPTION} characters"])
     try:
         return compose(text or "''", COMMAND_LINE)
     except RecipeError as error:
-        raise RecipeError([f"{COMMAND_LINE}: --{dotted} '{text}' is {error.problems[0].split(': ', 1)[1]}"]) from error
+        raise RecipeError(
+            [f"{COMMAND_LINE}: --{dotted} '{shorten(text)}' is {error.problems[0].split(': ', 1)[1]}"]
+        ) from error

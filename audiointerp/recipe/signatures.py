@@ -1,13 +1,11 @@
-"""The object of a dotted name in a recipe, its parameters, and whether a value fits an annotation."""
+"""The parameters of a callable that a recipe names, and whether a value fits an annotation."""
 
 from __future__ import annotations
 
 import builtins
 import difflib
-import importlib
 import inspect
 import os
-import pkgutil
 import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -20,11 +18,12 @@ __all__ = [
     "fits",
     "is_list",
     "is_mapping",
+    "is_plain",
     "is_text",
     "kind_problem",
-    "locate",
     "misfit",
     "nearest",
+    "shorten",
 ]
 
 UNKNOWN = object()  # a value that is known only when the recipe runs
@@ -46,45 +45,13 @@ def nearest(wrong: str, options: Iterable[str], show: str = "{}") -> str:
     return f" (did you mean '{show.format(found[0])}'?)" if found else ""
 
 
-def _submodules(module: Any) -> list[str]:
-    return [each.name for each in pkgutil.iter_modules(module.__path__)] if hasattr(module, "__path__") else []
+def shorten(text: str, most: int = 120) -> str:
+    """A text for an error message, at most `most` characters.
 
-
-def locate(name: str) -> Any:
-    """The object at a dotted name; imports the modules in it.
-
-    >>> locate("fractions.Fraction")
-    <class 'fractions.Fraction'>
-
-    Raises:
-        LookupError: if the module or the name in it does not exist, or the module cannot be imported.
+    >>> shorten("a long value", 8)
+    'a lon...'
     """
-    parts = name.split(".")
-    found: Any = None
-    for depth in range(1, len(parts) + 1):
-        module = ".".join(parts[:depth])
-        try:
-            found = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name == module:
-                depth -= 1
-                break
-            raise LookupError(f"module '{module}' cannot be imported: {error}") from error
-        except Exception as error:  # importing runs the module, which may raise anything
-            raise LookupError(f"module '{module}' cannot be imported: {type(error).__name__}: {error}") from error
-    if found is None:
-        if not hasattr(builtins, parts[0]):
-            installed = {*sys.stdlib_module_names, *(each.name for each in pkgutil.iter_modules())}
-            raise LookupError(f"there is no module '{parts[0]}'" + nearest(parts[0], installed))
-        found = builtins
-    for position in range(depth, len(parts)):
-        if not hasattr(found, parts[position]):
-            owner = ".".join(parts[:position])
-            kind = "module " if inspect.ismodule(found) else ""
-            public = [each for each in dir(found) if not each.startswith("_")] + _submodules(found)
-            raise LookupError(f"{kind}'{owner}' has no '{parts[position]}'" + nearest(parts[position], public))
-        found = getattr(found, parts[position])
-    return found
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 class Signature:
@@ -189,6 +156,17 @@ def is_list(annotation: Any) -> bool:
     """Whether only lists and tuples fit, None aside."""
     return _all_but_none(
         annotation, lambda member: _is_class(member, Collection) and not _is_class(member, str, Mapping)
+    )
+
+
+def is_plain(annotation: Any) -> bool:
+    """Whether only numbers, text, and lists of them fit, None aside.
+
+    >>> is_plain(list[int] | None), is_plain(Any)
+    (True, False)
+    """
+    return _all_but_none(
+        annotation, lambda member: (get_origin(member) or member) in (bool, int, float, str, list, tuple, Literal)
     )
 
 

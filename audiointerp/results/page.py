@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from audiointerp.results.paths import inside, why_not_inside
 from audiointerp.results.reading import Run, describe, is_true, pivot, read_likeliest, score_columns, summary
 from audiointerp.results.templating import fill, link, picture, render
 from audiointerp.results.writing import write_table, write_text
@@ -147,9 +148,11 @@ def _sounds(run: Run, out: Path, rows: list[dict]) -> list[dict[str, Any]]:
     """Players; that of an interpretation plays the listening copy, if there is one."""
     sounds: dict[tuple, dict[str, Any]] = {}
     for row in sorted(rows, key=lambda row: SOUNDS.index(row["role"])):
-        if PurePosixPath(row["path"]).is_absolute() or ".." in PurePosixPath(row["path"]).parts:
-            raise ValueError(f"{run.folder / 'manifest.csv'}: path {row['path']!r} is outside of the run folder")
-        path, start = run.folder / row["path"], _number(row.get("start_s"))
+        if reason := why_not_inside(run.folder, row["path"]):
+            raise ValueError(
+                f"{run.folder / 'manifest.csv'}: path {row['path']!r} is outside of the run folder, it {reason}"
+            )
+        path, start = inside(run.folder, row["path"]), _number(row.get("start_s"))
         address = link(path, out) if path.is_file() else None
         if row["role"] == "listening" and address and ("interpretation", start) in sounds:
             sounds["interpretation", start]["play"] = address
@@ -167,7 +170,9 @@ def _sounds(run: Run, out: Path, rows: list[dict]) -> list[dict[str, Any]]:
 
 def _figure(run: Run, name: str, out: Path) -> dict[str, Any] | None:
     """A PNG of the run as `picture` describes it, or None if there is no such file."""
-    path = run.folder / "figures" / name
+    if why_not_inside(run.folder / "figures", name):
+        return None
+    path = inside(run.folder, "figures", name)
     return picture(path, out) if path.is_file() else None
 
 

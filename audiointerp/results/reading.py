@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from audiointerp.metrics.names import INFO, OF_METHOD, MetricInfo
+from audiointerp.results.writing import restored
 
 __all__ = [
     "Run",
@@ -131,7 +132,10 @@ def read_table(path: Path, needed: Iterable[str] = ()) -> pd.DataFrame:
         # pandas reads True, False and empty cells in one column as text; they mean scores of 1, 0 and no score.
         if table[name].dropna().isin(["True", "False", True, False]).all():
             table[name] = table[name].map({"True": 1.0, "False": 0.0, True: 1.0, False: 0.0})
-    return table.fillna(dict.fromkeys((name for name in TEXT if name in table), ""))
+    table = table.fillna(dict.fromkeys((name for name in TEXT if name in table), ""))
+    for name in table.columns.intersection(TEXT):
+        table[name] = table[name].map(restored)
+    return table
 
 
 def read_likeliest(folder: Path, most: int | None = None) -> dict[str, list[tuple[str, float]]]:

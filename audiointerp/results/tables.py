@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 
 from audiointerp.metrics.names import INFO
+from audiointerp.results.writing import csv_text, restored
 
 __all__ = ["FACTS", "MANIFEST_COLUMNS", "SCORE_COLUMNS", "Embeddings", "Manifest", "Scores"]
 
@@ -45,7 +46,7 @@ class _Table:
         rows = list(reader)
         if whole and tuple(reader.fieldnames or ()) != tuple(columns):
             raise ValueError(f"{path}: has other columns than this version writes; choose another output folder")
-        self.keys = {tuple(row[name] for name in key) for row in rows}
+        self.keys = {tuple(restored(row[name]) for name in key) for row in rows}
 
     def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:
         """Appends rows in one write; columns they lack stay empty."""
@@ -54,12 +55,10 @@ class _Table:
         self.keys |= {tuple(str(row[name]) for name in self.key) for row in rows}
 
     def _append(self, rows: Iterable[Iterable[Any]]) -> None:
-        lines = io.StringIO()
-        csv.writer(lines, lineterminator="\n").writerows(rows)
         size = self.path.stat().st_size
         try:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(lines.getvalue())
+                file.write(csv_text(rows))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from audiointerp.recipe.signatures import UNKNOWN, is_plain
 from audiointerp.runs.kind import Kind
 
 KEYS: dict[str, Any] = {
@@ -52,6 +53,10 @@ def with_defaults(kind: Kind, values: Mapping[str, Any]) -> tuple[dict[str, Any]
     if missing := [key for key in (*ALWAYS, *kind.required) if key not in values]:
         return dict(values), [f"has no {key}; every recipe needs it" for key in missing]
     whole = {**DEFAULTS, **kind.defaults, **values}
+    # Numbers and text that decide on the kind of run and on its folder are written, not computed by a function.
+    types = {**KEYS, **kind.keys}
+    if made := [key for key, of in types.items() if whole.get(key) is UNKNOWN and is_plain(of)]:
+        return whole, [f"{key} is made by a function; write its value" for key in made]
     problems = [
         f"{key} is {whole[key]}; it must be at least 1"
         for key in ("epochs", "batch_size", "channels")

@@ -27,9 +27,17 @@ SILENCE = 1e-8  # peak at or below which a sound counts as silent
 FRAMES_SLACK = 4608
 
 # First bytes of a file -> start of its chunks, layout of a chunk's header, name of the chunk that holds the samples.
-_CHUNKED = {b"RIFF": (12, "<4sI", b"data"), b"FORM": (12, ">4sI", b"SSND"), b"caff": (8, ">4sq", b"data")}
+_CHUNKED = {
+    b"RIFF": (12, "<4sI", b"data"),
+    b"RIFX": (12, ">4sI", b"data"),
+    b"RF64": (12, "<4sI", b"data"),
+    b"FORM": (12, ">4sI", b"SSND"),
+    b"caff": (8, ">4sq", b"data"),
+    b"riff": (40, "<16sQ", b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0O\x8e\xdb\x8a"),  # Sony's Wave64: names are GUIDs
+}
+_AU = {b".snd": ">2I", b"dns.": "<2I"}  # Sun's AU: start of the samples and their size
 # Sizes in headers that were written before the length was known, so that no bytes are missing. 0x7FFFF000 is SoX's.
-_UNKNOWN_SIZES = (0, -1, 0xFFFFFFFF, 0x7FFFF000)
+_UNKNOWN_SIZES = (0, -1, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFFFFFFFFFFFFF)
 
 __all__ = [
     "FRAMES_SLACK",
@@ -37,8 +45,10 @@ __all__ = [
     "SILENCE",
     "SUFFIXES",
     "AudioError",
+    "check_written",
     "clear_time",
     "fit_length",
+    "mono_of",
     "normalize_peak",
     "probe",
     "quiet_decoder",
@@ -99,28 +109,50 @@ def read(path: str | Path, sample_rate: int | None = None) -> Tensor:
         raise AudioError(f"{path}: decoding failed ({_reason(error)})") from None
     if len(samples) < info.frames - FRAMES_SLACK:
         raise AudioError(f"{path}: truncated, {len(samples)} of {info.frames} frames could be read")
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: has NaN or infinite samples; repair or leave out this file")
-    mono = torch.from_numpy(samples.mean(1))[None]
+    mono = torch.from_numpy(mono_of(samples, path))[None]
     return mono if sample_rate is None else resample(mono, rate, sample_rate)
+
+
+def mono_of(samples: np.ndarray, path: str | Path) -> np.ndarray:
+    """The mean of the channels of (frames, channels) that were read from a file.
+
+    Raises:
+        AudioError: for NaN or infinite samples, or if the mean overflows.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        mono = samples.mean(1)
+    if not (np.isfinite(samples).all() and np.isfinite(mono).all()):
+        raise AudioError(f"{path}: has NaN or infinite samples; repair or leave out this file")
+    return np.ascontiguousarray(mono)
+
+
+def check_written(samples: np.ndarray, path: str | Path) -> None:
+    """Refuses samples that no WAV of this package may hold.
+
+    Raises:
+        ValueError: for NaN or infinite samples.
+    """
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{path}: would hold NaN or infinite samples; it was not written")
 
 
 def write(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
     """Writes (samples,) as a float32 WAV (no clipping, no dither) under a temporary name, then renames it.
 
     Raises:
-        ValueError: if the waveform has other axes.
+        ValueError: if the waveform has other axes, or NaN or infinite samples.
         OSError: if the file cannot be written.
     """
     if waveform.ndim != 1:
         raise ValueError(
             f"waveform has shape {tuple(waveform.shape)}; a file holds one waveform (samples,): write one row at a time"
         )
-    path = Path(path)
+    samples, path = waveform.detach().cpu().numpy(), Path(path)
+    check_written(samples, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.part")
     try:
-        soundfile.write(str(aside), waveform.detach().cpu().numpy(), sample_rate, subtype="FLOAT", format="WAV")
+        soundfile.write(str(aside), samples, sample_rate, subtype="FLOAT", format="WAV")
         clear_time(aside)
         os.replace(aside, path)
     except soundfile.LibsndfileError as error:
@@ -214,20 +246,38 @@ def _reason(error: Exception) -> str:
 
 
 def _missing_bytes(path: Path) -> int:
-    """Bytes missing from a WAV, AIFF or CAF by its header's size; libsndfile corrects that size without a warning."""
+    """Bytes missing by the header's size, which libsndfile corrects silently: WAV, RF64, W64, AIFF, CAF, AU."""
+    whole = path.stat().st_size
     with open(path, "rb") as file:
-        start, layout, wanted = _CHUNKED.get(file.read(4), (0, "", b""))
+        kind = file.read(4)
+        if kind in _AU:
+            start, size = struct.unpack(_AU[kind], file.read(8).ljust(8, b"\0"))
+            return 0 if size in _UNKNOWN_SIZES else max(0, start + size - whole)
+        start, layout, wanted = _CHUNKED.get(kind, (0, "", b""))
         if not layout:
             return 0
         file.seek(start)
-        head = struct.calcsize(layout)
+        head, long_size = struct.calcsize(layout), 0
         while len(chunk := file.read(head)) == head:
             name, size = struct.unpack(layout, chunk)
             if name == wanted:
-                left = path.stat().st_size - file.tell()
-                return 0 if size in _UNKNOWN_SIZES else max(0, size - left)
-            file.seek(size + (size % 2 if head == 8 else 0), os.SEEK_CUR)  # CAF does not pad
+                size = long_size if kind == b"RF64" and size == 0xFFFFFFFF else size
+                size -= head if kind == b"riff" else 0  # Wave64 counts the header of a chunk
+                return 0 if size in _UNKNOWN_SIZES else max(0, size - (whole - file.tell()))
+            if name == b"ds64":  # RF64 keeps the sizes above 4 GB here
+                long_size = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
+                file.seek(-16, os.SEEK_CUR)
+            if file.tell() > whole or size < 0:
+                break
+            file.seek(_to_next(kind, size, head), os.SEEK_CUR)
     return 0
+
+
+def _to_next(kind: bytes, size: int, head: int) -> int:
+    """Bytes from the end of a chunk's header to the next chunk, with padding."""
+    if kind == b"riff":
+        return max(0, -(-size // 8) * 8 - head)
+    return size + (size % 2 if kind != b"caff" else 0)
 
 
 def _ogg_unfinished(path: Path) -> bool:

@@ -20,8 +20,10 @@ from audiointerp.sound.files import (
     FRAMES_SLACK,
     SILENCE,
     AudioError,
+    check_written,
     clear_time,
     fit_length,
+    mono_of,
     probe,
     quiet_decoder,
 )
@@ -93,9 +95,7 @@ class Recording:
                 piece = file.read(size, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise AudioError(f"{self.path}: decoding failed ({str(error).rstrip('.')})") from None
-        if not np.isfinite(piece).all():
-            raise AudioError(f"{self.path}: has NaN or infinite samples; repair or leave out this file")
-        return np.ascontiguousarray(piece.mean(1))
+        return mono_of(piece, self.path)
 
 
 def windows(blocks: Iterator[Tensor], length: int, overlap: int) -> Iterator[Window]:
@@ -170,6 +170,7 @@ class WindowWriter:
         return samples if self.file_rate == self.sample_rate else self._resampler.resample_chunk(samples, last=last)
 
     def _put(self, samples: np.ndarray) -> None:
+        check_written(samples, self.path)
         try:
             self._file.write(samples)
         except soundfile.LibsndfileError as error:

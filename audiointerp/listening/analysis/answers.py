@@ -19,6 +19,7 @@ import pandas as pd
 
 from audiointerp.listening.analysis.formats import ROW_COLUMNS, is_missing, read_rows
 from audiointerp.listening.study import KEY_COLUMNS, Study
+from audiointerp.results.writing import restored
 
 Repeat = Literal["first", "keep", "mean"]
 
@@ -69,6 +70,7 @@ def read_key(path: str | Path) -> pd.DataFrame:
     twice = key.loc[key["stimulus_id"].duplicated(), "stimulus_id"].tolist()
     if twice:
         raise ValueError(f"{path}: {twice[0]} is listed twice; give the key.csv as the export wrote it")
+    key = key.map(restored)
     return key.reindex(columns=list(KEY_COLUMNS), fill_value="").set_index("stimulus_id", drop=False)
 
 

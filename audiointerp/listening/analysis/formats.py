@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 
 from audiointerp.listening.study import ANSWER_COLUMNS
+from audiointerp.results.writing import restored
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +97,8 @@ def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
 
 
 def _unquoted(cell: str) -> str:
-    """A cell without surrounding blanks and without Excel's ="..."."""
-    cell = cell.strip()
+    """A cell without surrounding blanks, without Excel's ="..." and without the apostrophe before a formula."""
+    cell = restored(cell.strip())
     return cell[2:-1] if cell.startswith('="') and cell.endswith('"') else cell
 
 

@@ -7,7 +7,6 @@ be found by hashing guesses. Manifest, settings, seed and secret together determ
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import hmac
 import os
@@ -16,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from audiointerp.listening.study import KEY_COLUMNS
+from audiointerp.results.writing import csv_text, write_text
 
 SECRET_BYTES = 32
 
@@ -68,7 +68,5 @@ def stimulus_name(secret: bytes, test_id: str, item_id: str, role: str, method: 
 
 def write_key(path: str | Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Writes the key, sorted by blind name, so that the rows do not reveal the run's order."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, KEY_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows, key=lambda row: str(row["stimulus_id"])))
+    ordered = sorted(rows, key=lambda row: str(row["stimulus_id"]))
+    write_text(path, csv_text([KEY_COLUMNS, *([row[name] for name in KEY_COLUMNS] for row in ordered)]))

@@ -13,11 +13,12 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from audiointerp.results.paths import inside, why_not_inside
 from audiointerp.sound.files import AudioError, probe, quiet_decoder
 
 ROLES = ("mixture", "interpretation", "reference", "anchor", "practice", "catch")
@@ -162,16 +163,11 @@ def _number(text: str) -> float:
 
 def _locate(run: Path, text: str) -> tuple[Path | None, str]:
     """The file at a path of the manifest; None and the reason unless it is a file inside the run folder."""
-    path = PurePosixPath(text)
     if not text.strip() or "\0" in text:
         return None, f"path is {text!r}; name a WAV"
-    if path.is_absolute() or "\\" in text or ":" in path.parts[0]:
-        return None, f"path is {text!r}; it must be relative to the run folder, with forward slashes"
-    if ".." in path.parts:
-        return None, f"path is {text!r}; it must not hold '..'"
-    where = run / path
-    if not where.resolve().is_relative_to(run.resolve()):
-        return None, f"path is {text!r}; a symbolic link leads out of the run folder"
+    if reason := why_not_inside(run, text):
+        return None, f"path is {text!r}; it {reason}"
+    where = inside(run, text)
     if not where.is_file():
         return None, f"path is {text!r}; there is no such file in the run folder"
     return where, ""

@@ -21,6 +21,7 @@ from audiointerp.listening.making.design import Design
 from audiointerp.listening.making.manifest import Sound
 from audiointerp.listening.making.preparation import Plan
 from audiointerp.listening.study import Study
+from audiointerp.results.paths import inside
 
 STIMULI = "stimuli"
 PAGE = "listening_test.html"
@@ -135,7 +136,7 @@ TARGETS: dict[str, Callable[[Study, Path, Private], list[Path]]] = {
 
 def _write_private(folder: Path, held: str | None, study: Study, private: Private, stimuli: Path) -> None:
     if held is not None and held != study.test_id:
-        before = folder / held
+        before = inside(folder, held)
         before.mkdir(exist_ok=True)
         for name in ("key.csv", "study.json", SETTINGS):
             if (folder / name).exists():

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 MAX_BYTES = 16 * 2**20  # size limit of a session; real sessions have some kilobytes
 DRAIN_BYTES = 8 * MAX_BYTES
+_LOCAL = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.IGNORECASE)  # any port: it may be forwarded
 TARGET = "/service/write.php"
 # Folders of the checkout that are never served: results collected by PHP, and PHP source.
 PRIVATE = ("results", "service")
@@ -178,6 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._file(send=False)
 
     def do_POST(self) -> None:
+        if self._is_foreign():
+            return self._refuse()
         if self.path.split("?", 1)[0] != TARGET:
             return self._answer(404, "sessions go to service/write.php")
         length = self.headers.get("Content-Length", "")
@@ -195,7 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
                 test_id = self.server.store.keep(body)
             except ValueError as error:
                 aside = self.server.store.reject(body)
-                logger.warning("not a session: %s; kept aside as %s", error, aside)
+                where = f"kept aside as {aside}" if aside else "not kept, as rejected/ is full: look what sends it"
+                logger.warning("not a session: %s; %s", error, where)
                 return 400, f"not kept as a session: {error}"
         except OSError as error:
             logger.error("a session could not be kept: %s", error)
@@ -217,7 +221,27 @@ class _Handler(BaseHTTPRequestHandler):
             pass
         return b"".join(parts)
 
+    def _is_foreign(self) -> bool:
+        """Whether a page of another site sent the request, or a name that leads to this computer only by its DNS entry.
+
+        Browsers send Host always, Origin with every POST; programs such as curl may leave them out.
+        """
+        hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
+        if len(hosts) > 1 or len(origins) > 1 or self.headers.get("Sec-Fetch-Site", "").strip() == "cross-site":
+            return True
+        if hosts and not _LOCAL.fullmatch(hosts[0].strip()):
+            return True
+        return bool(origins) and origins[0].strip() != f"http://{hosts[0].strip() if hosts else ''}"
+
+    def _refuse(self) -> None:
+        """Answers a request of another site; what it sent is not read."""
+        self.close_connection = True
+        logger.warning("refused a request from %s", self.headers.get("Origin") or self.headers.get("Host"))
+        return self._answer(403, f"this server is for pages of http://{HOST}:{self.server.server_port}/ only")
+
     def _file(self, send: bool) -> None:
+        if self._is_foreign():
+            return self._refuse()
         path = self.server.find(self.path)
         if path is None:
             return self._answer(404, "not found")
@@ -225,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = file.read()
         size, start, end = len(content), 0, len(content)
         # Safari plays sounds only from servers that answer range requests.
-        part = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        part = re.fullmatch(r"bytes=([0-9]{1,18})-([0-9]{0,18})", self.headers.get("Range", ""))
         if part and int(part[1]) < size:
             start, end = int(part[1]), min(int(part[2] or size), size - 1) + 1
         else:
@@ -236,6 +260,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Cache-Control", "no-cache")
         self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
         if part:
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
         self.end_headers()

@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import unquote_plus
 
+from audiointerp.results.paths import inside
+
 logger = logging.getLogger(__name__)
 
 SESSIONS, REJECTED = "sessions.jsonl", "rejected"
+MAX_REJECTED, MAX_REJECTED_BYTES = 1000, 256 * 2**20  # of bodies that are no sessions; further ones are not kept
 _FIELD = b"sessionJSON="
 
 __all__ = ["REJECTED", "SESSIONS", "Store"]
@@ -55,7 +58,8 @@ class Store:
         line, test_id = _line(body)
         # The same folder name as webMUSHRA's write.php gives.
         slug = re.sub("--+", "-", re.sub(r"[^\w-]+", "-", test_id, flags=re.ASCII)).lower()[:100]
-        path = self.folder / slug / SESSIONS
+        slug = f"{slug}_" if slug == REJECTED else slug  # that folder holds what is no session
+        path = inside(self.folder, slug, SESSIONS)
         path.parent.mkdir(exist_ok=True)
         with self._opened(path) as file:
             self._repair(file)
@@ -69,8 +73,14 @@ class Store:
                 raise
         return test_id
 
-    def reject(self, body: bytes) -> Path:
-        """Stores a body that is not a session in `rejected/`; returns its path."""
+    def reject(self, body: bytes) -> Path | None:
+        """Stores a body that is not a session in `rejected/`; returns its path, None if that folder is full."""
+        kept = list((self.folder / REJECTED).glob("*.body"))
+        if len(kept) >= MAX_REJECTED or sum(each.stat().st_size for each in kept) + len(body) > MAX_REJECTED_BYTES:
+            return None
+        return self._put_aside(body)
+
+    def _put_aside(self, body: bytes) -> Path:
         path = self.folder / REJECTED / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.body"
         path.parent.mkdir(exist_ok=True)
         with open(path, "xb") as file:
@@ -102,7 +112,7 @@ class Store:
         try:
             _parse(content[start:])
         except ValueError:
-            aside = self.reject(content[start:])
+            aside = self._put_aside(content[start:])
             os.ftruncate(file, start)
             logger.warning("the last session is incomplete (the server was killed while writing); moved to %s", aside)
         else:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from audiointerp.listening.study import ANSWER_COLUMNS, SCHEMA, Study, Trial
+from audiointerp.results.writing import csv_text, write_text
 
 _FIRST = ("session_id", "participant_code", "trial_id", "position", "stimulus_id", "answer")
 SHEET_COLUMNS = (*_FIRST, *(name for name in ANSWER_COLUMNS if name not in _FIRST))
@@ -36,10 +36,8 @@ def write_folder(study: Study, public: Path, participants: int) -> list[Path]:
 
 
 def _write(path: Path, columns: Iterable[str], rows: Iterable[dict[str, object]]) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    names = list(columns)
+    write_text(path, csv_text([names, *([row.get(name, "") for name in names] for row in rows)]))
 
 
 def _presented(study: Study, participants: int) -> Iterator[tuple[int, int, Trial, tuple[str, ...]]]:

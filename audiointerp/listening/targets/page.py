@@ -16,6 +16,7 @@ from urllib.parse import quote
 import numpy as np
 
 from audiointerp.listening.study import ANSWER_COLUMNS, NO_PREFERENCE, SCHEMA, Presentation, Study, Trial
+from audiointerp.results.paths import inside, why_not_inside
 from audiointerp.results.templating import fill
 from audiointerp.results.writing import write_text
 
@@ -114,11 +115,9 @@ def _level_sound(study: Study) -> str | None:
 def _locate(study: Study, name: str, public: Path) -> Path:
     if name not in study.files or name not in study.seconds:
         raise ValueError(f"{study.test_id}: no file or duration is given for the sound {name}; export the study again")
-    path = public / study.files[name]
-    if not path.resolve().is_relative_to(public.resolve()):
-        raise ValueError(
-            f"{name}: {study.files[name]} lies outside {public}; only files inside it can be part of the page"
-        )
+    if reason := why_not_inside(public, study.files[name]):
+        raise ValueError(f"{name}: {study.files[name]} {reason}; only files inside {public} can be part of the page")
+    path = inside(public, study.files[name])
     if not path.is_file():
         raise ValueError(f"{name}: no file {path}; export the study again")
     return path

@@ -123,7 +123,11 @@ function answerRows(session, shown, sounds) {
 }
 
 function toCsv(session) {
-  const cell = (value) => (/[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+  // A spreadsheet runs text that begins so as a formula; the analysis takes the apostrophe away again.
+  const formula = (text) => /^'*[=+\-@\t\r]/.test(text) && !/^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text);
+  const safe = (value) => (formula(String(value)) ? `'${value}` : String(value));
+  const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const cell = (value) => quoted(safe(value));
   const lines = session.rows.map((row) => study.columns.map((column) => cell(row[column])).join(","));
   return [study.columns.join(","), ...lines, ""].join("\r\n");
 }

@@ -27,6 +27,7 @@ from audiointerp.listening.bs1534 import limits, read_pcm
 from audiointerp.listening.levels import MTIME
 from audiointerp.listening.study import Presentation, Study, Trial
 from audiointerp.listening.targets.yamljs import NOT_WORDS, Row, to_yaml
+from audiointerp.results.paths import inside
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def write_configs(study: Study, public: Path, out: Path, anchors: Mapping[str, M
     texts = {f"{study.test_id}{suffix}.yaml": to_yaml(config) for suffix, config in pages.configs().items()}
     warned = limits(study, public, anchors)
     configs = out / "configs"
-    _write_sounds(pages, configs / study.test_id)
+    _write_sounds(pages, inside(configs, study.test_id))
     for name, text in texts.items():
         (configs / name).write_bytes(text.encode())
     (out / "README.txt").write_bytes(_readme(study, sorted(texts), pages.is_mushra(), warned).encode())
@@ -191,7 +192,7 @@ class Pages:
 
     def wav(self, stimulus_id: str) -> Path:
         """Path of a sound's WAV."""
-        return self.public / self.study.files[stimulus_id]
+        return inside(self.public, self.study.files[stimulus_id])
 
     def is_mushra(self) -> bool:
         """Whether every trial has the hidden reference and both anchors."""

@@ -27,6 +27,7 @@ from audiointerp.interpreters.rde.bands import listening_set
 from audiointerp.interpreters.rde.fillers import Filler
 from audiointerp.interpreters.rde.problem import Outputs
 from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Relaxed, rate_distortion_curve
+from audiointerp.results.paths import inside
 from audiointerp.results.writing import write_table
 from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.notes.data import features_of, load_fillers, notes_by_class, pick_notes
@@ -166,7 +167,7 @@ class _Picture:
         with frozen(self.classifier), torch.no_grad():
             features = self.classifier.features(audio.normalize_peak(waveform)[0])
         label = self.classifier.labels[int(made.target[0].int().argmax())]
-        path = self.folder / "figures" / f"{item.item_id}_{name}.png"
+        path = inside(self.folder, "figures", f"{item.item_id}_{name}.png")
         title = f"{Path(item.source).stem}: importance for {label} ({name})"
         arrays = features[0].cpu().numpy(), theta[0].cpu().numpy()
         figures.plot_importance(path, self.frequencies, *arrays, title)
@@ -175,7 +176,7 @@ class _Picture:
         method = self.methods[name]
         sounds = listening_set(self.classifier, waveform, theta, method.filler, method.seed, method.solver.game)
         for kind in SOUNDS:
-            target = self.folder / "audio" / item.item_id / f"{name}_{kind}.wav"
+            target = inside(self.folder, "audio", item.item_id, f"{name}_{kind}.wav")
             sound = sounds[kind][0].cpu()
             # A filled sound may be louder than the note, and players clip above 1.
             audio.write(target, sound / sound.abs().max().clamp(min=1), item.sample_rate)

@@ -14,6 +14,7 @@ from audiointerp.contracts import Classifier, Trainable
 from audiointerp.datasets import ClipDataset
 from audiointerp.interpreters.rde.fillers import Filler, compose
 from audiointerp.interpreters.rde.inpainter import BLOCKS, Inpainter
+from audiointerp.results.paths import inside
 from audiointerp.results.reading import Run, read_table
 from audiointerp.results.text import markdown
 from audiointerp.results.writing import write_table, write_text
@@ -143,15 +144,15 @@ def _show(
         name, note = test.clips[i].path.stem, features_of(classifier, test, [i])
         keep = (torch.rand(1, 2, BLOCKS, generator=generator) < 0.5)[:, :, block].to(note)
         waveform = audio.fit_length(test.waveform(i), test.samples)[None]
-        audio.write(folder / "audio" / name / "0_note.wav", waveform[0], test.sample_rate)
+        audio.write(inside(folder, "audio", name, "0_note.wav"), waveform[0], test.sample_rate)
         for filler_name, filler in fillers.items():
             filled = compose(note, keep, filler.fill(note, keep, filler.draw(1, generator)))
             sound = bands.morphed_waveform(waveform.to(note), filled)[0].cpu()
-            path = folder / "audio" / name / f"filled_by_{filler_name}.wav"
+            path = inside(folder, "audio", name, f"filled_by_{filler_name}.wav")
             audio.write(path, audio.normalize_peak(sound)[0], test.sample_rate)
             if filler_name == "generator":
                 arrays = [each[0].cpu().numpy() for each in (note, filled, keep)]
-                figure, title = folder / "figures" / f"{name}.png", f"{name}, half of its blocks inpainted"
+                figure, title = inside(folder, "figures", f"{name}.png"), f"{name}, half of its blocks inpainted"
                 figures.plot_inpainting(figure, bands.frequencies.numpy(), *arrays, title=title)
 
 

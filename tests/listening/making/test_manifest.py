@@ -128,7 +128,10 @@ def test_links_may_lead_about_inside_but_not_out(tmp_path):
     os.replace(inside, outside)
     sound.unlink()
     sound.symlink_to(outside)
-    assert "row 3: path is 'audio/c_00/interpretation_piq.wav'; a symbolic link leads out" in problems(run)[0]
+    assert (
+        "row 3: path is 'audio/c_00/interpretation_piq.wav'; it leads out of the folder through a symbolic link"
+        in problems(run)[0]
+    )
 
 
 def test_silence_is_kept_and_marked(tmp_path):

@@ -209,7 +209,8 @@ def test_two_servers_share_a_folder(running, checkout):
 
 
 @pytest.mark.parametrize(
-    ("test_id", "slug"), [("LT_A b&-c", "lt_a-b-c"), ("../../etc", "-etc"), ("a/../b", "a-b"), ("rejected", "rejected")]
+    ("test_id", "slug"),
+    [("LT_A b&-c", "lt_a-b-c"), ("../../etc", "-etc"), ("a/../b", "a-b"), ("rejected", "rejected_")],
 )
 def test_each_test_has_a_folder_as_write_php_names_it(running, test_id, slug):
     assert post(running, b"sessionJSON=" + dump(session(test_id=test_id)))[0] == 200
@@ -306,7 +307,7 @@ def test_parts_of_a_sound_are_served(running, wanted, part):
 def test_nothing_else_is_served(running, tmp_path, path):
     for target in (path, path.replace("/private", f"/{tmp_path}/private")):
         for method in ("GET", "HEAD"):
-            answer = raw_request(running, f"{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            answer = raw_request(running, f"{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             assert answer.split(b" ")[1] in (b"404", b"400", b"414")
             assert SECRET not in answer and b"s_a.wav" not in answer and b"key.csv" not in answer
 
@@ -453,3 +454,98 @@ def test_closing_waits_for_a_session_that_is_arriving(checkout, tmp_path):
         assert b" 200 " in connection.recv(1000)
         timer.join()
     assert read_sessions(sessions_file(server)) == [session()]
+
+
+FOREIGN = [
+    {"Host": "evil.example"},
+    {"Host": "evil.example:8000"},
+    {"Host": "127.0.0.1.evil.example"},
+    {"Host": "localhost@evil.example"},
+    {"Host": ""},
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "https://127.0.0.1"},
+    {"Origin": "http://127.0.0.1:1"},
+    {"Sec-Fetch-Site": "cross-site"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+def test_other_sites_neither_read_nor_post(running, headers):
+    """A page that the experimenter opens, or a name that its owner points at this computer."""
+    body = b"sessionJSON=" + dump(session())
+    for method, path, data in (("GET", "/index.html", None), ("POST", "/service/write.php", body)):
+        status, content, answered = request(running, method, path, data, headers)
+        assert status == 403 and b"webMUSHRA" not in content
+        assert "Access-Control-Allow-Origin" not in answered
+    assert not sessions_file(running).exists() and not rejected(running)
+
+
+def test_the_test_itself_reads_and_posts(running):
+    body = b"sessionJSON=" + dump(session())
+    for name in ("127.0.0.1", "localhost", "LOCALHOST"):
+        for port in (running.server_port, 9999):  # a forwarded port
+            own = {"Host": f"{name}:{port}", "Origin": f"http://{name}:{port}", "Sec-Fetch-Site": "same-origin"}
+            assert request(running, "POST", "/service/write.php", body, own)[0] == 200
+            status, _, answered = request(running, "GET", "/index.html", None, own)
+            assert status == 200 and answered["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert len(read_sessions(sessions_file(running))) == 6
+
+
+def test_two_hosts_are_refused(running):
+    text = b"GET /index.html HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"
+    assert raw_request(running, text).split(b" ")[1] == b"403"
+
+
+@pytest.mark.parametrize("test_id", ["rejected", "Rejected", "REJECTED"])
+def test_a_test_named_as_the_folder_of_junk(running, test_id):
+    assert post(running, b"junk")[0] == 400
+    assert post(running, b"sessionJSON=" + dump(session(test_id=test_id))) == (200, b"")
+    assert rejected(running) == [b"junk"]
+    assert [each["testId"] for each in read_sessions(sessions_file(running, "rejected_"))] == [test_id]
+
+
+def test_junk_does_not_fill_the_disk(running, monkeypatch):
+    monkeypatch.setattr("audiointerp.listening.serving.sessions.MAX_REJECTED", 5)
+    for number in range(10):
+        assert post(running, b"junk%d" % number)[0] == 400
+    assert len(rejected(running)) == 5
+    monkeypatch.setattr("audiointerp.listening.serving.sessions.MAX_REJECTED", 100)
+    monkeypatch.setattr("audiointerp.listening.serving.sessions.MAX_REJECTED_BYTES", 40)
+    for _ in range(10):
+        assert post(running, b"x" * 9)[0] == 400
+    assert sum(map(len, rejected(running))) <= 40
+    assert post(running, b"sessionJSON=" + dump(session())) == (200, b"")
+
+
+@pytest.mark.parametrize("wanted", ["bytes=" + "9" * 5000 + "-", "bytes=0-" + "9" * 5000, "bytes=٣-٤"])
+def test_ranges_with_thousands_of_digits(running, wanted):
+    text = f"GET /lib/app.js HTTP/1.1\r\nHost: localhost\r\nRange: {wanted}\r\nConnection: close\r\n\r\n".encode()
+    answer = raw_request(running, text)
+    assert answer.split(b" ")[1] == b"200" and answer.endswith(b"app()")
+
+
+def test_a_hundred_at_once_and_a_kill(process, checkout, tmp_path):
+    """kill -9 while a hundred participants press Send: each who was told so has an answer on disk."""
+    confirmed, ready = [], threading.Barrier(100)
+
+    def send(number):
+        ready.wait()
+        try:
+            if send_to(process.port, number) == 200:
+                confirmed.append(f"u{number}")
+        except (OSError, http.client.HTTPException):
+            return
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(100)]
+    for thread in threads:
+        thread.start()
+    while len(confirmed) < 30 and any(thread.is_alive() for thread in threads):
+        time.sleep(0.0005)
+    process.kill()
+    for thread in threads:
+        thread.join()
+    told = set(confirmed)
+    with make_server(checkout, tmp_path / "results", 0) as server:
+        kept = [each["uuid"] for each in read_sessions(sessions_file(server))]
+    assert len(told) >= 30 and told <= set(kept) and len(set(kept)) == len(kept)
