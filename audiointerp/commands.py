@@ -88,6 +88,7 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     folder = run_folder.prepare_output(options.output, options.force)
     _tell_cost(methods, len(files))
     info = _start(options, folder, "interpret", classifier)
+    _forget_damaged(folder)
     failed: list[str] = []
     for path in _progress(files, "file"):
         try:
@@ -166,6 +167,7 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     folder = run_folder.prepare_output(options.output, options.force)
     _tell_cost(methods)
     info = _start(options, folder, "evaluate", classifier)
+    _forget_damaged(folder)
     wanted = Wanted(other_class=tuple(methods) if mixtures else (), figures=not options.no_figures)
     made = evaluate_items(_progress(items, "item"), methods, folder, wanted)
     return _finish(folder, info, f"{made} interpretations", [])
@@ -252,9 +254,7 @@ def _recipe_folder() -> Path:
     raise ValueError("the recipes are not installed; run from a checkout of the project")
 
 
-def _load(
-    model: str, classifier: str | None = None, labels: list[str] | None = None, allow: Sequence[str] = ()
-) -> Any:
+def _load(model: str, classifier: str | None = None, labels: list[str] | None = None, allow: Sequence[str] = ()) -> Any:
     """Loads the model of a bundle, of a run, or of the finished run of a recipe; or a classifier by its name.
 
     Args:
@@ -373,6 +373,13 @@ def _start(
         labels=list(classifier.labels),
         device=options.device,
     )
+
+
+def _forget_damaged(folder: Path) -> None:
+    from audiointerp.results.tables import forget_damaged
+
+    for line in forget_damaged(folder):
+        print(f"audiointerp: {line}", file=sys.stderr)
 
 
 def _finish(folder: Path, info: dict[str, Any], summary: str, failed: list[str]) -> int:

@@ -207,6 +207,31 @@ def test_killed_at_every_write_and_started_again(name, root, tmp_path):
     assert sweep(name, root, tmp_path, step=1) >= 10
 
 
+@pytest.mark.parametrize("harm", ["missing", "damaged"])
+def test_sounds_lost_or_damaged_since_are_made_again(harm, root, tmp_path, capsys):
+    out = tmp_path / "out_harmed"
+    command = command_of("interpret", root, out)
+    finished(command)
+    expected = end_state(out)
+    victim = sorted(out.glob("audio/*/piq.wav"))[0]
+    if harm == "missing":
+        victim.unlink()
+    else:
+        data = bytearray(victim.read_bytes())
+        data[-3] ^= 1
+        victim.write_bytes(data)
+    capsys.readouterr()
+    finished([*command, "--force"])
+    error = capsys.readouterr().err
+    assert f"{victim}: is {harm}; {victim.parent.name} is explained again" in error
+    assert end_state(out) == expected | {
+        "scores.csv": end_state(out)["scores.csv"],
+        "manifest.csv": end_state(out)["manifest.csv"],
+    }
+    for name in ("scores.csv", "manifest.csv"):  # the rows of the item made again are last
+        assert sorted(end_state(out)[name].splitlines()) == sorted(expected[name].splitlines())
+
+
 def test_equal_sounds_are_equal_files_whenever_they_are_written(tmp_path):
     """libsndfile writes the time into the PEAK chunk of float WAVs; all other bytes stay as they are."""
     sound = torch.linspace(-1, 1, 100)

@@ -7,7 +7,7 @@ import hashlib
 import io
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import numpy as np
 import soundfile
 
 from audiointerp.metrics.names import INFO
-from audiointerp.results.writing import csv_text, restored
+from audiointerp.results.paths import inside
+from audiointerp.results.writing import csv_text, restored, write_text
 
-__all__ = ["FACTS", "MANIFEST_COLUMNS", "SCORE_COLUMNS", "Embeddings", "Manifest", "Scores"]
+__all__ = ["FACTS", "MANIFEST_COLUMNS", "SCORE_COLUMNS", "Embeddings", "Manifest", "Scores", "forget_damaged"]
 
 FACTS = ("item_id", "method", "source", "condition", "start_s", "recordings", "label", "predicted", "probability")
 FACTS += ("target", "target_probability")
@@ -53,6 +54,17 @@ class _Table:
         rows = list(rows)
         self._append([[_cell(row.get(name, "")) for name in self.columns] for row in rows])
         self.keys |= {tuple(str(row[name]) for name in self.key) for row in rows}
+
+    def forget(self, items: Collection[str]) -> None:
+        """Removes the rows of items, under a temporary name and renamed, so that they are made again."""
+        kept = [row for row in self.rows() if row["item_id"] not in items]
+        write_text(self.path, csv_text([self.columns, *([row[name] for name in self.columns] for row in kept)]))
+        self.keys = {tuple(row[name] for name in self.key) for row in kept}
+
+    def rows(self) -> list[dict[str, str]]:
+        """The rows as they are in the file, as text."""
+        with open(self.path, encoding="utf-8", newline="") as file:
+            return [{name: restored(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 
     def _append(self, rows: Iterable[Iterable[Any]]) -> None:
         size = self.path.stat().st_size
@@ -120,6 +132,31 @@ class Manifest(_Table):
                 "peak_dbfs": _peak_dbfs(path),
             }
             self.add_rows([row | facts])
+
+
+def forget_damaged(folder: Path) -> list[str]:
+    """Removes the rows of items whose WAVs are missing or changed since they were written; returns lines that say so.
+
+    Called once when a command resumes in a folder; the items are then explained again.
+    """
+    if not (folder / "manifest.csv").is_file():
+        return []
+    manifest, lines = Manifest(folder), []
+    paths = [(row, inside(folder, row["path"])) for row in manifest.rows()]
+    damaged: set[str] = set()
+    for row, path in paths:
+        if not path.is_file() or _sha256(path) != row["sha256"]:
+            damaged.add(row["item_id"])
+            fault = "is damaged" if path.is_file() else "is missing"
+            lines.append(f"{path}: {fault}; {row['item_id']} is explained again")
+    if damaged:
+        # Sounds first: if this process is killed here, the item counts as damaged the next time, too.
+        for row, path in paths:
+            if row["item_id"] in damaged:
+                path.unlink(missing_ok=True)
+        Scores(folder).forget(damaged)
+        manifest.forget(damaged)
+    return lines
 
 
 def _cell(value: Any) -> Any:

@@ -20,6 +20,7 @@ from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import clip_items, mixture_items
 from audiointerp.interpreters import L2I
 from audiointerp.results.page import write_report
+from audiointerp.results.tables import forget_damaged
 from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.methods import build_controls
 from audiointerp.training.schedules import Schedule
@@ -229,6 +230,8 @@ def _draw_log(folder: Path) -> None:
 def _explain(interpreter: Interpreter, test: ClipDataset, context: Context) -> int:
     """Explains the clips and mixtures of the recipe's `evaluation`; returns the number of interpretations made."""
     wanted: Evaluation = context.values["evaluation"]
+    for line in forget_damaged(context.folder):
+        logger.warning("%s", line)
     own = {context.name: interpreter}
     methods = own | build_controls(context.values["controls"], interpreter.classifier, own)
     plain = Wanted(figures=wanted.figures)

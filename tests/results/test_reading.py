@@ -9,7 +9,7 @@ import pytest
 
 from audiointerp.metrics.names import INFO
 from audiointerp.results.reading import Run, format_score, read_table, score_columns, summary
-from audiointerp.results.tables import SCORE_COLUMNS
+from audiointerp.results.tables import FACTS, SCORE_COLUMNS
 
 
 def test_summary_by_hand():
@@ -67,7 +67,7 @@ def test_format_score():
 
 
 def test_every_metric_is_described():
-    names = ("item_id", "method", "source", "condition", "start_s", "label", "predicted", "probability", "target")
+    names = tuple(FACTS)
     assert set(SCORE_COLUMNS) - set(names) == set(INFO)
     assert all(name == info.name and info.label and info.help.endswith(".") for name, info in INFO.items())
     assert {info.unit for info in INFO.values()} == {"", "%", "dB", "s"}

@@ -8,6 +8,7 @@ second time, as "<name>_magnitude", for the table in which all masks multiply ma
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,12 +25,14 @@ from audiointerp.evaluation.conditions import Condition
 from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import Item
 from audiointerp.interpreters import MaskInterpreter
-from audiointerp.results.tables import Embeddings
+from audiointerp.results.tables import Embeddings, forget_damaged
 from audiointerp.runs.comparison import tables as comparison_tables
 from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.methods import methods_of
 from audiointerp.runs.verdicts import overall, read_verdicts
 from audiointerp.sound import files as audio
+
+logger = logging.getLogger(__name__)
 
 MAX_PASSES = 512  # largest number of classifier passes per item and method, scoring included
 
@@ -116,6 +119,8 @@ def compare(
         *(key for key, each in controls.items() if _beside(each, methods) in comparison.costly),
     }
     _check(comparison, everything)
+    for line in forget_damaged(folder):
+        logger.warning("%s", line)
     everything |= {f"{name}_magnitude": _in_magnitude(each) for name, each in everything.items() if _is_soft_log(each)}
     skipped = {name: condition.missing for name, condition in comparison.conditions.items() if condition.missing}
     subsets: dict[str, list[str]] = {}
