@@ -83,6 +83,8 @@ class MethodComparison(Kind):
         methods, controls = methods_of(context)
         test = context.data["test"]
         context.start(data={"test": test})
+        for line in forget_damaged(context.folder):
+            logger.warning("%s", line)
         facts = compare(context.values["comparison"], methods, controls, test, context.folder, context.seed)
         context.finish(results={}, comparison=facts)
         self.page(context.folder)
@@ -119,8 +121,6 @@ def compare(
         *(key for key, each in controls.items() if _beside(each, methods) in comparison.costly),
     }
     _check(comparison, everything)
-    for line in forget_damaged(folder):
-        logger.warning("%s", line)
     everything |= {f"{name}_magnitude": _in_magnitude(each) for name, each in everything.items() if _is_soft_log(each)}
     skipped = {name: condition.missing for name, condition in comparison.conditions.items() if condition.missing}
     subsets: dict[str, list[str]] = {}
