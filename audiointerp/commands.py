@@ -156,7 +156,7 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     from audiointerp.evaluation.items import clip_items, is_mixtures, mixture_items
 
     model = _load(options.model, options.classifier, options.labels, options.allow)
-    if isinstance(model, Classifier) and not options.method:
+    if isinstance(model, Classifier) and options.method is None:
         return _evaluate_classifier(options, model)
     methods = _methods(options, model)
     classifier = next(iter(methods.values())).classifier
@@ -285,7 +285,9 @@ def _methods(options: argparse.Namespace, model: Any = None) -> dict[str, Interp
 
     device = pick_device(options.device)
     model = _load(options.model, options.classifier, options.labels, options.allow) if model is None else model
-    names = [name.strip() for name in options.method.split(",")] if options.method else []
+    names = [name.strip() for name in options.method.split(",")] if options.method is not None else []
+    if not all(names):
+        raise ValueError(f"--method is {options.method!r}; give names of methods, separated by commas")
     methods = choose(model.to(device), names, str(options.model))
     if isinstance(model, Classifier) and not names:
         name, method = next(iter(methods.items()))

@@ -25,6 +25,7 @@ from audiointerp import classifiers, interpreters
 from audiointerp.classifiers import named
 from audiointerp.contracts import Classifier, Interpreter, frozen
 from audiointerp.interpreters.rde.inpainter import Inpainter
+from audiointerp.results.shapes import misshapen
 from audiointerp.sound import files as audio
 from audiointerp.sound import nmf
 from audiointerp.sound.nmf import NMF
@@ -34,6 +35,11 @@ FORMAT = 1
 FILES = ("config.json", "model.safetensors", "metrics.json", "README.md")
 # Errors that a constructor may raise for arbitrary values in a config.json.
 UNFIT = (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, StopIteration, TypeError, ValueError)
+MODEL = {
+    **{"type": str, "arguments": {str: (str, float, bool, None, list, dict)}, "classifier?": (dict, None)},
+    **{"labels?": [str], "spectrogram?": {str: (int, str, float, bool)}, "expects?": dict, "source?": (str, None)},
+}
+CONFIG = {**MODEL, "format": int, "sha256": str}
 BUILDABLE = {
     name: kind
     for home in (classifiers, interpreters, nmf)
@@ -232,11 +238,22 @@ def _build(config: dict[str, Any], classifier: Classifier | None) -> Any:
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{folder}/config.json: not readable ({error})") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise BundleError(f"{folder}/config.json: format is not {FORMAT}; made by another version or not a bundle")
+    if problem := misshapen(config, CONFIG) or _misshapen_models(config):
+        raise BundleError(f"{folder}: config.json and its format do not fit ({problem})")
     return config
+
+
+def _misshapen_models(config: dict[str, Any]) -> str:
+    """Why the description of a model, or of the classifier in it, does not have the shape of one."""
+    inner = config.get("classifier")
+    labels = config.get("labels")
+    if labels is not None and len(set(labels)) < len(labels):
+        return "labels has a name twice"
+    return "" if inner is None else misshapen(inner, MODEL, "classifier") or _misshapen_models(inner)
 
 
 def _read_weights(folder: Path, config: dict[str, Any]) -> dict[str, torch.Tensor]:

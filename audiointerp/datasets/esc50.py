@@ -45,6 +45,7 @@ def read_esc50(folder: str | Path, download: bool = False) -> list[Clip]:
             raise ValueError(f"{needed}: no such folder; ESC-50 has meta/esc50.csv and audio/ (or set download)")
     found = _audio_files(folder / "audio")
     clips, missing = [], []
+    seen: dict[Path, str] = {}
     for place, row in read_rows(table, COLUMNS):
         name = row["filename"]
         if not name or not row["category"]:
@@ -52,7 +53,10 @@ def read_esc50(folder: str | Path, download: bool = False) -> list[Clip]:
         path = found.get(name) or found.get(Path(name).stem)
         if path is None:
             missing.append(name)
+        elif path in seen:
+            raise ValueError(f"{place}: {name} repeats {seen[path]}; ESC-50 gives each file one label and one fold")
         else:
+            seen[path] = place.rsplit(", ", 1)[-1]
             fold = parse_fold(place, row["fold"])
             clips.append(Clip(path, (row["category"],), fold, recording=_recording_of(name)))
     if missing:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -231,7 +232,7 @@ def _parse(place: str, row: dict[str, str], folder: Path) -> Mixture:
     for name, path in files.items():
         if path is None:
             raise ValueError(f"{place}: {name}: no such file {row[name]!r}; paths are relative to the table")
-    if not row["seed"].lstrip("-").isdecimal():
+    if not re.fullmatch("-?[0-9]{1,20}", row["seed"]):
         raise ValueError(f"{place}: seed is {row['seed']!r}; expected a whole number")
     return Mixture(
         item_id=row["item_id"],

@@ -129,7 +129,7 @@ def _complete(folder: Path, settings: dict[str, Any], rows: list[dict[str, Any]]
         return False
     try:
         found = json.loads((folder / "meta" / "synthetic.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise ValueError(f"{folder} has content that is not the synthetic dataset; choose another folder") from None
     if found != settings:
         raise ValueError(f"{folder} holds a synthetic dataset made as {found}, not {settings}; choose another folder")

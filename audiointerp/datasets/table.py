@@ -10,6 +10,7 @@ from pathlib import Path
 from audiointerp.datasets.clips import Clip
 from audiointerp.results.paths import input_file
 
+MAX_SECONDS = 1e7  # almost four months, longer than any recording
 COLUMNS = ("path", "label", "fold")
 
 __all__ = ["parse_float", "parse_fold", "read_rows", "read_table"]
@@ -53,6 +54,8 @@ def read_rows(csv_path: str | Path, columns: Sequence[str]) -> Iterator[tuple[st
             yield from _rows(csv_path, csv.DictReader(file), columns)
         except UnicodeDecodeError:
             raise ValueError(f"{csv_path}: is not UTF-8 text; save it as UTF-8 CSV") from None
+        except csv.Error as error:
+            raise ValueError(f"{csv_path}: is not readable as CSV ({error})") from None
 
 
 def parse_float(place: str, column: str, text: str) -> float:
@@ -100,6 +103,8 @@ def _clip(place: str, row: dict[str, str], folder: Path) -> Clip:
         raise ValueError(f"{place}: label is empty")
     start = parse_float(place, "start", row.get("start") or "0")
     seconds = parse_float(place, "seconds", row["seconds"]) if row.get("seconds") else None
+    if max(start, seconds or 0) > MAX_SECONDS:
+        raise ValueError(f"{place}: start {start:g} s and seconds {seconds or 0:g} must be below {MAX_SECONDS:g}")
     if start < 0 or (seconds is not None and seconds <= 0):
         raise ValueError(f"{place}: start {start:g} s must be 0 or more and seconds, where given, more than 0")
     return Clip(path, labels, parse_fold(place, row["fold"]), start, seconds, row.get("recording") or "")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from audiointerp.datasets.clips import Clip
@@ -77,14 +79,21 @@ def _files(folder: Path) -> tuple[dict[str, Path], int]:
     return found, videos
 
 
+def _cells(csv_path: Path, file: Iterable[str]) -> Iterator[list[str]]:
+    try:
+        yield from csv.reader(file)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{csv_path}: is not readable as UTF-8 CSV ({error})") from None
+
+
 def _rows(csv_path: Path) -> list[tuple[str, int, str, int]]:
     rows = []
     with open(csv_path, newline="", encoding="utf-8-sig") as file:
-        for number, cells in enumerate(csv.reader(file), 1):
+        for number, cells in enumerate(_cells(csv_path, file), 1):
             if not cells:
                 continue
             cells = [cell.strip() for cell in cells]
-            if len(cells) != 4 or not cells[1].isdecimal() or not cells[2] or cells[3] not in FOLDS:
+            if len(cells) != 4 or not re.fullmatch("[0-9]{1,9}", cells[1]) or not cells[2] or cells[3] not in FOLDS:
                 raise ValueError(f"{csv_path}, row {number}: {cells} is not id, start in seconds, label, train or test")
             rows.append((cells[0], int(cells[1]), cells[2], FOLDS[cells[3]]))
     if not rows:

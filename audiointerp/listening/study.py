@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from audiointerp.results.paths import why_not_inside
+from audiointerp.results.shapes import misshapen
 
 Task = Literal["mos", "ab", "abx", "simulate", "rating"]
 TrialKind = Literal["trial", "practice", "catch"]
@@ -26,6 +27,18 @@ ANSWER_COLUMNS = (
     *("page_index", "answer", "answer_ms", "heard_fraction", "n_plays", "started_utc", "submitted_utc"),
     *("user_agent", "sample_rate_hz", "transducer"),
 )
+
+_TRIAL = {
+    **dict.fromkeys(("trial_id", "kind", "prompt"), str),
+    "context": (str, None),
+    "stimuli": [str],
+    "choices": [str],
+}
+SHAPE = {
+    **dict.fromkeys(("schema", "test_id", "task", "title", "introduction"), str),
+    **{"seed": int, "sample_rate": int, "files": {str: str}, "seconds": {str: float}},
+    **{"trials": [_TRIAL], "sessions": [[{"trial_id": str, "stimuli": [str]}]]},
+}
 
 __all__ = [
     "ANSWER_COLUMNS",
@@ -115,6 +128,8 @@ class Study:
         """Reads a study that `to_json` wrote; ValueError for any other text."""
         try:
             data: dict[str, Any] = json.loads(text)
+            if problem := misshapen(data, SHAPE):
+                raise ValueError(problem)
             if data.pop("schema") != SCHEMA or data["task"] not in get_args(Task):
                 raise ValueError("another schema")
             data["trials"] = tuple(
@@ -130,6 +145,8 @@ class Study:
                 if not isinstance(name, str) or why_not_inside(".", name):
                     raise ValueError(f"{name!r} is no name of a test or of a file in its folder")
             return study
+        except RecursionError:
+            raise ValueError(f"not a study of {SCHEMA} (nested too deeply)") from None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a study of {SCHEMA} ({' '.join(str(error).split())})") from None
 

@@ -160,7 +160,7 @@ def _read_info(folder: Path) -> dict[str, Any]:
     """run.json; empty if there is none or it cannot be read."""
     try:
         info = json.loads((folder / "run.json").read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return info if isinstance(info, dict) else {}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from audiointerp.metrics.names import INFO, OF_METHOD, MetricInfo
+from audiointerp.results.shapes import read_json
 from audiointerp.results.writing import restored
 
 __all__ = [
@@ -50,6 +50,17 @@ NOT_SCORES = (
 )
 
 
+# run.json; more facts are shown as they are.
+ABOUT = {
+    **dict.fromkeys(("name?", "kind?", "model?", "device?", "recipe_hash?"), (str, None)),
+    **dict.fromkeys(("finished?", "scored?"), bool),
+    "seed?": (int, str, None),
+    "labels?": ([(str, int)], None),
+    "results?": (dict, None),
+    "command?": (str, [str], None),
+}
+
+
 @dataclass(frozen=True)
 class Run:
     """The contents of a run folder.
@@ -84,12 +95,7 @@ class Run:
         path = folder / "run.json"
         if not path.is_file():
             raise ValueError(f"{folder}: no run.json in it; give the folder that a run wrote")
-        try:
-            about = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not valid JSON ({error})") from None
-        if not isinstance(about, dict):
-            raise ValueError(f"{path}: must hold a JSON object, not a {type(about).__name__}")
+        about = read_json(path, ABOUT)
         # A run that trains a classifier explains no clip and has no scores.csv. In folders written before run.json had
         # "scored", a finished run without scores.csv is taken for such a run.
         if not (folder / "scores.csv").is_file() and about.get("scored", not about.get("finished")):
@@ -123,7 +129,7 @@ def read_table(path: Path, needed: Iterable[str] = ()) -> pd.DataFrame:
     try:
         types: Any = dict.fromkeys(TEXT, str)
         table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=["", "nan", "NaN"])
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (ValueError, OverflowError) as error:  # pandas' own errors and those of text are ValueErrors
         raise ValueError(f"{path}: not readable as a table ({' '.join(str(error).split())})") from None
     missing = [name for name in needed if name not in table]
     if missing:
@@ -143,7 +149,11 @@ def read_likeliest(folder: Path, most: int | None = None) -> dict[str, list[tupl
     table = read_table(folder / LIKELIEST, ("item_id", "label", "probability"))
     found: dict[str, list[tuple[str, float]]] = {}
     for row in table.to_dict("records"):
-        found.setdefault(row["item_id"], []).append((row["label"], float(row["probability"])))
+        try:
+            probability = float(row["probability"])
+        except (TypeError, ValueError):
+            raise ValueError(f"{folder / LIKELIEST}: probability is {row['probability']!r}, not a number") from None
+        found.setdefault(row["item_id"], []).append((row["label"], probability))
     return dict(list(found.items())[:most])
 
 

@@ -43,10 +43,15 @@ class _Table:
             os.truncate(path, len(whole))
         if not whole:
             self._append([columns])
-        reader = csv.DictReader(io.StringIO(whole.decode()))
-        rows = list(reader)
+        try:
+            reader = csv.DictReader(io.StringIO(whole.decode()))
+            rows = list(reader)
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError(f"{path}: not readable as a table ({error}); choose another output folder") from None
         if whole and tuple(reader.fieldnames or ()) != tuple(columns):
             raise ValueError(f"{path}: has other columns than this version writes; choose another output folder")
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError(f"{path}: a row has another number of cells than the header; choose another output folder")
         self.keys = {tuple(restored(row[name]) for name in key) for row in rows}
 
     def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:

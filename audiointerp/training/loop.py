@@ -27,6 +27,16 @@ from audiointerp.training.schedules import Schedule, Weight, weight_at
 
 Augment = Callable[[Batch, torch.Generator], Batch]
 
+# What a checkpoint must hold; older ones may lack the buffers.
+STATE = (
+    *("trainable", "optimizers", "schedulers", "rng", "cuda_rng", "generator"),
+    *("epoch", "step", "sums", "history", "best"),
+)
+
+# Errors of torch.load for arbitrary bytes.
+UNREADABLE = (RuntimeError, EOFError, OSError, pickle.UnpicklingError)
+UNREADABLE += (LookupError, ValueError, TypeError, AttributeError)
+
 __all__ = ["Trainer", "TrainingSettings", "epoch_seed"]
 
 
@@ -271,9 +281,11 @@ class Trainer:
         data = io.BytesIO(self.checkpoint.read_bytes())
         try:
             state = torch.load(data, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError, ValueError):
+        except UNREADABLE:
             raise ValueError(f"{self.checkpoint}: is damaged; delete it to train from the start") from None
         try:
+            if missing := [name for name in STATE if name not in state]:
+                raise KeyError(f"it has no {missing[0]}")
             self.trainable.load_state_dict(state["trainable"])
             passing = self._passing_buffers()
             for name, value in state.get("buffers", {}).items():
@@ -281,15 +293,15 @@ class Trainer:
             for name in self.groups:
                 self.optimizers[name].load_state_dict(state["optimizers"][name])
                 self.schedulers[name].load_state_dict(state["schedulers"][name])
-        except (RuntimeError, KeyError, ValueError) as error:
+            torch.set_rng_state(state["rng"])
+            if state["cuda_rng"] and torch.cuda.is_available():
+                torch.cuda.set_rng_state_all(state["cuda_rng"])
+            self.generator.set_state(state["generator"])
+        except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
             first = str(error).strip().splitlines()[-1].strip()
             raise ValueError(
                 f"{self.checkpoint}: holds another architecture ({first}); use another output_folder or delete it"
             ) from None
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
-        self.generator.set_state(state["generator"])
         for name in ("epoch", "step", "sums", "history", "best"):
             setattr(self, name, state[name])
         if self.history:  # the process may have ended between the checkpoint and the log of an epoch

@@ -148,3 +148,14 @@ def test_download_leaves_other_people_s_files_alone(tmp_path):
 def test_the_archive_is_pinned_to_a_commit():
     assert len(esc50.COMMIT) == 40
     assert esc50.COMMIT in esc50.URL
+
+
+def test_a_file_under_two_labels_is_refused(tmp_path):
+    rows = "a.wav,1,0,dog,True,1,A\nb.wav,2,0,dog,True,1,A\na.wav,1,41,chainsaw,True,1,A\n"
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "audio").mkdir()
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / "audio" / name).touch()
+    (tmp_path / "meta" / "esc50.csv").write_text(f"filename,fold,target,category,esc10,src_file,take\n{rows}")
+    with pytest.raises(ValueError, match=r"esc50\.csv, row 4: a\.wav repeats row 2"):
+        read_esc50(tmp_path)

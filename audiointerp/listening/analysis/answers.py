@@ -6,7 +6,6 @@ sessions or uploads of a participant count; `screening` decides which listeners 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import pandas as pd
 
 from audiointerp.listening.analysis.formats import ROW_COLUMNS, is_missing, read_rows
 from audiointerp.listening.study import KEY_COLUMNS, Study
+from audiointerp.results.shapes import read_json
 from audiointerp.results.writing import restored
 
 Repeat = Literal["first", "keep", "mean"]
@@ -133,7 +133,7 @@ def _settings(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text("utf-8")))
+        return read_json(path)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: not the settings of an export ({error}); restore or delete it") from None
 

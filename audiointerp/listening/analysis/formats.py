@@ -84,10 +84,15 @@ def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
             "another number; the questionnaire was changed in between: split the file and give each part its header"
         )
     records = [{**dict(zip(header, row)), "line": number} for number, row in lines]
-    if "session_test_id" in header:
-        return _webmushra(path, header, records)
-    if {"wm_id", "responses_stimulus"} <= set(header) or {"wm_id", "responses_reference"} <= set(header):
-        return list(chain.from_iterable(map(_pymushra, records)))
+    try:
+        if "session_test_id" in header:
+            return _webmushra(path, header, records)
+        if {"wm_id", "responses_stimulus"} <= set(header) or {"wm_id", "responses_reference"} <= set(header):
+            return list(chain.from_iterable(map(_pymushra, records)))
+    except KeyError as error:
+        raise ValueError(
+            f"{path}: no column {error.args[0]}; give the file as webMUSHRA or pymushra wrote it"
+        ) from None
     if {"trial_id", "stimulus_id", "answer"} <= set(header):
         return [{name: record.get(name, "") for name in (*ANSWER_COLUMNS, "line")} for record in records]
     found = ", ".join(filter(None, header[:8])) or "none"
@@ -165,6 +170,8 @@ def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
     """The standalone page's JSON, one session payload, or payloads line by line."""
     try:
         found: list[tuple[int, Any]] = [(1, json.loads(text))]
+    except RecursionError:
+        raise ValueError(f"{path}: not JSON (nested too deeply)") from None
     except ValueError:
         found = list(_json_lines(path, text))
     rows: list[dict[str, Any]] = []
@@ -181,7 +188,7 @@ def _json_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield number, json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             if number < len(lines) or number == 1:
                 raise ValueError(f"{path}, line {number}: not JSON ({error})") from None
             logger.warning("%s, line %d: incomplete, left out", path, number)

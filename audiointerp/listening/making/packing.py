@@ -22,6 +22,7 @@ from audiointerp.listening.making.manifest import Sound
 from audiointerp.listening.making.preparation import Plan
 from audiointerp.listening.study import Study
 from audiointerp.results.paths import inside
+from audiointerp.results.shapes import read_json
 
 STIMULI = "stimuli"
 PAGE = "listening_test.html"
@@ -66,13 +67,7 @@ def about_run(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.is_file():
         return {}
-    try:
-        about = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(about, dict):
-        raise ValueError(f"{path}: must hold a JSON object, not a {type(about).__name__}")
-    return about
+    return read_json(path)
 
 
 def held_test(out: Path, force: bool = False) -> str | None:
