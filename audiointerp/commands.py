@@ -88,7 +88,7 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     folder = run_folder.prepare_output(options.output, options.force)
     _tell_cost(methods, len(files))
     info = _start(options, folder, "interpret", classifier)
-    _forget_damaged(folder)
+    _forget_damaged(folder, files)
     failed: list[str] = []
     for path in _progress(files, "file"):
         try:
@@ -151,6 +151,7 @@ def mix(options: argparse.Namespace, rest: list[str]) -> int:
 def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     """Scores a model on labelled clips or on mixtures."""
     from audiointerp.contracts import Classifier
+    from audiointerp.datasets import read_mixtures
     from audiointerp.evaluation.explaining import Wanted
     from audiointerp.evaluation.explaining import evaluate as evaluate_items
     from audiointerp.evaluation.items import clip_items, is_mixtures, mixture_items
@@ -161,13 +162,16 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     methods = _methods(options, model)
     classifier = next(iter(methods.values())).classifier
     mixtures = is_mixtures(options.data)
-    items = (
-        mixture_items(options.data, classifier.sample_rate) if mixtures else clip_items(_dataset(options, classifier))
-    )
+    if mixtures:
+        items = mixture_items(options.data, classifier.sample_rate)
+        inputs = [each.mixture for each in read_mixtures(options.data)]
+    else:
+        dataset = _dataset(options, classifier)
+        items, inputs = clip_items(dataset), [clip.path for clip in dataset.clips]
     folder = run_folder.prepare_output(options.output, options.force)
     _tell_cost(methods)
     info = _start(options, folder, "evaluate", classifier)
-    _forget_damaged(folder)
+    _forget_damaged(folder, inputs)
     wanted = Wanted(other_class=tuple(methods) if mixtures else (), figures=not options.no_figures)
     made = evaluate_items(_progress(items, "item"), methods, folder, wanted)
     return _finish(folder, info, f"{made} interpretations", [])
@@ -377,10 +381,10 @@ def _start(
     )
 
 
-def _forget_damaged(folder: Path) -> None:
+def _forget_damaged(folder: Path, inputs: Iterable[Path]) -> None:
     from audiointerp.results.tables import forget_damaged
 
-    for line in forget_damaged(folder):
+    for line in forget_damaged(folder, {str(path) for path in inputs}):
         print(f"audiointerp: {line}", file=sys.stderr)
 
 
