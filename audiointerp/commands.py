@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from audiointerp.contracts import Classifier, Interpreter, Target
     from audiointerp.datasets import ClipDataset
     from audiointerp.evaluation.items import Item
-    from audiointerp.runs.experiment import Experiment
+    from audiointerp.runs.experiment import Described, Experiment
 
 __all__ = ["check", "demo", "evaluate", "interpret", "layers", "listen", "mix", "report", "run"]
 
@@ -81,13 +81,14 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     from audiointerp.evaluation.items import audio_files, recording_item
     from audiointerp.sound.files import AudioError
 
-    methods = _methods(options)
+    described = _described(options)
+    methods = _methods(options) if described is None else _methods(options, described.classifier, described.methods)
     classifier = next(iter(methods.values())).classifier
     targets = _Targets(options.target or [], classifier)
     files = audio_files(options.files)
     folder = run_folder.prepare_output(options.output, options.force)
     _tell_cost(methods, len(files))
-    info = _start(options, folder, "interpret", classifier)
+    info = _start(options, folder, "interpret", classifier, recipe_text=described.text if described else "")
     _forget_damaged(folder, files)
     failed: list[str] = []
     for path in _progress(files, "file"):
@@ -280,8 +281,27 @@ def _load(model: str, classifier: str | None = None, labels: list[str] | None = 
     return bundle.load(model, bundle.load(classifier, labels=labels))
 
 
-def _methods(options: argparse.Namespace, model: Any = None) -> dict[str, Interpreter]:
-    """The interpreters to explain with, with the mask options --binary, --fill and --domain set."""
+def _described(options: argparse.Namespace) -> Described | None:
+    """The classifier and methods of a recipe that trains nothing; None for any other model."""
+    if not options.model.endswith((".yaml", ".yml")) or options.labels:
+        return None
+    from audiointerp.runs.experiment import described
+    from audiointerp.training.devices import pick_device
+
+    overrides = {"classifier": options.classifier} if options.classifier else {}
+    return described(options.model, overrides, options.allow, pick_device(options.device))
+
+
+def _methods(
+    options: argparse.Namespace, model: Any = None, own: Mapping[str, Interpreter] | None = None
+) -> dict[str, Interpreter]:
+    """The interpreters to explain with, with the mask options --binary, --fill and --domain set.
+
+    Args:
+        options: of the command line.
+        model: the model that they explain or are; None: loaded as `options.model` says.
+        own: the methods of the recipe, unless --method names others.
+    """
     from audiointerp.contracts import Classifier
     from audiointerp.interpreters import MaskInterpreter
     from audiointerp.interpreters.catalogue import choose
@@ -292,8 +312,9 @@ def _methods(options: argparse.Namespace, model: Any = None) -> dict[str, Interp
     names = [name.strip() for name in options.method.split(",")] if options.method is not None else []
     if not all(names):
         raise ValueError(f"--method is {options.method!r}; give names of methods, separated by commas")
-    methods = choose(model.to(device), names, str(options.model))
-    if isinstance(model, Classifier) and not names:
+    methods = dict(own or {}) if not names else {}
+    methods = methods or choose(model.to(device), names, str(options.model))
+    if isinstance(model, Classifier) and not names and not own:
         name, method = next(iter(methods.items()))
         print(f"explained by {name}, {method.passes} passes of the classifier a clip: it needs no training; "
               "another method: --method", file=sys.stderr)  # fmt: skip
@@ -362,7 +383,12 @@ def _dataset(options: argparse.Namespace, classifier: Classifier | None) -> Clip
 
 
 def _start(
-    options: argparse.Namespace, folder: Path, kind: str, classifier: Classifier, scored: bool = True
+    options: argparse.Namespace,
+    folder: Path,
+    kind: str,
+    classifier: Classifier,
+    scored: bool = True,
+    recipe_text: str = "",
 ) -> dict[str, Any]:
     # Options that change the rows already written; more files, folds or methods only add rows.
     decisive = {name: getattr(options, name, None) for name in ("output_rate", "seconds", "domain")}
@@ -371,7 +397,7 @@ def _start(
     given += "".join(f" --{name}" for name in ("binary", "fill") if getattr(options, name, False))
     return run_folder.start(
         folder,
-        f"# audiointerp {options.command} {options.model}{given}\n",
+        f"# audiointerp {options.command} {options.model}{given}\n{recipe_text}",
         scored,
         name=folder.name,
         kind=kind,

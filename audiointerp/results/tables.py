@@ -182,9 +182,9 @@ class Manifest(_Table):
 
 
 def forget_damaged(folder: Path, inputs: Collection[str] = ()) -> list[str]:
-    """Removes the rows of items whose WAVs are missing or changed, or whose input was replaced, since they were written.
+    """Removes the rows of items whose WAVs are missing or changed, or whose input was replaced, since then.
 
-    Called once when a command resumes in a folder; the items are then explained again.
+    Called once when a command resumes in the folder of an earlier one; the items are then explained again.
 
     Args:
         folder: the run folder.
@@ -219,7 +219,7 @@ def forget_damaged(folder: Path, inputs: Collection[str] = ()) -> list[str]:
 
 
 def _forget_pictures(folder: Path, items: Collection[str]) -> None:
-    """Removes the figures of items whose input was replaced, also of their later windows, and their likeliest labels."""
+    """Removes the figures of items whose input was replaced, of all windows, and their likeliest labels."""
     figures = folder / "figures"
     for path in figures.iterdir() if items and figures.is_dir() else ():
         words = path.name.split("_")
