@@ -81,6 +81,8 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     from audiointerp.evaluation.items import audio_files, recording_item
     from audiointerp.sound.files import AudioError
 
+    if options.channel is not None and options.channel < 0:
+        raise ValueError(f"--channel is {options.channel}; channels are counted from 0")
     described = _described(options)
     methods = _methods(options) if described is None else _methods(options, described.classifier, described.methods)
     classifier = next(iter(methods.values())).classifier
@@ -93,7 +95,7 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     failed: list[str] = []
     for path in _progress(files, "file"):
         try:
-            item = recording_item(path, classifier.sample_rate, options.output_rate)
+            item = recording_item(path, classifier.sample_rate, options.output_rate, options.channel)
             for suffix, target in targets.of(item, folder):
                 named = {f"{name}{suffix}": method for name, method in methods.items()}
                 evaluate_items([item], named, folder, Wanted(target, figures=not options.no_figures))
@@ -391,7 +393,7 @@ def _start(
     recipe_text: str = "",
 ) -> dict[str, Any]:
     # Options that change the rows already written; more files, folds or methods only add rows.
-    decisive = {name: getattr(options, name, None) for name in ("output_rate", "seconds", "domain")}
+    decisive = {name: getattr(options, name, None) for name in ("output_rate", "seconds", "domain", "channel")}
     given = "".join(f" --target {text}" for text in getattr(options, "target", None) or [])
     given += "".join(f" --{name} {value}" for name, value in decisive.items() if value is not None)
     given += "".join(f" --{name}" for name in ("binary", "fill") if getattr(options, name, False))

@@ -56,7 +56,7 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
 
 
 def _write_page(run: Run, out: Path) -> Path:
-    names = list(dict.fromkeys(chain(*(table.get("item_id", ()) for table in (run.scores, run.manifest)))))
+    names = list(dict.fromkeys(chain(*(table["item_id"] for table in (run.scores, run.manifest) if len(table)))))
     items = _items(run, out, names[:MOST_CLIPS])
     files = [run.folder / name for name in FILES]
     recipe = run.folder / "recipe.yaml"
@@ -71,7 +71,7 @@ def _write_page(run: Run, out: Path) -> Path:
         "figures": {name: figure for name, figure in figures.items() if figure},
         "items": items,
         "clips": len(names),
-        "several": bool(run.scores.get("fidelity_argmax", pd.Series(dtype=float)).notna().any()),
+        "several": "fidelity_argmax" in run.scores and bool(run.scores["fidelity_argmax"].notna().any()),
         "right": (sum(judged), len(judged)),
         "classes": sorted({item["predicted"] for item in items if item["predicted"]}, key=str.lower),
         "metrics": [describe(name) for name in score_columns(run.scores)],
@@ -98,7 +98,7 @@ def _items(run: Run, out: Path, names: list[str]) -> list[dict[str, Any]]:
     """A card for each of the named items."""
     by_item: list[dict[str, list[dict]]] = [{}, {}]
     for rows, table in zip(by_item, (run.scores, run.manifest)):
-        for row in table[table["item_id"].isin(names)].to_dict("records") if len(table) else ():
+        for row in table.loc[table["item_id"].isin(names), :].to_dict("records") if len(table) else ():
             rows.setdefault(row["item_id"], []).append(row)
     metrics = score_columns(run.scores)
     likeliest = read_likeliest(run.folder)
