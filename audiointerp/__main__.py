@@ -156,6 +156,9 @@ def _add_interpret(parser: argparse.ArgumentParser) -> None:
         default="model",
         help="sample rate of the WAVs (default: the model's)",
     )
+    parser.add_argument(
+        "--channel", type=int, metavar="N", help="channel of the recordings to explain, from 0 (default: their mean)"
+    )
 
 
 def _add_allow(parser: argparse.ArgumentParser) -> None:

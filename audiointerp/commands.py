@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from audiointerp.contracts import Classifier, Interpreter, Target
     from audiointerp.datasets import ClipDataset
     from audiointerp.evaluation.items import Item
-    from audiointerp.runs.experiment import Experiment
+    from audiointerp.runs.experiment import Described, Experiment
 
 __all__ = ["check", "demo", "evaluate", "interpret", "layers", "listen", "mix", "report", "run"]
 
@@ -81,18 +81,21 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     from audiointerp.evaluation.items import audio_files, recording_item
     from audiointerp.sound.files import AudioError
 
-    methods = _methods(options)
+    if options.channel is not None and options.channel < 0:
+        raise ValueError(f"--channel is {options.channel}; channels are counted from 0")
+    described = _described(options)
+    methods = _methods(options) if described is None else _methods(options, described.classifier, described.methods)
     classifier = next(iter(methods.values())).classifier
     targets = _Targets(options.target or [], classifier)
     files = audio_files(options.files)
     folder = run_folder.prepare_output(options.output, options.force)
     _tell_cost(methods, len(files))
-    info = _start(options, folder, "interpret", classifier)
-    _forget_damaged(folder)
+    info = _start(options, folder, "interpret", classifier, recipe_text=described.text if described else "")
+    _forget_damaged(folder, files)
     failed: list[str] = []
     for path in _progress(files, "file"):
         try:
-            item = recording_item(path, classifier.sample_rate, options.output_rate)
+            item = recording_item(path, classifier.sample_rate, options.output_rate, options.channel)
             for suffix, target in targets.of(item, folder):
                 named = {f"{name}{suffix}": method for name, method in methods.items()}
                 evaluate_items([item], named, folder, Wanted(target, figures=not options.no_figures))
@@ -151,6 +154,7 @@ def mix(options: argparse.Namespace, rest: list[str]) -> int:
 def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     """Scores a model on labelled clips or on mixtures."""
     from audiointerp.contracts import Classifier
+    from audiointerp.datasets import read_mixtures
     from audiointerp.evaluation.explaining import Wanted
     from audiointerp.evaluation.explaining import evaluate as evaluate_items
     from audiointerp.evaluation.items import clip_items, is_mixtures, mixture_items
@@ -161,13 +165,16 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     methods = _methods(options, model)
     classifier = next(iter(methods.values())).classifier
     mixtures = is_mixtures(options.data)
-    items = (
-        mixture_items(options.data, classifier.sample_rate) if mixtures else clip_items(_dataset(options, classifier))
-    )
+    if mixtures:
+        items = mixture_items(options.data, classifier.sample_rate)
+        inputs = [each.mixture for each in read_mixtures(options.data)]
+    else:
+        dataset = _dataset(options, classifier)
+        items, inputs = clip_items(dataset), [clip.path for clip in dataset.clips]
     folder = run_folder.prepare_output(options.output, options.force)
     _tell_cost(methods)
     info = _start(options, folder, "evaluate", classifier)
-    _forget_damaged(folder)
+    _forget_damaged(folder, inputs)
     wanted = Wanted(other_class=tuple(methods) if mixtures else (), figures=not options.no_figures)
     made = evaluate_items(_progress(items, "item"), methods, folder, wanted)
     return _finish(folder, info, f"{made} interpretations", [])
@@ -276,8 +283,27 @@ def _load(model: str, classifier: str | None = None, labels: list[str] | None = 
     return bundle.load(model, bundle.load(classifier, labels=labels))
 
 
-def _methods(options: argparse.Namespace, model: Any = None) -> dict[str, Interpreter]:
-    """The interpreters to explain with, with the mask options --binary, --fill and --domain set."""
+def _described(options: argparse.Namespace) -> Described | None:
+    """The classifier and methods of a recipe that trains nothing; None for any other model."""
+    if not options.model.endswith((".yaml", ".yml")) or options.labels:
+        return None
+    from audiointerp.runs.experiment import described
+    from audiointerp.training.devices import pick_device
+
+    overrides = {"classifier": options.classifier} if options.classifier else {}
+    return described(options.model, overrides, options.allow, pick_device(options.device))
+
+
+def _methods(
+    options: argparse.Namespace, model: Any = None, own: Mapping[str, Interpreter] | None = None
+) -> dict[str, Interpreter]:
+    """The interpreters to explain with, with the mask options --binary, --fill and --domain set.
+
+    Args:
+        options: of the command line.
+        model: the model that they explain or are; None: loaded as `options.model` says.
+        own: the methods of the recipe, unless --method names others.
+    """
     from audiointerp.contracts import Classifier
     from audiointerp.interpreters import MaskInterpreter
     from audiointerp.interpreters.catalogue import choose
@@ -288,8 +314,9 @@ def _methods(options: argparse.Namespace, model: Any = None) -> dict[str, Interp
     names = [name.strip() for name in options.method.split(",")] if options.method is not None else []
     if not all(names):
         raise ValueError(f"--method is {options.method!r}; give names of methods, separated by commas")
-    methods = choose(model.to(device), names, str(options.model))
-    if isinstance(model, Classifier) and not names:
+    methods = dict(own or {}) if not names else {}
+    methods = methods or choose(model.to(device), names, str(options.model))
+    if isinstance(model, Classifier) and not names and not own:
         name, method = next(iter(methods.items()))
         print(f"explained by {name}, {method.passes} passes of the classifier a clip: it needs no training; "
               "another method: --method", file=sys.stderr)  # fmt: skip
@@ -358,16 +385,21 @@ def _dataset(options: argparse.Namespace, classifier: Classifier | None) -> Clip
 
 
 def _start(
-    options: argparse.Namespace, folder: Path, kind: str, classifier: Classifier, scored: bool = True
+    options: argparse.Namespace,
+    folder: Path,
+    kind: str,
+    classifier: Classifier,
+    scored: bool = True,
+    recipe_text: str = "",
 ) -> dict[str, Any]:
     # Options that change the rows already written; more files, folds or methods only add rows.
-    decisive = {name: getattr(options, name, None) for name in ("output_rate", "seconds", "domain")}
+    decisive = {name: getattr(options, name, None) for name in ("output_rate", "seconds", "domain", "channel")}
     given = "".join(f" --target {text}" for text in getattr(options, "target", None) or [])
     given += "".join(f" --{name} {value}" for name, value in decisive.items() if value is not None)
     given += "".join(f" --{name}" for name in ("binary", "fill") if getattr(options, name, False))
     return run_folder.start(
         folder,
-        f"# audiointerp {options.command} {options.model}{given}\n",
+        f"# audiointerp {options.command} {options.model}{given}\n{recipe_text}",
         scored,
         name=folder.name,
         kind=kind,
@@ -377,10 +409,10 @@ def _start(
     )
 
 
-def _forget_damaged(folder: Path) -> None:
+def _forget_damaged(folder: Path, inputs: Iterable[Path]) -> None:
     from audiointerp.results.tables import forget_damaged
 
-    for line in forget_damaged(folder):
+    for line in forget_damaged(folder, {str(path) for path in inputs}):
         print(f"audiointerp: {line}", file=sys.stderr)
 
 

@@ -452,6 +452,49 @@ def test_recipe_without_a_run(tiny, refused, tmp_path):
     assert says(line, "mine.yaml", str(tmp_path / "mine" / "1234"), "audiointerp run")
 
 
+def test_a_recipe_that_names_a_classifier_is_explained_without_a_run(tiny, refused, tmp_path, capsys):
+    recipe, wav, out = tmp_path / "mine.yaml", sine(tmp_path / "a.wav"), tmp_path / "out"
+    recipe.write_text(f"classifier: {tiny.classifier}\n")
+    command = ["interpret", recipe, wav, "-o", out, "--no_figures"]
+    assert status_of(command) == 0
+    assert "explained by lime" in capsys.readouterr().err
+    assert list(pd.read_csv(out / "scores.csv")["method"]) == ["lime"]
+    # Rows of a recipe that was changed since are not mixed with those of this one.
+    recipe.write_text(f"classifier: {tiny.classifier}\nmethods:\n    loud: !name:audiointerp.interpreters.Loudest\n")
+    assert says(refused(*command, "--force"), str(out), "another recipe")
+    second = tmp_path / "second"
+    assert status_of(["interpret", recipe, wav, "-o", second, "--no_figures"]) == 0
+    assert list(pd.read_csv(second / "scores.csv")["method"]) == ["loud"]
+    assert "audiointerp.interpreters.Loudest" in (second / "recipe.yaml").read_text()
+    third = tmp_path / "third"
+    assert status_of(["interpret", recipe, wav, "-o", third, "--no_figures", "--method", "allpass"]) == 0
+    assert list(pd.read_csv(third / "scores.csv")["method"]) == ["allpass"]
+    recipe.write_text(f"classifier: !PLACEHOLDER\nmethods: {{mine: {tiny.piq}}}\n")
+    fourth = tmp_path / "fourth"
+    named = ["interpret", recipe, wav, "-o", fourth, "--no_figures", "--classifier", tiny.classifier]
+    assert status_of(named) == 0
+    assert list(pd.read_csv(fourth / "scores.csv")["method"]) == ["mine"]
+
+
+def test_recipes_that_cannot_be_explained(tiny, refused, tmp_path):
+    recipe, wav, out = tmp_path / "mine.yaml", sine(tmp_path / "a.wav"), tmp_path / "out"
+    for text, words in (
+        ("classifier: !name:audiointerp.classifiers.VGGSound {channels: 4}\n", ["mine.yaml", "still to be trained"]),
+        ("classifier: /nowhere/run\n", ["/nowhere/run", "does not exist"]),
+        ("classifier: !new:torch.nn.ReLU\n", ["ReLU", "name a classifier's bundle or run"]),
+        (f"classifier: {tiny.classifier}\nmethods: {{mixture: {tiny.piq}}}\n", ["'mixture'", "reserved"]),
+        (f"classifier: {tiny.classifier}\nmethods: {{x: {tiny.classifier}}}\n", ["method x", "no interpreter"]),
+        (f"classifier: {tiny.classifier}\nfolds: [1]\n", ["unknown key 'folds'"]),
+    ):
+        recipe.write_text(text)
+        assert says(refused("interpret", recipe, wav, "-o", out), *words), text
+        assert not out.exists()
+    # A recipe that trains something is told each key that its run lacks.
+    recipe.write_text(f"classifier: {tiny.classifier}\ninterpreter: !name:audiointerp.interpreters.PIQ\n")
+    keys = ("seed", "clips", "train_folds", "output_folder", "batch_size", "epochs", "lr")
+    assert says(refused("interpret", recipe, wav, "-o", out, lines=len(keys)), *(f"has no {key};" for key in keys))
+
+
 # --- in processes of their own
 
 

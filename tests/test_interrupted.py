@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from audiointerp.bundles import bundle
 from audiointerp.classifiers import VGGSound
 from audiointerp.datasets import make_synthetic
 from audiointerp.results import folder as run_folder
+from audiointerp.results import tables
 from audiointerp.sound.files import clear_time, write
 
 TIMES = ["seconds", "start", "end", "command", "git", "sha256"]  # sha256: of files that hold no time, compared as bytes
@@ -230,6 +232,66 @@ def test_sounds_lost_or_damaged_since_are_made_again(harm, root, tmp_path, capsy
     }
     for name in ("scores.csv", "manifest.csv"):  # the rows of the item made again are last
         assert sorted(end_state(out)[name].splitlines()) == sorted(expected[name].splitlines())
+
+
+def test_inputs_replaced_since_are_explained_again(root, tmp_path, capsys):
+    """Their WAVs, figures, likeliest labels and rows; other recordings keep theirs, and are not read again."""
+    sounds, out = tmp_path / "sounds", tmp_path / "out_replaced"
+    sounds.mkdir()
+    one, *_, other = sorted((root / "data" / "audio").glob("*.wav"))
+    shutil.copy(one, sounds / "a.wav")
+    soundfile.write(sounds / "b.wav", torch.rand(16000 * 31).numpy() * 0.1, 16000)  # two windows
+    command = ["interpret", str(root / "piq"), str(sounds), "-o", str(out)]
+    finished(command)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*a_*/*.wav")}
+    assert len(list(out.glob("figures/c_b_*.png"))) == 2 and before
+    capsys.readouterr()
+    finished([*command, "--force"])
+    assert "explained again" not in capsys.readouterr().err
+
+    shutil.copy(other, sounds / "b.wav")
+    finished(["interpret", str(root / "piq"), str(sounds / "a.wav"), "-o", str(out), "--force"])
+    assert "explained again" not in capsys.readouterr().err  # of another command's recording nothing is lost
+    assert len(pd.read_csv(out / "scores.csv")) == 3
+    finished([*command, "--force"])
+    error = [line for line in capsys.readouterr().err.splitlines() if "explained again" in line]
+    assert len(error) == 1
+    assert error[0].startswith(f"audiointerp: {sounds / 'b.wav'}: was changed since it was explained; c_b_")
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*a_*/*.wav")} == before
+
+    fresh = tmp_path / "fresh"
+    finished(["interpret", str(root / "piq"), str(sounds), "-o", str(fresh)])
+    new, expected = end_state(out), end_state(fresh)
+    assert {name for name in new if name != "run.json"} == {name for name in expected if name != "run.json"}
+    for name in expected:
+        if name.endswith((".wav", ".csv")):
+            assert str(new[name]).replace("out_replaced", "fresh") == expected[name], name
+
+
+def test_inputs_are_hashed_once_per_command(root, tmp_path, monkeypatch):
+    sound, out, read = tmp_path / "a.wav", tmp_path / "out", []
+    shutil.copy(sorted((root / "data" / "audio").glob("*.wav"))[0], sound)
+    real = tables._sha256
+    monkeypatch.setattr(tables, "_sha256", lambda path: read.append(path) or real(path))
+    command = ["interpret", str(root / "piq"), str(sound), "-o", str(out), "--method", "piq,loudest", "--no_figures"]
+    finished(command)
+    assert read.count(sound) == 1
+    tables._known_hash.cache_clear()  # as in a process of its own
+    finished([*command, "--force"])
+    assert read.count(sound) == 2
+
+
+def test_folders_of_earlier_versions_have_no_hashes_of_inputs(root, tmp_path):
+    out, sound = tmp_path / "out", tmp_path / "a.wav"
+    shutil.copy(sorted((root / "data" / "audio").glob("*.wav"))[0], sound)
+    command = ["interpret", str(root / "piq"), str(sound), "-o", str(out), "--no_figures", "--force"]
+    finished(command)
+    table = pd.read_csv(out / "manifest.csv", keep_default_na=False)
+    table.drop(columns="source_sha256").to_csv(out / "manifest.csv", index=False)
+    finished(command)
+    again = pd.read_csv(out / "manifest.csv", keep_default_na=False)
+    assert list(again.columns) == list(table.columns) and set(again.source_sha256) == {""}
+    assert (again.sha256 == table.sha256).all() and len(pd.read_csv(out / "scores.csv")) == 1
 
 
 def test_equal_sounds_are_equal_files_whenever_they_are_written(tmp_path):

@@ -11,6 +11,7 @@ from audiointerp.datasets.clips import Clip
 from audiointerp.results.paths import input_file
 
 MAX_SECONDS = 1e7  # almost four months, longer than any recording
+MAX_ROWS = 2_000_000  # about 3 GB of clips
 COLUMNS = ("path", "label", "fold")
 
 __all__ = ["parse_float", "parse_fold", "read_rows", "read_table"]
@@ -44,7 +45,8 @@ def read_rows(csv_path: str | Path, columns: Sequence[str]) -> Iterator[tuple[st
     """Each row of a CSV file as ("clips.csv, row 2", {column: text}), stripped; the header is row 1.
 
     Raises:
-        ValueError: no such file, not UTF-8, a column missing, no rows, or a row with too many or too few cells.
+        ValueError: no such file, not UTF-8, a column missing, no rows, too many rows, or a row with too many or too few
+            cells.
     """
     csv_path = Path(csv_path)
     if not csv_path.is_file():
@@ -84,8 +86,10 @@ def _rows(csv_path: Path, reader: csv.DictReader, columns: Sequence[str]) -> Ite
         raise ValueError(f"{csv_path}: lacks column {', '.join(missing)}; it has {', '.join(header) or 'none'}")
     reader.fieldnames = header
     empty = True
-    for row in reader:
+    for number, row in enumerate(reader, 1):
         empty = False
+        if number > MAX_ROWS:
+            raise ValueError(f"{csv_path}: has more than {MAX_ROWS} rows; split it into several tables")
         place = f"{csv_path}, row {reader.line_num}"
         if None in row or None in row.values():
             raise ValueError(f"{place}: does not have the header's {len(header)} cells; quote cells with commas")

@@ -19,7 +19,7 @@ from audiointerp.evaluation import judging
 from audiointerp.evaluation.items import Item
 from audiointerp.metrics.faithfulness import target_probability
 from audiointerp.results.paths import inside
-from audiointerp.results.tables import Embeddings, Manifest, Scores
+from audiointerp.results.tables import Embeddings, Manifest, Scores, source_hash
 from audiointerp.sound import files as audio
 from audiointerp.sound.recordings import Window, WindowWriter, listening_copy
 
@@ -109,11 +109,12 @@ class _Explanation:
         """Writes WAVs and figures and returns the rows; no rows if an oracle control lacks its stem."""
         if self.interpreter.needs_stem and self._oracle_stem(next(self.item.windows()), target) is None:
             return []
+        before = source_hash(self.item.source) if self.keep else ""
         rows, made = self._write_windows(target)
         if len(rows) == 1:
             rows[0] |= self._judge_files(made)
         if self.keep:
-            self._list_files(rows, manifest)
+            self._list_files(rows, manifest, before)
         else:
             for path in self.paths.values():
                 path.unlink()
@@ -227,14 +228,15 @@ class _Explanation:
             f"{self.item.source}: {row['target']} ({self.name})",
         )
 
-    def _list_files(self, rows: list[dict[str, Any]], manifest: Manifest) -> None:
-        """Writes the listening copy and adds the item's WAVs to the manifest."""
+    def _list_files(self, rows: list[dict[str, Any]], manifest: Manifest, hashed: str) -> None:
+        """Writes the listening copy and adds the item's WAVs to the manifest, with the hash of the item's source."""
         item = self.item
         listening = inside(self.audio_folder, f"{self.name}_listening.wav")
         listening_copy(self.paths["interpretation"], listening)
         others = [label for label in item.stems if label != item.label]
         facts = {
             "source": item.source,
+            "source_sha256": hashed,
             "pred_class": rows[0]["predicted"],
             "pred_prob": rows[0]["probability"],
             "true_class": item.label,

@@ -109,9 +109,16 @@ def audio_files(paths: Sequence[str | Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def recording_item(path: Path, sample_rate: int, output_rate: str = "model") -> Item:
-    """Item of a file of any length, read in windows; its WAVs have the rate of the "model" or of the "input" file."""
-    recording = Recording(path, sample_rate)
+def recording_item(path: Path, sample_rate: int, output_rate: str = "model", channel: int | None = None) -> Item:
+    """Item of a file of any length, read in windows.
+
+    Args:
+        path: of the file.
+        sample_rate: of the classifier, in Hz.
+        output_rate: "model" or "input": whether its WAVs have the rate of the classifier or of the file.
+        channel: the channel to explain, counted from 0. None: the mean of all channels.
+    """
+    recording = Recording(path, sample_rate, channel)
     native = output_rate == "input"
     rate = recording.file_rate if native else sample_rate
     return Item(

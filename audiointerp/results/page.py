@@ -15,14 +15,15 @@ from typing import Any
 import pandas as pd
 
 from audiointerp.results.paths import inside, why_not_inside
-from audiointerp.results.reading import Run, describe, is_true, pivot, read_likeliest, score_columns, summary
+from audiointerp.results.reading import LIKELIEST, Run, describe, is_true, pivot, read_likeliest, score_columns, summary
 from audiointerp.results.templating import fill, link, picture, render
 from audiointerp.results.writing import write_table, write_text
 
 __all__ = ["write_report"]
 
+MOST_CLIPS = 5000  # shown on a page, about 25 MB; browsers become slow with more
 SOUNDS = ("mixture", "reference", "interpretation", "listening", "residual")
-FILES = ("recipe.yaml", "run.json", "log.csv", "scores.csv", "manifest.csv", "components.html")
+FILES = ("recipe.yaml", "run.json", "log.csv", "scores.csv", "manifest.csv", LIKELIEST, "components.html")
 SHOWN_APART = ("name", "labels", "finished", "kind", "scored", "start", "end", "command", "seed", "device")
 
 
@@ -55,11 +56,12 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
 
 
 def _write_page(run: Run, out: Path) -> Path:
-    items = _items(run, out)
+    names = list(dict.fromkeys(chain(*(table["item_id"] for table in (run.scores, run.manifest) if len(table)))))
+    items = _items(run, out, names[:MOST_CLIPS])
     files = [run.folder / name for name in FILES]
     recipe = run.folder / "recipe.yaml"
     figures = {name: _figure(run, f"{name}.png", out) for name in ("training", "confusion")}
-    judged = [item["predicted"] == item["true"] for item in items if item["true"]]
+    judged = [item["predicted"] == item["true"] for item in items if item["true"] and len(items) == len(names)]
     page = {
         "run": run,
         "more": {name: value for name, value in run.about.items() if name not in SHOWN_APART},
@@ -68,6 +70,8 @@ def _write_page(run: Run, out: Path) -> Path:
         "table": pivot(summary(run.scores)) if len(run.scores) else None,
         "figures": {name: figure for name, figure in figures.items() if figure},
         "items": items,
+        "clips": len(names),
+        "several": "fidelity_argmax" in run.scores and bool(run.scores["fidelity_argmax"].notna().any()),
         "right": (sum(judged), len(judged)),
         "classes": sorted({item["predicted"] for item in items if item["predicted"]}, key=str.lower),
         "metrics": [describe(name) for name in score_columns(run.scores)],
@@ -90,14 +94,13 @@ def _write_comparison(runs: list[Run], out: Path) -> Path:
     return render("results/templates/several_runs.html", out, {"runs": each, "table": table})
 
 
-def _items(run: Run, out: Path) -> list[dict[str, Any]]:
-    """A card per item, in the order of scores.csv."""
+def _items(run: Run, out: Path, names: list[str]) -> list[dict[str, Any]]:
+    """A card for each of the named items."""
     by_item: list[dict[str, list[dict]]] = [{}, {}]
     for rows, table in zip(by_item, (run.scores, run.manifest)):
-        for row in table.to_dict("records"):
+        for row in table.loc[table["item_id"].isin(names), :].to_dict("records") if len(table) else ():
             rows.setdefault(row["item_id"], []).append(row)
     metrics = score_columns(run.scores)
-    names = dict.fromkeys(chain(*by_item))
     likeliest = read_likeliest(run.folder)
     return [
         _item(run, out, metrics, name, *(rows.get(name, []) for rows in by_item))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
+import itertools
 import math
 import os
-from collections.abc import Collection, Iterable, Sequence
+import stat
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,19 @@ import soundfile
 
 from audiointerp.metrics.names import INFO
 from audiointerp.results.paths import inside
-from audiointerp.results.writing import csv_text, restored, write_text
+from audiointerp.results.reading import LIKELIEST, read_table
+from audiointerp.results.writing import csv_text, restored, write_table, write_text
 
-__all__ = ["FACTS", "MANIFEST_COLUMNS", "SCORE_COLUMNS", "Embeddings", "Manifest", "Scores", "forget_damaged"]
+__all__ = [
+    "FACTS",
+    "MANIFEST_COLUMNS",
+    "SCORE_COLUMNS",
+    "Embeddings",
+    "Manifest",
+    "Scores",
+    "forget_damaged",
+    "source_hash",
+]
 
 FACTS = ("item_id", "method", "source", "condition", "start_s", "recordings", "label", "predicted", "probability")
 FACTS += ("target", "target_probability")
@@ -26,13 +39,21 @@ SCORE_COLUMNS = (*FACTS, *INFO)
 MANIFEST_COLUMNS = (
     *("item_id", "role", "method", "path", "pred_class", "pred_prob", "true_class", "distractor_class", "snr_db"),
     *("sample_rate", "n_frames", "n_channels", "sha256", "lufs", "peak_dbfs", "group", "source", "start_s"),
+    "source_sha256",
 )
 
 
 class _Table:
-    """A CSV file to which rows are appended; an incomplete last line of a killed process is dropped on opening."""
+    """A CSV file to which rows are appended; an incomplete last line of a killed process is dropped on opening.
 
-    def __init__(self, path: Path, columns: Sequence[str], key: Sequence[str]):
+    Args:
+        path: the file.
+        columns: of the file, in their order.
+        key: the columns that tell rows apart.
+        added: number of the last columns that files of earlier versions lack; they are added, empty.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], key: Sequence[str], added: int = 0):
         self.path, self.columns, self.key = path, columns, key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -43,16 +64,31 @@ class _Table:
             os.truncate(path, len(whole))
         if not whole:
             self._append([columns])
+        self.keys: set[tuple[str, ...]] = set()
+        self._read_keys(whole, added)
+
+    def _read_keys(self, data: bytes, added: int) -> None:
+        """Checks the table and keeps the keys of its rows, one row at a time."""
+        if not data:
+            return
+        before = tuple(self.columns[: len(self.columns) - added])
         try:
-            reader = csv.DictReader(io.StringIO(whole.decode()))
-            rows = list(reader)
+            reader = csv.DictReader(io.TextIOWrapper(io.BytesIO(data), "utf-8", newline=""))
+            header = tuple(reader.fieldnames or ())
+            if header not in (tuple(self.columns), before):
+                raise ValueError(
+                    f"{self.path}: has other columns than this version writes; choose another output folder"
+                )
+            for row in reader:
+                if None in row or None in row.values():
+                    raise ValueError(
+                        f"{self.path}: a row has another number of cells than the header; choose another output folder"
+                    )
+                self.keys.add(tuple(restored(row[name]) for name in self.key))
         except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"{path}: not readable as a table ({error}); choose another output folder") from None
-        if whole and tuple(reader.fieldnames or ()) != tuple(columns):
-            raise ValueError(f"{path}: has other columns than this version writes; choose another output folder")
-        if any(None in row or None in row.values() for row in rows):
-            raise ValueError(f"{path}: a row has another number of cells than the header; choose another output folder")
-        self.keys = {tuple(restored(row[name]) for name in key) for row in rows}
+            raise ValueError(f"{self.path}: not readable as a table ({error}); choose another output folder") from None
+        if header != tuple(self.columns):
+            self._write(self.rows())
 
     def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:
         """Appends rows in one write; columns they lack stay empty."""
@@ -62,14 +98,20 @@ class _Table:
 
     def forget(self, items: Collection[str]) -> None:
         """Removes the rows of items, under a temporary name and renamed, so that they are made again."""
-        kept = [row for row in self.rows() if row["item_id"] not in items]
-        write_text(self.path, csv_text([self.columns, *([row[name] for name in self.columns] for row in kept)]))
-        self.keys = {tuple(row[name] for name in self.key) for row in kept}
+        self._write(row for row in self.rows() if row["item_id"] not in items)
+        place = self.key.index("item_id")
+        self.keys = {key for key in self.keys if key[place] not in items}
 
-    def rows(self) -> list[dict[str, str]]:
+    def rows(self) -> Iterator[dict[str, str]]:
         """The rows as they are in the file, as text."""
         with open(self.path, encoding="utf-8", newline="") as file:
-            return [{name: restored(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+            for row in csv.DictReader(file):
+                yield {name: restored(cell) for name, cell in row.items()}
+
+    def _write(self, rows: Iterable[dict[str, str]]) -> None:
+        """Replaces the file, under a temporary name; a column that a row lacks stays empty."""
+        lines = ([row.get(name, "") for name in self.columns] for row in rows)
+        write_text(self.path, csv_text(itertools.chain([self.columns], lines)))
 
     def _append(self, rows: Iterable[Iterable[Any]]) -> None:
         size = self.path.stat().st_size
@@ -116,7 +158,7 @@ class Manifest(_Table):
     """manifest.csv: one row per WAV, with its hash and peak."""
 
     def __init__(self, folder: Path):
-        super().__init__(folder / "manifest.csv", MANIFEST_COLUMNS, ("item_id", "role", "method"))
+        super().__init__(folder / "manifest.csv", MANIFEST_COLUMNS, ("item_id", "role", "method"), added=1)
         self.folder = folder
 
     def add(self, item_id: str, files: Iterable[tuple[str, str, Path]], facts: dict[str, Any]) -> None:
@@ -139,29 +181,67 @@ class Manifest(_Table):
             self.add_rows([row | facts])
 
 
-def forget_damaged(folder: Path) -> list[str]:
-    """Removes the rows of items whose WAVs are missing or changed since they were written; returns lines that say so.
+def forget_damaged(folder: Path, inputs: Collection[str] = ()) -> list[str]:
+    """Removes the rows of items whose WAVs are missing or changed, or whose input was replaced, since then.
 
-    Called once when a command resumes in a folder; the items are then explained again.
+    Called once when a command resumes in the folder of an earlier one; the items are then explained again.
+
+    Args:
+        folder: the run folder.
+        inputs: sources that the command explains. An item of another source stays, even if its source changed.
+
+    Returns:
+        A line for each damaged WAV and each changed input.
     """
     if not (folder / "manifest.csv").is_file():
         return []
     manifest, lines = Manifest(folder), []
-    paths = [(row, inside(folder, row["path"])) for row in manifest.rows()]
-    damaged: set[str] = set()
-    for row, path in paths:
-        if not path.is_file() or _sha256(path) != row["sha256"]:
-            damaged.add(row["item_id"])
+    wanted, damaged, changed = set(inputs), set(), set()
+    for row in manifest.rows():
+        item, path = row["item_id"], inside(folder, row["path"])
+        if row["source"] in wanted and row["source_sha256"] not in ("", source_hash(row["source"])):
+            if item not in changed:
+                lines.append(f"{row['source']}: was changed since it was explained; {item} is explained again")
+            changed.add(item)
+        elif not path.is_file() or _sha256(path) != row["sha256"]:
+            damaged.add(item)
             fault = "is damaged" if path.is_file() else "is missing"
-            lines.append(f"{path}: {fault}; {row['item_id']} is explained again")
-    if damaged:
+            lines.append(f"{path}: {fault}; {item} is explained again")
+    if damaged | changed:
         # Sounds first: if this process is killed here, the item counts as damaged the next time, too.
-        for row, path in paths:
-            if row["item_id"] in damaged:
-                path.unlink(missing_ok=True)
-        Scores(folder).forget(damaged)
-        manifest.forget(damaged)
+        for row in manifest.rows():
+            if row["item_id"] in damaged | changed:
+                inside(folder, row["path"]).unlink(missing_ok=True)
+        _forget_pictures(folder, changed)
+        Scores(folder).forget(damaged | changed)
+        manifest.forget(damaged | changed)
     return lines
+
+
+def _forget_pictures(folder: Path, items: Collection[str]) -> None:
+    """Removes the figures of items whose input was replaced, of all windows, and their likeliest labels."""
+    figures = folder / "figures"
+    for path in figures.iterdir() if items and figures.is_dir() else ():
+        words = path.name.split("_")
+        if any("_".join(words[:end]) in items for end in range(1, len(words))):
+            path.unlink()
+    if items and (folder / LIKELIEST).is_file():
+        known = read_table(folder / LIKELIEST, ("item_id", "label", "probability"))
+        write_table(folder / LIKELIEST, known.loc[~known["item_id"].isin(items), :], "%.6g")
+
+
+def source_hash(source: str) -> str:
+    """SHA-256 of the file that an item was made of; empty if the source is not a file. Computed once for each file."""
+    try:
+        found = os.stat(source)
+    except (OSError, ValueError):
+        return ""
+    return _known_hash(source, found.st_size, found.st_mtime_ns, found.st_ino) if stat.S_ISREG(found.st_mode) else ""
+
+
+@functools.lru_cache(1 << 16)
+def _known_hash(source: str, *unchanged: int) -> str:
+    return _sha256(Path(source))
 
 
 def _cell(value: Any) -> Any:

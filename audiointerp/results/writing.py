@@ -92,7 +92,7 @@ def restored(cell: Any) -> Any:
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
     """Rows as the text of a CSV file; formulas are defused."""
     lines = io.StringIO()
-    csv.writer(lines, lineterminator="\n").writerows([[defused(cell) for cell in row] for row in rows])
+    csv.writer(lines, lineterminator="\n").writerows([defused(cell) for cell in row] for row in rows)
     return lines.getvalue()
 
 

@@ -6,6 +6,7 @@ results/<name>/<seed>/  recipe.yaml run.json log.csv checkpoints/ best/ audio/ f
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import torch
 
 from audiointerp import recipe
 from audiointerp.bundles import bundle
+from audiointerp.contracts import Classifier, Interpreter
 from audiointerp.runs.keys import KEYS, with_defaults
-from audiointerp.runs.kind import Context, splits_of
+from audiointerp.runs.kind import Context, classifier_of, splits_of
+from audiointerp.runs.methods import build_methods, check_names
 from audiointerp.runs.registry import all_kinds, kind_of
 from audiointerp.training.devices import pick_device
 
-__all__ = ["Experiment", "load_any"]
+__all__ = ["Described", "Experiment", "described", "load_any"]
 
 
 class Experiment:
@@ -42,7 +45,7 @@ class Experiment:
     def __init__(
         self, path: str | Path, overrides: Mapping[str, str], subfolder: str = "", allow: Collection[str] = ()
     ):
-        self.schema = {**KEYS, **{key: of for kind in all_kinds() for key, of in kind.keys.items()}}
+        self.schema = _schema()
         self.path, self.overrides, self.allow = path, overrides, allow
         given = recipe.preview(path, overrides, self.schema, allow)
         self.kind = kind_of(given)
@@ -76,3 +79,54 @@ def load_any(path: str | Path, overrides: Mapping[str, str] | None = None, allow
             raise ValueError(f"{path}: has no finished run in {done.folder}; run it first: audiointerp run {path}")
         return bundle.load(done.folder)
     return bundle.load(path)
+
+
+@dataclass(frozen=True)
+class Described:
+    """The models of a recipe that trains nothing.
+
+    Attributes:
+        classifier: the classifier that the recipe names, on the device.
+        methods: the recipe's methods by name; may be empty.
+        text: the recipe, resolved.
+    """
+
+    classifier: Classifier
+    methods: Mapping[str, Interpreter]
+    text: str
+
+
+def described(
+    path: str | Path, overrides: Mapping[str, str], allow: Collection[str], device: torch.device
+) -> Described | None:
+    """Builds the classifier and the methods that a recipe names; None if a run must train a model of it first.
+
+    Such a recipe needs no data and no folds, as long as it is explained and not run.
+
+    Args:
+        path: the recipe.
+        overrides: changed keys.
+        allow: packages whose classes and functions the recipe may name, in addition to audiointerp and torch.
+        device: the device on which the models compute.
+
+    Raises:
+        ValueError: for a problem of the recipe (RecipeError), or a model that cannot be used.
+    """
+    schema = _schema()
+    given = recipe.preview(path, overrides, schema, allow)
+    trains = {"methods": False, "classifier": "epochs" in given}
+    if "classifier" not in given or trains.get(kind_of(given).key, True):
+        return None
+    values = recipe.load(path, overrides, schema, allow)
+    classifier = classifier_of(values["classifier"], values.get("labels"))
+    if classifier is None:
+        raise ValueError(f"{path}: its classifier is still to be trained; name a classifier, its bundle or its run")
+    makers = values.get("methods") or {}
+    check_names(list(makers))
+    classifier = classifier.to(device)
+    return Described(classifier, build_methods(makers, classifier), recipe.resolve(path, overrides, schema, allow))
+
+
+def _schema() -> dict[str, Any]:
+    """The keys of recipes of every kind with their types."""
+    return {**KEYS, **{key: of for kind in all_kinds() for key, of in kind.keys.items()}}

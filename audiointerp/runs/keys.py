@@ -51,7 +51,7 @@ __all__ = ["ALWAYS", "DEFAULTS", "KEYS", "with_defaults"]
 def with_defaults(kind: Kind, values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """A recipe's values with defaults for the keys that it leaves out, and their problems, one line each."""
     if missing := [key for key in (*ALWAYS, *kind.required) if key not in values]:
-        return dict(values), [f"has no {key}; every recipe needs it" for key in missing]
+        return dict(values), [f"has no {key}; every recipe that is run needs it" for key in missing]
     whole = {**DEFAULTS, **kind.defaults, **values}
     # Numbers and text that decide on the kind of run and on its folder are written, not computed by a function.
     types = {**KEYS, **kind.keys}

@@ -17,7 +17,7 @@ from audiointerp.contracts import BandClassifier, Classifier, Interpreter
 from audiointerp.datasets import Clip, ClipDataset, FeatureDataset, Splits
 from audiointerp.results import folder as run_folder
 
-__all__ = ["Context", "Kind"]
+__all__ = ["Context", "Kind", "classifier_of", "splits_of"]
 
 
 @dataclass
@@ -58,16 +58,11 @@ class Context:
         """
         labels = self.splits.labels
         given = self.values["classifier"]
-        if isinstance(given, str):
-            classifier = bundle.load(given, labels=self.values["labels"])
-        elif isinstance(given, Classifier):
-            classifier = given
-        else:
-            classifier = given(labels=labels, multilabel=self.values["multilabel"])
-        if isinstance(classifier, Interpreter):
-            classifier = classifier.classifier
-        if not isinstance(classifier, Classifier):
-            raise ValueError(f"classifier is a {type(classifier).__name__}; name a classifier's bundle or run")
+        classifier = classifier_of(given, self.values["labels"])
+        if classifier is None:
+            classifier = classifier_of(given(labels=labels, multilabel=self.values["multilabel"]))
+        if classifier is None:
+            raise ValueError("classifier makes no classifier; name a classifier's class, bundle or run")
         if unknown := sorted(set(labels) - set(classifier.labels)):
             raise ValueError(f"the data has classes that the classifier lacks: {', '.join(unknown)}")
         if self.values["pretrained"]:
@@ -149,6 +144,26 @@ class Kind(ABC):
     @abstractmethod
     def page(self, folder: Path) -> Path:
         """Writes the page of a run folder from its files alone; returns its path."""
+
+
+def classifier_of(given: Any, labels: list[str] | str | None = None) -> Classifier | None:
+    """The classifier that a recipe's key `classifier` names; None for a constructor, which needs the data's labels.
+
+    Args:
+        given: a bundle, a run, a classifier's name, or a classifier or interpreter that the recipe made.
+        labels: class names of a classifier by name, if it has none of its own.
+
+    Raises:
+        ValueError: if there is another model at that path.
+    """
+    model = bundle.load(given, labels=labels) if isinstance(given, str) else given
+    if isinstance(model, Interpreter):
+        model = model.classifier
+    if isinstance(model, Classifier):
+        return model
+    if isinstance(given, str) or isinstance(model, torch.nn.Module) or not callable(model):
+        raise ValueError(f"classifier is a {type(model).__name__}; name a classifier's bundle or run")
+    return None
 
 
 def splits_of(values: Mapping[str, Any]) -> Splits:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,10 @@ from audiointerp.contracts import Classifier, Interpreter
 from audiointerp.interpreters import Beside
 from audiointerp.runs.kind import Context
 
-__all__ = ["build_controls", "build_methods", "methods_of"]
+ROLES = ("input", "mixture", "reference")  # names of sounds that do not belong to a method
+RESERVED = ("_magnitude", "_other", "_residual", "_listening")  # suffixes of a method's rows and files
+
+__all__ = ["build_controls", "build_methods", "check_names", "methods_of"]
 
 
 def methods_of(context: Context) -> tuple[dict[str, Interpreter], dict[str, Interpreter]]:
@@ -21,6 +25,21 @@ def methods_of(context: Context) -> tuple[dict[str, Interpreter], dict[str, Inte
     methods = build_methods(context.values["methods"], classifier)
     likes = {name: methods[name] for name in context.values["comparison"].like if name in methods}
     return methods, build_controls(context.values["controls"], classifier, likes)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Checks names of methods, which are used in columns and file names.
+
+    Raises:
+        ValueError: for a reserved name or other characters.
+    """
+    if wrong := [
+        name for name in names if name in ROLES or name.endswith(RESERVED) or not re.fullmatch(r"[\w-]+", name)
+    ]:
+        raise ValueError(
+            f"method {wrong[0]!r}: use letters, digits, _ and -; {', '.join(ROLES)} and names ending in "
+            f"{', '.join(RESERVED)} are reserved"
+        )
 
 
 def build_methods(makers: Mapping[str, Any], classifier: Classifier) -> dict[str, Interpreter]:

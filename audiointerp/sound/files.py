@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".caf")
 RESAMPLER = "soxr_hq"
 SILENCE = 1e-8  # peak at or below which a sound counts as silent
+CANCELLED = 1e-3  # channels cancel if the peak of their mean is this share of theirs or less, 60 dB
+RATES = (1000, 10_000_000)  # Hz; other rates are those of a wrong header, or of no sound that people hear
 # In lossy formats the header's count of frames is an estimate, off by up to a codec frame or two.
 FRAMES_SLACK = 4608
 
@@ -40,11 +42,14 @@ _AU = {b".snd": ">2I", b"dns.": "<2I"}  # Sun's AU: start of the samples and the
 _UNKNOWN_SIZES = (0, -1, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFFFFFFFFFFFFF)
 
 __all__ = [
+    "CANCELLED",
     "FRAMES_SLACK",
     "RESAMPLER",
     "SILENCE",
     "SUFFIXES",
     "AudioError",
+    "cancelled",
+    "check_channel",
     "check_written",
     "clear_time",
     "fit_length",
@@ -67,7 +72,7 @@ def probe(path: str | Path) -> soundfile._SoundFileInfo:
     """Rate, frames and channels of a file, after checking that it is complete.
 
     Raises:
-        AudioError: missing, not audio, empty, or shorter than its header states.
+        AudioError: missing, not audio, empty, shorter than its header states, or of a sample rate outside `RATES`.
     """
     path = Path(path)
     if not path.is_file():
@@ -81,6 +86,11 @@ def probe(path: str | Path) -> soundfile._SoundFileInfo:
         raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from None
     if info.frames <= 0:
         raise AudioError(f"{path}: holds no audio (0 frames)")
+    if not RATES[0] <= info.samplerate <= RATES[1]:
+        raise AudioError(
+            f"{path}: has a sample rate of {info.samplerate} Hz, not between {RATES[0]} and {RATES[1]} Hz; write the "
+            "right rate into the file"
+        )
     missing = _missing_bytes(path)
     if missing:
         raise AudioError(f"{path}: truncated, {missing} bytes of audio are missing; copy or record it again")
@@ -89,19 +99,22 @@ def probe(path: str | Path) -> soundfile._SoundFileInfo:
     return info
 
 
-def read(path: str | Path, sample_rate: int | None = None) -> Tensor:
+def read(path: str | Path, sample_rate: int | None = None, channel: int | None = None) -> Tensor:
     """A file as mono float32, at its own level, shape (1, samples).
 
     Args:
-        path: WAV, FLAC, OGG, MP3 or any other format that libsndfile reads; channels are averaged.
+        path: WAV, FLAC, OGG, MP3 or any other format that libsndfile reads.
         sample_rate: in Hz; soxr resamples the file to it. None keeps the file's rate.
+        channel: the channel to read, counted from 0. None: the mean of all channels.
 
     Raises:
-        AudioError: missing, not audio, empty, truncated, or with NaN or infinite samples.
+        AudioError: missing, not audio, empty, truncated, with NaN or infinite samples, without that channel, or with
+            channels whose mean is silent although they are not.
     """
     import torch
 
     info = probe(path)
+    check_channel(path, info.channels, channel)
     try:
         with quiet_decoder():
             samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
@@ -109,18 +122,42 @@ def read(path: str | Path, sample_rate: int | None = None) -> Tensor:
         raise AudioError(f"{path}: decoding failed ({_reason(error)})") from None
     if len(samples) < info.frames - FRAMES_SLACK:
         raise AudioError(f"{path}: truncated, {len(samples)} of {info.frames} frames could be read")
-    mono = torch.from_numpy(mono_of(samples, path))[None]
+    one = mono_of(samples, path, channel)
+    if channel is None and info.channels > 1 and len(one):
+        peak = float(np.abs(samples).max())
+        if peak > SILENCE and float(np.abs(one).max()) <= CANCELLED * peak:
+            raise cancelled(path, info.channels)
+    mono = torch.from_numpy(one)[None]
     return mono if sample_rate is None else resample(mono, rate, sample_rate)
 
 
-def mono_of(samples: np.ndarray, path: str | Path) -> np.ndarray:
-    """The mean of the channels of (frames, channels) that were read from a file.
+def check_channel(path: str | Path, channels: int, channel: int | None) -> None:
+    """Refuses a channel that a file does not have.
+
+    Raises:
+        AudioError: naming the file and its channels.
+    """
+    if channel is not None and not 0 <= channel < channels:
+        has = "one channel, 0" if channels == 1 else f"channels 0 to {channels - 1}"
+        raise AudioError(f"{path}: has {has}, and no channel {channel}; choose one that it has")
+
+
+def cancelled(path: str | Path, channels: int) -> AudioError:
+    """The error of a file whose channels are in opposite phase, so that their mean is silent."""
+    return AudioError(
+        f"{path}: its {channels} channels cancel to silence when they are averaged (opposite phase); choose one "
+        f"with `interpret --channel N`, N from 0 to {channels - 1}, or store one channel only"
+    )
+
+
+def mono_of(samples: np.ndarray, path: str | Path, channel: int | None = None) -> np.ndarray:
+    """One channel, or the mean of the channels, of (frames, channels) that were read from a file.
 
     Raises:
         AudioError: for NaN or infinite samples, or if the mean overflows.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        mono = samples.mean(1)
+        mono = samples.mean(1) if channel is None else samples[:, channel]
     if not (np.isfinite(samples).all() and np.isfinite(mono).all()):
         raise AudioError(f"{path}: has NaN or infinite samples; repair or leave out this file")
     return np.ascontiguousarray(mono)

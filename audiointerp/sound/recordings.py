@@ -17,9 +17,12 @@ import torch
 from torch import Tensor
 
 from audiointerp.sound.files import (
+    CANCELLED,
     FRAMES_SLACK,
     SILENCE,
     AudioError,
+    cancelled,
+    check_channel,
     check_written,
     clear_time,
     fit_length,
@@ -29,6 +32,8 @@ from audiointerp.sound.files import (
 )
 
 BLOCK_SECONDS = 10.0
+BLOCK_VALUES = 1 << 24  # most samples of a block, of all channels together: 64 MB
+AUDIBLE = 0.01  # peak of the mean of the channels at which they do not cancel, however loud they are elsewhere
 
 __all__ = ["Recording", "Window", "WindowWriter", "listening_copy", "windows"]
 
@@ -54,21 +59,26 @@ class Recording:
     Args:
         path: any file that `audio.read` takes.
         sample_rate: in Hz.
+        channel: the channel to read, counted from 0. None: the mean of all channels.
     Raises:
         AudioError: when opened or while reading, as `audio.read` does.
     """
 
-    def __init__(self, path: str | Path, sample_rate: int):
+    def __init__(self, path: str | Path, sample_rate: int, channel: int | None = None):
         info = probe(path)
+        check_channel(path, info.channels, channel)
         self.path, self.sample_rate, self.file_rate, self.frames = Path(path), sample_rate, info.samplerate, info.frames
+        self.channel = channel
+        self._block = max(1, min(int(BLOCK_SECONDS * info.samplerate), BLOCK_VALUES // info.channels))
+        if channel is None and info.channels > 1:
+            self._refuse_cancelled(info.channels)
 
     def blocks(self) -> Iterator[Tensor]:
         """Consecutive pieces (samples,); together ceil(frames * sample_rate / file_rate) samples."""
         resampler = soxr.ResampleStream(self.file_rate, self.sample_rate, 1, dtype="float32", quality="HQ")
         read = emitted = 0
         with self._open() as file:
-            size = int(BLOCK_SECONDS * self.file_rate)
-            while len(piece := self._next(file, size)):
+            while len(piece := mono_of(self._next(file), self.path, self.channel)):
                 read += len(piece)
                 out = resampler.resample_chunk(piece) if self.file_rate != self.sample_rate else piece
                 emitted += len(out)
@@ -89,13 +99,22 @@ class Recording:
         with quiet_decoder():
             return soundfile.SoundFile(str(self.path))
 
-    def _next(self, file: soundfile.SoundFile, size: int) -> np.ndarray:
+    def _next(self, file: soundfile.SoundFile) -> np.ndarray:
         try:
             with quiet_decoder():
-                piece = file.read(size, dtype="float32", always_2d=True)
+                return file.read(self._block, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise AudioError(f"{self.path}: decoding failed ({str(error).rstrip('.')})") from None
-        return mono_of(piece, self.path)
+
+    def _refuse_cancelled(self, channels: int) -> None:
+        """Reads up to the first audible sample of the mean, so that a file is refused before it is explained."""
+        mean = peak = 0.0
+        with self._open() as file:
+            while mean < AUDIBLE and len(piece := self._next(file)):
+                mean = max(mean, float(np.abs(mono_of(piece, self.path)).max()))
+                peak = max(peak, float(np.abs(piece).max()))
+        if mean < AUDIBLE and mean <= CANCELLED * peak and peak > SILENCE:
+            raise cancelled(self.path, channels)
 
 
 def windows(blocks: Iterator[Tensor], length: int, overlap: int) -> Iterator[Window]:

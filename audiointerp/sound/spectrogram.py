@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+MAX_FFT = 1 << 16
+MAX_VALUES = 2_000_000  # of each second of sound; 30 s are half a gigabyte. The default has 44,000
+
 __all__ = ["STFT", "log_magnitude"]
 
 
@@ -39,6 +42,12 @@ class STFT(nn.Module):
         if not 0 < hop_length <= win_length <= n_fft:
             raise ValueError(
                 f"STFT needs 0 < hop_length <= win_length <= n_fft, got {hop_length}, {win_length}, {n_fft}"
+            )
+        if n_fft > MAX_FFT or sample_rate / hop_length * (n_fft // 2 + 1) > MAX_VALUES:
+            raise ValueError(
+                f"STFT of n_fft {n_fft} every {hop_length} samples at {sample_rate} Hz has more than {MAX_VALUES} "
+                f"values for each second of sound, or n_fft is above {MAX_FFT}; take a longer hop_length or a smaller "
+                "n_fft"
             )
         self.sample_rate, self.n_fft, self.win_length, self.hop_length = sample_rate, n_fft, win_length, hop_length
         self.register_buffer("window", torch.hamming_window(win_length), persistent=False)

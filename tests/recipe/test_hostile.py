@@ -101,6 +101,21 @@ def test_other_commands_call_nothing_either(here, capsys, command):
     assert "has no finished run" in lines[0] and not (here / "called").exists()
 
 
+def test_interpret_calls_what_is_allowed_of_a_recipe_that_trains_nothing(here, capsys):
+    """Only then, and `evaluate` not even then."""
+    (here / "a.wav").touch()
+    for text in ("classifier: python:spy:call\n", "classifier: !new:spy.Call\n", "classifier: !apply:spy.call\n"):
+        (here / "mine.yaml").write_text(text)
+        lines = refused(capsys, "interpret", "mine.yaml", "a.wav", "-o", "out")
+        assert "give --allow spy" in lines[0] and not (here / "imported").exists()
+        refused(capsys, "evaluate", "mine.yaml", "a.wav", "-o", "out", "--allow", "spy")
+        assert not (here / "called").exists()
+        refused(capsys, "interpret", "mine.yaml", "a.wav", "-o", "out", "--allow", "spy")
+        assert (here / "called").exists()
+        for left in ("called", "imported"):
+            (here / left).unlink(missing_ok=True)
+
+
 @pytest.mark.parametrize("value", ["!apply:os.system [touch called]", "!new:spy.Call", "!name:spy.call {a: 1}"])
 @pytest.mark.parametrize("key", ["lr", "train_folds", "seconds", "epochs", "classifier.channels"])
 @pytest.mark.parametrize("command", ["check", "run"])

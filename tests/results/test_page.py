@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import soundfile
 
+from audiointerp.results import page as pages
 from audiointerp.results.figures import plot_training
 from audiointerp.results.page import write_report
 
@@ -101,6 +102,31 @@ def page(run) -> Page:
     path = write_report([run])
     assert path == run.resolve() / "report.html"
     return Page(path)
+
+
+def test_labels_and_fidelity_of_a_classifier_of_several_labels(tmp_path):
+    folder = make_run(tmp_path / "run")
+    assert "counts the explained label" not in Page(write_report([folder])).text.partition("Clips")[0]
+    scores = pd.read_csv(folder / "scores.csv")
+    scores["fidelity_argmax"] = 0.0
+    scores.to_csv(folder / "scores.csv", index=False)
+    likeliest = "item_id,rank,label,probability\nc_clip_0,1,dog,0.9\nc_clip_0,2,rain,0.1\n"
+    (folder / "likeliest.csv").write_text(likeliest)
+    page = Page(write_report([folder]))
+    assert "likeliest.csv" in page.links()
+    assert "fidelity counts the explained label if it is among the likeliest tenth of all labels" in page.text
+
+
+def test_a_page_of_very_many_clips_shows_the_first_of_them(tmp_path, monkeypatch):
+    folder = make_run(tmp_path / "run", items=4)
+    monkeypatch.setattr(pages, "MOST_CLIPS", 2)
+    page = Page(write_report([folder]))
+    assert "The first 2 of 4 clips are shown" in page.text
+    assert [each["id"] for each in page.all("article")] == ["c_clip_0", "c_clip_1"]
+    monkeypatch.setattr(pages, "MOST_CLIPS", 4)
+    page = Page(write_report([folder]))
+    assert "are shown" not in page.text and len(page.all("article")) == 4
+    assert "2 of the 4 with a known class" in page.text
 
 
 def test_every_link_exists_and_none_leaves_the_disk(page):

@@ -146,7 +146,7 @@ def test_without_its_line_a_recipe_is_refused(tiny, counting, tmp_path, monkeypa
 
 # Left out, for both fail: with the line at the end of KINDS, `kind_of({"counted": 1, "classifier": 1})` is the kind
 # that trains a classifier, so that a new kind which needs a classifier is never run; and `kind_of({})` is the new
-# kind, so that a recipe which only forgot its classifier is told "has no weight; every recipe needs it".
+# kind, so that a recipe which only forgot its classifier is told "has no weight; every recipe that is run needs it".
 
 
 @pytest.mark.parametrize("name", ["l2i", "nmf", "sanity", "classifier"])

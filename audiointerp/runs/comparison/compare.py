@@ -28,16 +28,13 @@ from audiointerp.interpreters import MaskInterpreter
 from audiointerp.results.tables import Embeddings, forget_damaged
 from audiointerp.runs.comparison import tables as comparison_tables
 from audiointerp.runs.kind import Context, Kind
-from audiointerp.runs.methods import methods_of
+from audiointerp.runs.methods import check_names, methods_of
 from audiointerp.runs.verdicts import overall, read_verdicts
 from audiointerp.sound import files as audio
 
 logger = logging.getLogger(__name__)
 
 MAX_PASSES = 512  # largest number of classifier passes per item and method, scoring included
-
-ROLES = ("input", "mixture", "reference")  # names of sounds that do not belong to a method
-RESERVED = ("_magnitude", "_other", "_residual", "_listening")  # suffixes of a method's rows and files
 
 __all__ = ["Comparison", "MethodComparison", "compare"]
 
@@ -213,13 +210,7 @@ def _check_names(comparison: Comparison, names: list[str]) -> None:
         raise ValueError(f"condition {wrong[0]!r}: use at most 25 characters of a-z, 0-9 and _, first a letter")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{twice[0]!r} is the name of a method and of a control; rename one")
-    if wrong := [
-        name for name in names if name in ROLES or name.endswith(RESERVED) or not re.fullmatch(r"[\w-]+", name)
-    ]:
-        raise ValueError(
-            f"method {wrong[0]!r}: use letters, digits, _ and -; {', '.join(ROLES)} and names ending in "
-            f"{', '.join(RESERVED)} are reserved"
-        )
+    check_names(names)
 
 
 def _check(comparison: Comparison, methods: Mapping[str, Interpreter]) -> None:
