@@ -145,7 +145,11 @@ def mix(options: argparse.Namespace, rest: list[str]) -> int:
     info = run_folder.start(
         folder, f"# audiointerp mix {options.data}{text}\n", scored=False, kind="mix", name=folder.name
     )
-    table = write_mixtures(dataset, folder, items=options.items, seed=options.seed, snr_db=options.snr, gains=gains)
+    try:
+        table = write_mixtures(dataset, folder, items=options.items, seed=options.seed, snr_db=options.snr, gains=gains)
+    except ValueError:
+        run_folder.abandon(folder)
+        raise
     run_folder.finish(folder, info, results={})
     print(f"{options.items} mixtures: {table}")
     return 0

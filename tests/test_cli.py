@@ -272,7 +272,7 @@ def _config(folder, **changes):
         (lambda folder: _rehashed(folder, b""), ["model.safetensors", "not a safetensors file"]),
         (lambda folder: _config(folder, type="os.system"), ["config.json", "'os.system'"]),
         (lambda folder: _config(folder, type="frozen"), ["config.json", "'frozen'"]),
-        (lambda folder: _config(folder, type=["PIQ"]), ["config.json", "list"]),
+        (lambda folder: _config(folder, type=["PIQ"]), ["config.json", "type is ['PIQ']", "expected text"]),
         (lambda folder: _config(folder, arguments={"codes": 10}), ["config.json", "fit"]),
         (lambda folder: _config(folder, arguments={"classifier": "x"}), ["config.json", "classifier"]),
         (lambda folder: _config(folder, arguments=7), ["config.json"]),

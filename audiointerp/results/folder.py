@@ -21,7 +21,7 @@ LOCK = ".lock"  # locked by the operating system, which unlocks it when a proces
 _LOCKS: dict[Path, BaseFileLock] = {}
 PACKAGES = ("audiointerp", "torch", "soundfile", "soxr", "numpy", "scipy", "hyperpyyaml")
 
-__all__ = ["describe_results", "finish", "prepare_output", "start", "write_info"]
+__all__ = ["abandon", "describe_results", "finish", "prepare_output", "start", "write_info"]
 
 
 def start(folder: Path, recipe_text: str, scored: bool = True, **facts: Any) -> dict[str, Any]:
@@ -73,6 +73,15 @@ def finish(folder: Path, info: dict[str, Any], **results: Any) -> None:
     write_info(folder, {**info, **results, "end": _now(), "finished": True})
     if lock := _LOCKS.pop(folder.resolve(), None):
         lock.release()
+
+
+def abandon(folder: Path) -> None:
+    """Removes what `start` wrote, for a command that turns out to have nothing to do, if the folder holds no more."""
+    if lock := _LOCKS.pop(folder.resolve(), None):
+        lock.release()
+    if {each.name for each in folder.iterdir()} <= {"run.json", "recipe.yaml", LOCK}:
+        for name in ("run.json", "recipe.yaml", LOCK):
+            (folder / name).unlink(missing_ok=True)
 
 
 def describe_results(folder: Path) -> str:

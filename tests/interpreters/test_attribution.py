@@ -529,9 +529,9 @@ def test_the_size_of_batches_does_not_matter(name):
 
 
 @pytest.mark.parametrize("kind", [Saliency, SmoothGrad, IntegratedGradients, GradientSHAP, Occlusion, LIME])
-def test_without_captum_the_extra_is_named(kind, monkeypatch):
+def test_without_captum_one_line_says_how_to_install_it(kind, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum", None)
-    with pytest.raises(ValueError, match=rf"{kind.__name__} needs captum; .*'audiointerp\[attribution\]'"):
+    with pytest.raises(ValueError, match=f"{kind.__name__} needs captum; install it with: pip install captum"):
         kind(vggsound())
     GradCAM(vggsound()).interpret(noise())
     RISE(vggsound(), n_masks=2).interpret(noise())

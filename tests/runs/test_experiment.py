@@ -273,6 +273,8 @@ def test_mixtures(tiny, tmp_path):
     for name, seed in (("first", 3), ("again", 3), ("other", 4)):
         run("mix", tiny.data, "-o", tmp_path / name, "--items", 4, "--seconds", 1, "--seed", seed, "--folds", 4, 5)
     first, again, other = (snapshot(tmp_path / name) for name in ("first", "again", "other"))
+    for each in (first, again):  # the time and the command
+        assert {each.pop("run.json"), each.pop("recipe.yaml")} and each.pop(".lock") == b""
     assert first == again and len(first) == 1 + 4 * 3
     assert all(first[name] != other[name] for name in first if name.endswith(".wav"))
     table = pd.read_csv(tmp_path / "first" / "mixtures.csv")

@@ -252,7 +252,9 @@ def test_differences_name_every_method(done):
     clean = tested[(tested.condition == "clean") & (tested.metric == "ad")]
     assert set(clean[clean["first"] == "l2i"].second) == CHEAP - {"l2i"} | {"slow"}
     assert ("piq", "loudest_piq") in set(zip(clean["first"], clean.second))
-    assert tested.p_holm.between(0, 1).all() and (tested.p_holm >= tested.p_bootstrap).all()
+    several = tested.dropna(subset="p_bootstrap")  # one item has no bootstrap
+    assert len(several) and set(tested[tested.p_bootstrap.isna()].n) <= {1}
+    assert several.p_holm.between(0, 1).all() and (several.p_holm >= several.p_bootstrap).all()
 
 
 def test_what_was_not_run_is_named(done, facts):
