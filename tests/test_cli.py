@@ -527,6 +527,7 @@ def small_files(kilobytes: int):
     return limit
 
 
+@pytest.mark.slow
 def test_full_disk_while_interpreting(tiny, tmp_path):
     out = tmp_path / "out"
     short, long = sine(tmp_path / "short.wav"), sine(tmp_path / "zlong.wav", 3.0)
@@ -544,6 +545,7 @@ def test_full_disk_while_interpreting(tiny, tmp_path):
     assert len(pd.read_csv(out / "scores.csv")) == 2 and kept.items() < snapshot(out / "audio").items()
 
 
+@pytest.mark.slow
 def test_full_disk_while_training(tiny, tmp_path):
     """The checkpoint finds no room; the weights written before it are whole, and the run can be finished later."""
     arguments = tiny.recipe("classifier", tmp_path)

@@ -295,6 +295,7 @@ def test_hostile_and_wrong_folders_are_one_line_and_run_nothing(saved, tmp_path,
     assert "\n" not in str(caught.value) and not list(tmp_path.rglob("exploded"))
 
 
+@pytest.mark.slow
 def test_without_a_network_or_transformers_the_error_is_one_line(tmp_path):
     """In a process of its own: transformers reads the variable when it is imported."""
     script = (

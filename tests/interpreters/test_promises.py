@@ -138,7 +138,7 @@ def test_silence_gives_silence_beside_a_sound(interpret):
         assert torch.isfinite(made.mask).all()
 
 
-@pytest.mark.parametrize("samples", [1, 800, 3200, 560_000])
+@pytest.mark.parametrize("samples", [1, 800, 3200, pytest.param(560_000, marks=pytest.mark.slow)])
 def test_any_length(case, classifier, interpret, samples):
     if samples == 560_000 and classifier.multilabel:
         pytest.skip("35 s once an architecture")

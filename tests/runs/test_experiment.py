@@ -116,6 +116,7 @@ def test_paper_recipe(tiny, tmp_path):
         assert torch.equal(carried[name.removeprefix("model.")], each)
 
 
+@pytest.mark.slow
 def test_rotated_folds(tiny, tmp_path, capsys):
     run(*tiny.recipe("classifier", tmp_path, "--rotate_folds", "--valid_folds", "5"))
     folder = tmp_path / "classifier" / "1234"

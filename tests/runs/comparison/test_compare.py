@@ -298,6 +298,7 @@ def assert_same_tables(first: Path, second: Path) -> None:
         pd.testing.assert_frame_equal(table, tables_of(second)[name], rtol=1e-4, atol=1e-6, obj=name)
 
 
+@pytest.mark.slow
 def test_stopped_and_gone_on_with(root, done, tmp_path, monkeypatch):
     """Stopped within an item, after its embedding and before its row: the same tables in the end."""
     add, calls = Scores.add_rows, []
