@@ -30,6 +30,7 @@ __all__ = [
     "Classifier",
     "Interpretation",
     "Interpreter",
+    "LogitsError",
     "Prediction",
     "Target",
     "Trainable",
@@ -39,6 +40,10 @@ __all__ = [
     "frozen",
     "resolve_target",
 ]
+
+
+class LogitsError(ValueError):
+    """Logits that are NaN or infinite; code that knows the sound adds its name."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,10 @@ class Prediction:
         Every classifier's output passes here, so NaN stops here. While training, the loop looks at the loss instead.
 
         Raises:
-            ValueError: if the classifier is not being trained and a logit is NaN or infinite.
+            LogitsError: if the classifier is not being trained and a logit is NaN or infinite.
         """
         if not logits.requires_grad and not bool(torch.isfinite(logits).all()):
-            raise ValueError("the classifier returned NaN or infinite logits; its weights are broken, or it overflows")
+            raise LogitsError("the classifier returned NaN or infinite logits; its weights are broken, or it overflows")
         probabilities = logits.sigmoid() if multilabel else logits.softmax(-1)
         return cls(logits, probabilities, **rest)
 

@@ -71,16 +71,18 @@ def read_labels(given: Sequence[str] | str) -> tuple[str, ...]:
         ValueError: for a file that cannot be read, no names, or a name that is empty or given twice.
     """
     names = [given] if isinstance(given, str) else [str(each) for each in given]
+    source = "labels"
     if len(names) == 1 and (names[0].endswith(".txt") or Path(names[0]).is_file()):
+        source = f"labels {names[0]}"
         try:
             names = Path(names[0]).read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"labels {names[0]}: not a text file with one name a line ({error})") from None
+            raise ValueError(f"{source}: not a text file with one name a line ({error})") from None
     names = [each.strip() for each in names]
     if not names or not all(names):
-        raise ValueError("labels: a name is empty; give one name a class")
+        raise ValueError(f"{source}: a name is empty; give one name a class")
     if twice := [each for number, each in enumerate(names) if each in names[:number]]:
-        raise ValueError(f"labels: {twice[0]!r} is given twice; each class needs a name of its own")
+        raise ValueError(f"{source}: {twice[0]!r} is given twice; each class needs a name of its own")
     return tuple(names)
 
 

@@ -109,7 +109,10 @@ class FeatureDataset(ClipDataset):
                         header = {"descr": "<f4", "fortran_order": False, "shape": (len(segments), *shape)}
                         np.lib.format.write_array_header_2_0(file, header)
                     if features.shape[1:] != shape:
-                        raise ValueError(f"{self._name}: gave features of shape {shape}, then {features.shape[1:]}")
+                        raise ValueError(
+                            f"{segments[len(digests)][0]}: {self._name} gave features of shape {features.shape[1:]}, "
+                            f"for the clips before {shape}; its clips must have features of one shape"
+                        )
                     digests += [hashlib.sha256(row.tobytes()).hexdigest()[:32] for row in features]
                     file.write(features.tobytes())
             np.save(aside / "digests.npy", np.array(digests, "S32"))

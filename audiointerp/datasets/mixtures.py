@@ -195,7 +195,11 @@ def _write_item(
     dataset: ClipDataset, pair: tuple[int, int], item_id: str, gains: tuple[float, float], seed: int, out: Path
 ) -> Mixture:
     sounds = dataset.batch(pair).waveform
-    signals = mix(sounds[0], sounds[1], base_gain=gains[0], other_gain=gains[1])
+    base, other = (dataset.clips[i] for i in pair)
+    try:
+        signals = mix(sounds[0], sounds[1], base_gain=gains[0], other_gain=gains[1])
+    except ValueError as error:
+        raise ValueError(f"{base.path} and {other.path}: {error}") from None
     files = {
         "mixture": Path("audio", f"{item_id}_mixture.wav"),
         "base_stem": Path("audio", f"{item_id}_base.wav"),
@@ -203,7 +207,6 @@ def _write_item(
     }
     for path, signal in zip(files.values(), signals):
         audio.write(out / path, signal, dataset.sample_rate)
-    base, other = (dataset.clips[i] for i in pair)
     return Mixture(
         item_id=item_id,
         base=Path(os.path.relpath(base.path, out)),

@@ -69,7 +69,10 @@ def split_recordings(clips: Callable[[], Sequence[Clip]], folds: int = 2, seed: 
     for label in sorted({clip.labels[0] for clip in all_clips}):
         sources = sorted({clip.source for clip in all_clips if clip.labels[0] == label})
         if len(sources) < folds:
-            raise ValueError(f"class {label!r} has {len(sources)} source recordings; {folds} folds need {folds}")
+            raise ValueError(
+                f"class {label!r} has {len(sources)} source recordings ({', '.join(sources[:3])}); {folds} folds need "
+                f"{folds}: give fewer folds, or leave out the class"
+            )
         for place, i in enumerate(torch.randperm(len(sources), generator=generator).tolist()):
             fold_of.setdefault(sources[i], place % folds + 1)
     return [replace(clip, fold=fold_of[clip.source]) for clip in all_clips]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from audiointerp.contracts import Interpretation, Interpreter, Target, frozen, resolve_target
 from audiointerp.evaluation import judging
-from audiointerp.evaluation.items import Item
+from audiointerp.evaluation.items import Item, naming
 from audiointerp.metrics.faithfulness import target_probability
 from audiointerp.results.paths import inside
 from audiointerp.results.tables import Embeddings, Manifest, Scores, source_hash
@@ -73,11 +73,12 @@ def evaluate(
     for item in items:
         for name in [name for name in methods if not scores.has(item.item_id, name)]:
             method, asks = methods[name], name in wanted.other_class
-            first = _own_class(item, method) if wanted.target is None else wanted.target
-            rows = _Explanation(item, name, method, folder, wanted, embeddings).make(manifest, first)
-            if rows and asks and (other := _other(item, rows, method)) is not None:
-                explanation = _Explanation(item, f"{name}_other", method, folder, wanted, embeddings)
-                rows += explanation.make(manifest, other)
+            with naming(item.source):
+                first = _own_class(item, method) if wanted.target is None else wanted.target
+                rows = _Explanation(item, name, method, folder, wanted, embeddings).make(manifest, first)
+                if rows and asks and (other := _other(item, rows, method)) is not None:
+                    explanation = _Explanation(item, f"{name}_other", method, folder, wanted, embeddings)
+                    rows += explanation.make(manifest, other)
             scores.add_rows(rows)
             made += len({row["method"] for row in rows})
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiointerp.contracts import LogitsError
 from audiointerp.datasets import ClipDataset, Mixture, read_mixtures
 from audiointerp.sound import files as audio
 from audiointerp.sound.recordings import Recording, Window
@@ -24,6 +26,7 @@ __all__ = [
     "is_mixtures",
     "item_id_of",
     "mixture_items",
+    "naming",
     "recording_item",
 ]
 
@@ -76,6 +79,15 @@ class Item:
         if len(explained) != 1 or explained[0] not in self.stems:
             return []
         return [self.stems[explained[0]], *(stem for label, stem in self.stems.items() if label != explained[0])]
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Adds the name of the sound to an error about the logits that a classifier returned for it."""
+    try:
+        yield
+    except LogitsError as error:
+        raise LogitsError(f"{source}: {error}") from error
 
 
 def item_id_of(path: str | Path, start: float = 0.0) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from audiointerp.contracts import Classifier, frozen
-from audiointerp.evaluation.items import Item
+from audiointerp.evaluation.items import Item, naming
 from audiointerp.results.reading import LIKELIEST, read_table
 from audiointerp.results.writing import write_table
 from audiointerp.sound.files import normalize_peak
@@ -22,7 +22,7 @@ __all__ = ["note_likeliest"]
 def note_likeliest(item: Item, classifier: Classifier, folder: Path) -> list[int]:
     """Indices of all labels, likeliest first, in a recording's first 30 s; adds five of them to likeliest.csv."""
     waveform = normalize_peak(next(item.windows()).waveform.to(classifier.device))[0]
-    with frozen(classifier):
+    with frozen(classifier), naming(item.source):
         probabilities = classifier(waveform).probabilities[0].cpu()
     order = probabilities.argsort(descending=True, stable=True).tolist()
     rows = [

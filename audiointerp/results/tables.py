@@ -198,7 +198,11 @@ def forget_damaged(folder: Path, inputs: Collection[str] = ()) -> list[str]:
     manifest, lines = Manifest(folder), []
     wanted, damaged, changed = set(inputs), set(), set()
     for row in manifest.rows():
-        item, path = row["item_id"], inside(folder, row["path"])
+        item = row["item_id"]
+        try:
+            path = inside(folder, row["path"])
+        except ValueError as error:
+            raise ValueError(f"{manifest.path}: path {error}; choose another output folder") from None
         if row["source"] in wanted and row["source_sha256"] not in ("", source_hash(row["source"])):
             if item not in changed:
                 lines.append(f"{row['source']}: was changed since it was explained; {item} is explained again")

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +116,8 @@ def write_table(path: str | Path, table: pd.DataFrame, float_format: str | None 
 def write_figure(path: str | Path, figure: Figure, **options: Any) -> Path:
     """Draws a figure into a file, in the format of its suffix; equal figures give equal bytes. Returns the path.
 
+    Letters that the font lacks, such as Chinese class names, are drawn as boxes, without a warning for each.
+
     Args:
         path: a PNG or SVG.
         figure: built as an object, never through pyplot.
@@ -124,6 +127,8 @@ def write_figure(path: str | Path, figure: Figure, **options: Any) -> Path:
 
     FigureCanvasAgg(figure)
     kind = Path(path).suffix.removeprefix(".")
-    with aside(path) as part:
+    with aside(path) as part, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ ", UserWarning)
+        warnings.filterwarnings("ignore", r"Matplotlib currently does not support ", UserWarning)  # Tamil and others
         figure.savefig(part, format=kind, bbox_inches="tight", pad_inches=0.08, **options)
     return Path(path)

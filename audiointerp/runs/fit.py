@@ -224,7 +224,10 @@ def _draw_log(folder: Path) -> None:
 
     from audiointerp.results import figures
 
-    figures.plot_training(folder / "figures" / "training.png", pandas.read_csv(folder / "log.csv"))
+    try:
+        figures.plot_training(folder / "figures" / "training.png", pandas.read_csv(folder / "log.csv"))
+    except ValueError as error:
+        raise ValueError(f"{folder / 'log.csv'}: {' '.join(str(error).split())}") from None
 
 
 def _explain(interpreter: Interpreter, test: ClipDataset, context: Context) -> int:

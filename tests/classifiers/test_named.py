@@ -168,11 +168,15 @@ def test_labels_are_names_or_a_file_of_them(tmp_path, mine, monkeypatch):
     (tmp_path / "names.txt").write_text("a dog barks\n  a gearbox whines\n")
     assert named.read_labels([str(tmp_path / "names.txt")]) == ("a dog barks", "a gearbox whines")
     assert named.read_labels(str(tmp_path / "names.txt")) == named.read_labels(("a dog barks ", "a gearbox whines"))
+    (tmp_path / "twice.txt").write_text("a\na\n")
+    (tmp_path / "empty.txt").write_text("a\n\nb\n")
     for wrong, says in (
         (["a", "a "], "'a' is given twice"),
         (["a", ""], "a name is empty"),
         ([], "a name is empty"),
         (["nothing.txt"], "labels nothing.txt: not a text file"),
+        ([str(tmp_path / "twice.txt")], r"labels .*twice\.txt: 'a' is given twice"),
+        ([str(tmp_path / "empty.txt")], r"labels .*empty\.txt: a name is empty"),
     ):
         with pytest.raises(ValueError, match=says):
             named.read_labels(wrong)
@@ -280,6 +284,6 @@ comparison: !new:audiointerp.runs.Comparison
     conditions:
         clean: !new:audiointerp.evaluation.CleanClips
 """)
-    assert main(["run", str(recipe)]) == 0
+    assert main(["run", str(recipe), "--allow", "recipe"]) == 0
     scores = pd.read_csv("results/mine/1/scores.csv")
     assert sorted(set(scores["method"])) == ["gradcam", "loudest"] and len(scores) == 4

@@ -169,3 +169,13 @@ def test_reading_names_the_row(tmp_path, column, text, message):
         writer.writerows(rows)
     with pytest.raises(ValueError, match=message):
         read_mixtures(table)
+
+
+def test_clips_that_cannot_be_mixed_are_named(tmp_path):
+    sound = np.sin(np.arange(1000)) * 0.3
+    clips = []
+    for name, label, each in (("one", "dog", sound), ("other", "cat", -sound)):
+        soundfile.write(tmp_path / f"{name}.wav", each, 1000, subtype="FLOAT")
+        clips.append(Clip(tmp_path / f"{name}.wav", (label,), 1))
+    with pytest.raises(ValueError, match=r"(one|other)\.wav and .*(one|other)\.wav: the two sounds cancel"):
+        write_mixtures(ClipDataset(clips, ("cat", "dog"), 1000, 1.0), tmp_path / "out", items=1, seed=0)

@@ -57,7 +57,7 @@ def test_no_recording_is_in_two_folds_and_every_class_in_each(folds):
 
 
 def test_too_few_recordings_or_folds():
-    with pytest.raises(ValueError, match="class 'can' has 4 source recordings; 5 folds need 5"):
+    with pytest.raises(ValueError, match=r"class 'can' has 4 source recordings \(.+, .+\); 5 folds need 5"):
         split_recordings(lambda: CLIPS, 5)
     with pytest.raises(ValueError, match="at least 2"):
         split_recordings(lambda: CLIPS, 1)

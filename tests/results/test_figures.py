@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from scipy.signal import ShortTimeFFT, get_window
 
 from audiointerp.results import figures
+from audiointerp.results.writing import write_figure
 
 RATE = 16000
 
@@ -133,3 +135,20 @@ def test_training(tmp_path):
 def test_training_refuses_an_empty_log(tmp_path):
     with pytest.raises(ValueError, match="0 epochs, columns epoch, loss"):
         figures.plot_training(tmp_path / "t.png", pd.DataFrame({"epoch": [], "loss": []}))
+
+
+LABELS = ["犬の鳴き声", "下雨声", "காற்று", "🐕 barks", "à côté"]
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_letters_that_the_font_lacks_are_drawn_without_a_warning(tmp_path, kind):
+    """Warnings are errors in these tests."""
+    sound = tone(440.0, 0.2)
+    figures.plot_interpretation(tmp_path / "a.png", sound, sound, None, RATE, f"{LABELS[0]}: {LABELS[3]}")
+    figures.plot_confusion(tmp_path / "b.png", np.eye(5), LABELS)
+    figures.plot_training(tmp_path / "c.png", pd.DataFrame({"epoch": [1, 2], LABELS[1]: [2.0, 1.0]}))
+    figure = Figure()
+    figure.text(0.5, 0.5, " ".join(LABELS))
+    write_figure(tmp_path / f"d.{kind}", figure)
+    assert is_picture(tmp_path / "a.png") and is_picture(tmp_path / "b.png") and is_picture(tmp_path / "c.png")
+    assert (tmp_path / f"d.{kind}").stat().st_size > 1000

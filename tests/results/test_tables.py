@@ -9,7 +9,7 @@ import pandas
 import pytest
 import soundfile
 
-from audiointerp.results.tables import MANIFEST_COLUMNS, SCORE_COLUMNS, Manifest, Scores
+from audiointerp.results.tables import MANIFEST_COLUMNS, SCORE_COLUMNS, Manifest, Scores, forget_damaged
 
 
 def rows(path) -> list[dict[str, str]]:
@@ -119,3 +119,12 @@ def test_manifest_of_silence(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros(10), 16000)
     Manifest(tmp_path).add("a", [("mixture", "", tmp_path / "a.wav")], {})
     assert float(rows(tmp_path / "manifest.csv")[0]["peak_dbfs"]) == -math.inf
+
+
+def test_a_manifest_that_leads_out_of_its_folder_is_named(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(10), 16000)
+    Manifest(tmp_path).add("a", [("mixture", "", tmp_path / "a.wav")], {})
+    text = (tmp_path / "manifest.csv").read_text().replace(",a.wav,", ",../a.wav,")
+    (tmp_path / "manifest.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"manifest\.csv: path '\.\./a\.wav' must not hold '\.\.'"):
+        forget_damaged(tmp_path)

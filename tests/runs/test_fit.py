@@ -19,6 +19,7 @@ from audiointerp.classifiers import Supervised, VGGSound
 from audiointerp.contracts import Classifier
 from audiointerp.datasets import WeakBinMask
 from audiointerp.interpreters import L2I, PIQ, DictionaryClassifier
+from audiointerp.runs import fit
 from audiointerp.training.loop import Trainer
 
 L2I_LOSSES = {"reconstruction": 10.0, "sparsity": 0.8, "fidelity": 1.0}
@@ -282,3 +283,10 @@ def test_classifier_energy_has_heard_masked_sounds(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(Trainer, "_train_step", lambda *given: pytest.fail("it trains again"))
     run(command)
     assert not changed_files(before, folder) and results_of(folder) == results
+
+
+@pytest.mark.parametrize("text", ["", "epoch,loss\n1,2\n1,2,3\n", "name\nx\n"])
+def test_a_damaged_log_is_named(tmp_path, text):
+    (tmp_path / "log.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"log\.csv: "):
+        fit._draw_log(tmp_path)

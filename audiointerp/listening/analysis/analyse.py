@@ -90,7 +90,8 @@ def _check_left(found: Answers) -> None:
     counts = found.exclusions["reason"].value_counts()
     why = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "the files are empty"
     hint = "; apply fewer screening rules" if (found.exclusions["stage"] == "screening").any() else ""
-    raise ValueError(f"no answer is left to analyse: {why}{hint}")
+    files = ", ".join(str(each) for each in found.files[:3]) + (", ..." if len(found.files) > 3 else "")
+    raise ValueError(f"{files}: no answer is left to analyse: {why}{hint}")
 
 
 def _tables(found: Answers, table: pd.DataFrame, ci: IntervalKind) -> dict[str, dict[str, pd.DataFrame]]:

@@ -100,7 +100,10 @@ def simulation_tables(table: pd.DataFrame, study: Study | None) -> dict[str, pd.
 def _with_pairs(table: pd.DataFrame, study: Study | None, names: Mapping[str, str]) -> pd.DataFrame:
     """Adds columns a, b: the two conditions of the trial; chosen: one of them or ""; x: the condition of X."""
     if study is None:
-        raise ValueError("A/B and ABX answers can be read only with study.json, which lists the sounds of each trial")
+        raise ValueError(
+            f"{table['file'].iloc[0]}: A/B and ABX answers can be read only with study.json, which lists the sounds of "
+            "each trial; it was not found near the key"
+        )
     trials = {trial.trial_id: trial for trial in study.trials}
     unknown = table[~table["trial_id"].isin(trials)]
     if len(unknown):

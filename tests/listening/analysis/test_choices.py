@@ -125,3 +125,10 @@ def test_reports_of_choices(tmp_path, task):
     ]
     assert figures == {f"{name}.{kind}" for name in wanted for kind in ("png", "svg")}
     assert facts["results"][task]["agreement"][0]["listeners"] == 8
+
+
+@pytest.mark.parametrize("tables", [preference_tables, abx_tables])
+def test_answers_that_need_the_study_are_named(tmp_path, tables):
+    table, _ = choice_table(tmp_path, "ab", [("a", "t_00", "s_0piq")])
+    with pytest.raises(ValueError, match=r"a\.csv: A/B and ABX answers can be read only with study\.json"):
+        tables(table, None, NAMES)

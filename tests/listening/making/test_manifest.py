@@ -194,7 +194,7 @@ def test_an_unquoted_comma(tmp_path):
     run = make_run(tmp_path, items=1)
     text = (run / "manifest.csv").read_text()
     (run / "manifest.csv").write_text(text.replace("clip_00.wav", "clip, 00.wav", 1))
-    assert "row 2: 19 cells, the header has 18; quote cells" in problems(run)[0]
+    assert "row 2: 20 cells, the header has 19; quote cells" in problems(run)[0]
 
 
 def test_other_formats_than_wav(tmp_path):
