@@ -182,7 +182,7 @@ def crossed_bootstrap(
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}; an interval needs at least 1, better 10000")
     seen = np.flatnonzero(~np.isnan(array))
-    weights = _resampled_weights(tuple(tuple(sources[row]) for row in seen), resamples, seed)
+    weights = _resampled_weights(tuple(tuple(sources[int(row)]) for row in seen), resamples, seed)
     total = weights.sum(1)
     return (weights @ array[seen])[total > 0] / total[total > 0]
 

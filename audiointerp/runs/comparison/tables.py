@@ -174,7 +174,8 @@ def _interval(values: bytes, sources: tuple[tuple[str, ...], ...]) -> Interval:
 
 def _sources(group: pd.DataFrame) -> list[tuple[str, ...]]:
     """The source recordings of each row; in folders written before scores.csv named them, each item is its own."""
-    items = [(str(item),) for item in group.get("item_id", group.index)]
+    named_items: Any = group.get("item_id", group.index)
+    items = [(str(item),) for item in named_items]
     if "recordings" not in group:
         return items
     named = (text if isinstance(text, str) else "" for text in group["recordings"])
