@@ -2,6 +2,7 @@
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from audiointerp.datasets import Clip, ClipDataset
+from audiointerp.datasets import Clip, ClipDataset, read_mixtures
 from audiointerp.evaluation.conditions import CleanClips, Mixtures, Noise
 from audiointerp.sound.files import resample
 
@@ -19,7 +20,7 @@ ITEM_ID = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 @pytest.fixture(scope="module")
-def test_clips(tmp_path_factory) -> ClipDataset:
+def six_clips(tmp_path_factory) -> ClipDataset:
     """Six clips of 0.5 s, two a class; names as people give them."""
     folder, rng = tmp_path_factory.mktemp("clips"), np.random.default_rng(0)
     clips = []
@@ -65,8 +66,8 @@ CONDITIONS = {
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
-def test_items_are_whole_and_named(test_clips, tmp_path, name):
-    items = made(CONDITIONS[name], test_clips, tmp_path, name)
+def test_items_are_whole_and_named(six_clips, tmp_path, name):
+    items = made(CONDITIONS[name], six_clips, tmp_path, name)
     assert len(items) == {"clean": 6, "some": 3, "white_noise": 6}.get(name, 8)
     ids = [item.item_id for item in items]
     assert len(set(ids)) == len(ids) and all(ITEM_ID.fullmatch(each) for each in ids), ids
@@ -80,12 +81,12 @@ def test_items_are_whole_and_named(test_clips, tmp_path, name):
             torch.testing.assert_close(sum(item.stems.values())[0], wave(item), atol=1e-6, rtol=0)
 
 
-def test_ids_of_several_conditions_do_not_meet(test_clips, tmp_path):
+def test_ids_of_several_conditions_do_not_meet(six_clips, tmp_path):
     ids = [
         item.item_id
         for name, each in CONDITIONS.items()
         if name != "some"
-        for item in made(each, test_clips, tmp_path, name)
+        for item in made(each, six_clips, tmp_path, name)
     ]
     assert len(set(ids)) == len(ids)
 
@@ -101,13 +102,13 @@ def test_ids_of_several_conditions_do_not_meet(test_clips, tmp_path):
         (Noise("white"), 0.0),
     ],
 )
-def test_levels_measured_on_the_stems(test_clips, tmp_path, condition, db):
-    for item in made(condition, test_clips, tmp_path):
+def test_levels_measured_on_the_stems(six_clips, tmp_path, condition, db):
+    for item in made(condition, six_clips, tmp_path):
         assert level_db(item) == pytest.approx(db, abs=0.005) and item.snr_db == pytest.approx(db, abs=0.005)
 
 
-def test_mixtures_never_hold_two_sounds_of_one_class(test_clips, tmp_path):
-    items = made(Mixtures(count=30), test_clips, tmp_path)
+def test_mixtures_never_hold_two_sounds_of_one_class(six_clips, tmp_path):
+    items = made(Mixtures(count=30), six_clips, tmp_path)
     pairs = [tuple(item.stems) for item in items]
     assert all(len(pair) == 2 for pair in pairs)  # one class twice would be one key
     assert {first for first, _ in pairs} == set(LABELS) and len(set(pairs)) == 6
@@ -116,8 +117,8 @@ def test_mixtures_never_hold_two_sounds_of_one_class(test_clips, tmp_path):
     assert {bases.count(base) for base in bases} == {5}  # each clip equally often
 
 
-def test_white_noise_is_white_and_new_for_each_clip(test_clips, tmp_path):
-    noises = [item.stems["noise"][0] for item in made(Noise("white"), test_clips, tmp_path)]
+def test_white_noise_is_white_and_new_for_each_clip(six_clips, tmp_path):
+    noises = [item.stems["noise"][0] for item in made(Noise("white"), six_clips, tmp_path)]
     for noise in noises:
         power = torch.fft.rfft(noise).abs().square()
         quarters = power.split(len(power) // 4 + 1)
@@ -126,9 +127,9 @@ def test_white_noise_is_white_and_new_for_each_clip(test_clips, tmp_path):
         assert abs(torch.nn.functional.cosine_similarity(noise, noises[i], dim=0)) < 0.1
 
 
-def test_recordings_are_cropped_or_padded(test_clips, tmp_path, recordings):
+def test_recordings_are_cropped_or_padded(six_clips, tmp_path, recordings):
     """Each stretch is one of the files', at the clips' rate; the short one ends in silence."""
-    items = made(Noise(str(recordings)), test_clips, tmp_path, seed=1)
+    items = made(Noise(str(recordings)), six_clips, tmp_path, seed=1)
     assert len(items) == 6
     long, short = (
         torch.from_numpy(each).float()
@@ -161,9 +162,9 @@ def test_no_data_says_why(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["some", "mixtures_0db", "white_noise"])
-def test_every_draw_is_a_function_of_the_seed(test_clips, tmp_path, name):
+def test_every_draw_is_a_function_of_the_seed(six_clips, tmp_path, name):
     first, again, other = (
-        made(CONDITIONS[name], test_clips, tmp_path / where, name, seed)
+        made(CONDITIONS[name], six_clips, tmp_path / where, name, seed)
         for where, seed in (("a", 5), ("b", 5), ("c", 6))
     )
     assert [each.item_id for each in first] == [each.item_id for each in again]
@@ -171,32 +172,47 @@ def test_every_draw_is_a_function_of_the_seed(test_clips, tmp_path, name):
     assert any(not torch.equal(wave(one), wave(two)) for one, two in zip(first, other))
 
 
-def test_recordings_are_drawn_by_the_seed(test_clips, tmp_path, recordings):
-    first, again, other = (made(Noise(str(recordings)), test_clips, tmp_path, seed=seed) for seed in (1, 1, 2))
+def test_recordings_are_drawn_by_the_seed(six_clips, tmp_path, recordings):
+    first, again, other = (made(Noise(str(recordings)), six_clips, tmp_path, seed=seed) for seed in (1, 1, 2))
     assert all(torch.equal(wave(one), wave(two)) for one, two in zip(first, again))
     assert any(not torch.equal(wave(one), wave(two)) for one, two in zip(first, other))
 
 
-def test_mixtures_are_written_once(test_clips, tmp_path):
-    first = made(Mixtures(count=3), test_clips, tmp_path)
+def test_mixtures_are_written_once(six_clips, tmp_path):
+    first = made(Mixtures(count=3), six_clips, tmp_path)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.wav")}
-    again = made(Mixtures(count=3), test_clips, tmp_path)
+    again = made(Mixtures(count=3), six_clips, tmp_path)
     assert len(times) == 9 and times == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.wav")}
     assert all(torch.equal(wave(one), wave(two)) for one, two in zip(first, again))
 
 
-def test_silent_clips_cannot_be_mixed_with_noise(test_clips, tmp_path):
+def test_silent_clips_cannot_be_mixed_with_noise(six_clips, tmp_path):
     path = tmp_path / "silent.wav"
     soundfile.write(path, np.zeros(RATE // 2), RATE)
-    dataset = ClipDataset([*test_clips.clips[:2], Clip(path, ("cat",), 4)], LABELS, RATE, 0.5)
+    dataset = ClipDataset([*six_clips.clips[:2], Clip(path, ("cat",), 4)], LABELS, RATE, 0.5)
     assert len(made(CleanClips(), dataset, tmp_path)) == 3
     items = made(Noise("white"), dataset, tmp_path)
     assert [item.label for item in items] == ["bell", "bell"]
 
 
 @pytest.mark.parametrize("gains", [(1.0, 0.0), (-1.0, 0.5), (1.0, float("inf"))])
-def test_gains_that_cannot_be(test_clips, tmp_path, gains):
+def test_gains_that_cannot_be(six_clips, tmp_path, gains):
     for condition in (Mixtures(2, gains=gains), Noise("white", gains=gains)):
         with pytest.raises(ValueError, match="gain") as caught:
-            made(condition, test_clips, tmp_path)
+            made(condition, six_clips, tmp_path)
         assert "\n" not in str(caught.value)
+
+
+def test_items_name_their_recordings(six_clips, tmp_path):
+    """Clips cut from one recording share its name; a mixture has those of both of its clips."""
+    named = [replace(clip, recording=f"r{i // 2}") for i, clip in enumerate(six_clips.clips)]
+    shared = ClipDataset(named, six_clips.labels, six_clips.sample_rate, six_clips.seconds)
+    of = {str(clip.path.resolve()): clip.recording for clip in named}
+    clean = list(CleanClips().items("clean", shared, tmp_path, 0))
+    assert [item.recordings for item in clean] == [(of[str(Path(item.source).resolve())],) for item in clean]
+    table = tmp_path / "mixtures" / "mixed" / "mixtures.csv"
+    mixed = list(Mixtures(count=3).items("mixed", shared, tmp_path, 0))
+    for item, each in zip(mixed, read_mixtures(table)):
+        assert item.recordings == (of[str(each.base.resolve())], of[str(each.other.resolve())])
+    white = list(Noise("white", clips=2).items("noisy", shared, tmp_path, 0))
+    assert all(len(item.recordings) == 1 and item.recordings[0] in of.values() for item in white)

@@ -299,3 +299,40 @@ def test_the_classifier_is_asked_as_often_as_stated():
     hear_again(made, classifier)
     handle.remove()
     assert sum(rows) == (judging.PASSES + judging.CURVE_PASSES) * len(waveform)
+
+
+# --- several labels, and mixtures
+
+
+def test_right_answers_by_hand():
+    """A kept half of a mixture of two equally loud tones: nearer to its own tone; unchanged or silent: not right."""
+    classifier = vggsound()
+    time = torch.arange(8000) / 16000
+    one, two = (torch.sin(2 * math.pi * hertz * time)[None] * 0.4 for hertz in (500.0, 5000.0))
+    frequency = torch.arange(513)[None, :, None] / 1024 * 16000
+    found = {}
+    for name, mask in {
+        "low": frequency < 2000,
+        "high": frequency >= 2000,
+        "all": frequency >= 0,
+        "none": frequency < 0,
+    }.items():
+        made = AllPass(classifier).interpret(one + two, 1)
+        stft = classifier.spectrogram(one + two)
+        kept = classifier.spectrogram.inverse(stft * mask, 8000)
+        made = replace(made, waveform=kept, residual=one + two - kept, mask=mask.expand(1, 513, stft.shape[2]).float())
+        found[name] = judging.judge(made, one + two, classifier, [one, two])["right"].item()
+    assert found == {"low": 1, "high": 0, "all": 0, "none": 0}
+
+
+def test_fidelity_of_several_labels_counts_the_likeliest_tenth():
+    """Of 40 labels the explained one is the third likeliest: among four, but not the first."""
+    probabilities = torch.linspace(0.9, 0.1, 40)[None]
+    prediction = Prediction(probabilities.logit(), probabilities)
+    target = torch.zeros(1, 40, dtype=torch.bool)
+    target[0, 2] = True
+    several = judging.judge_waveforms(prediction, prediction, prediction, target, multilabel=True)
+    single = judging.judge_waveforms(prediction, prediction, prediction, target)
+    assert several["wav_fidelity"].tolist() == [1] and single["wav_fidelity"].tolist() == [0]
+    target[0, 2], target[0, 4] = False, True  # the fifth
+    assert judging.judge_waveforms(prediction, prediction, prediction, target, multilabel=True)["wav_fidelity"] == 0

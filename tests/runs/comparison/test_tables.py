@@ -423,3 +423,31 @@ def test_latex_of_every_table_is_ascii_and_balanced(tables):
         text = latex(table)
         assert text.count(r"\begin{") == text.count(r"\end{") and text.count("{") == text.count("}")
         assert text.isascii(), sorted({each for each in text if not each.isascii()})
+
+
+# --- rows that answer different questions, and items that share recordings
+
+
+def test_rows_that_explain_different_classes_are_never_paired(drops):
+    """Two methods explained other classes on four of the twelve clips: eight pairs remain."""
+    asked = drops[drops.condition == "clean"].assign(target="dog")
+    asked.loc[(asked.method == "l2i") & asked.item_id.isin(CLEAN[:4]), "target"] = "rain"
+    tested = differences(asked, FACTS | {"conditions": ["clean"]})
+    pair = tested[(tested["first"] == "piq") & (tested["second"] == "l2i")].iloc[0]
+    assert pair.n == 8
+    one, two = (values_of(asked, name, "clean", "ad", CLEAN[4:]) for name in ("piq", "l2i"))
+    assert pair.difference == pytest.approx((one - two).mean())
+
+
+def test_clips_of_one_recording_count_as_one(drops):
+    """Twelve clips of three recordings: the interval is that of three clusters, wider than of twelve clips."""
+    shared = drops[drops.condition == "clean"].copy()
+    shared["recordings"] = [f"r{CLEAN.index(item) % 3}" for item in shared.item_id]
+    facts = FACTS | {"conditions": ["clean"]}
+    (own, *_), (alone, *_) = (make_tables(each, facts, pd.DataFrame()) for each in (shared, drops))
+    values = values_of(shared, "piq", "clean", "ad")
+    owners = [CLEAN.index(item) % 3 for item in values.index]
+    expected = bootstrap_interval(values, clusters=owners)
+    found = own.rows["piq"]["ad"]
+    assert (found.mean, found.low, found.high) == pytest.approx(tuple(expected[:3])) and found.n == 12
+    assert (alone.rows["piq"]["ad"].low, alone.rows["piq"]["ad"].high) != (found.low, found.high)
