@@ -522,9 +522,9 @@ def test_a_folder_with_one_table_is_read_once_a_run(root, tiny_vggsound, tmp_pat
     opened = []
     start = tables._Table.__init__
 
-    def count(self, path, *given):
+    def count(self, path, *given, **named):
         opened.append(path.name)
-        start(self, path, *given)
+        start(self, path, *given, **named)
 
     monkeypatch.setattr(tables._Table, "__init__", count)
     waveforms = torch.randn(6, 1, 4000, generator=torch.Generator().manual_seed(0))
