@@ -244,7 +244,7 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:
     going_on = (data / "meta" / "synthetic.json").is_file()
     run_folder.prepare_output(options.output, options.force or going_on)
     print(f"1/3  synthesising ten classes of sound events into {data}")
-    make_synthetic(data, clips_per_class=25)
+    make_synthetic(data, clips_per_class=40)
     common = {"data_folder": str(data), "output_folder": str(options.output / "results")}
     print("2/3  training the classifier")
     classifier = Experiment(_recipe_folder() / "demo_classifier.yaml", common)

@@ -28,7 +28,8 @@ from audiointerp.results import folder as run_folder
 from audiointerp.results import tables
 from audiointerp.sound.files import clear_time, write
 
-TIMES = ["seconds", "start", "end", "command", "git", "sha256"]  # sha256: of files that hold no time, compared as bytes
+# sha256 is of files without a time, which are compared as bytes; the recipe names the folder, so that its hash differs.
+TIMES = ["seconds", "start", "end", "command", "git", "sha256", "recipe_hash"]
 RECIPE = """\
 seed: 7
 data_folder: !PLACEHOLDER
