@@ -154,12 +154,13 @@ def command_of(name: str, root: Path, out: Path) -> list[str]:
 
 
 def end_state(folder: Path) -> dict[str, object]:
-    """What a command left: file -> its content, without times; of pages, which hold times, only the names."""
+    """What a command left: file -> its content, without times; of pages and tables as text, which hold times, the names."""
     found: dict[str, object] = {}
     for path in sorted(each for each in folder.rglob("*") if each.is_file() and each.name != run_folder.LOCK):
         name = path.relative_to(folder).as_posix()
         if path.suffix == ".csv":
             table = pd.read_csv(path)
+            table = table[table.metric != "seconds"] if "metric" in table else table
             kept = table.drop(columns=[each for each in TIMES if each in table])
             found[name] = kept.to_csv(index=False).replace(str(folder), "")
         elif path.suffix == ".json":
@@ -167,7 +168,7 @@ def end_state(folder: Path) -> dict[str, object]:
             found[name] = (
                 {key: value for key, value in facts.items() if key not in TIMES} if isinstance(facts, dict) else facts
             )
-        elif path.suffix in (".html", ".ckpt", ".png", ".yaml"):
+        elif path.suffix in (".html", ".ckpt", ".png", ".yaml", ".md", ".tex"):
             found[name] = None
         else:
             found[name] = path.read_bytes()
