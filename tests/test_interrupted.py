@@ -154,7 +154,7 @@ def command_of(name: str, root: Path, out: Path) -> list[str]:
 
 
 def end_state(folder: Path) -> dict[str, object]:
-    """What a command left: file -> its content, without times; of pages and tables as text, which hold times, the names."""
+    """What a command left: file -> its content without times; of pages and tables as text, which hold times, names."""
     found: dict[str, object] = {}
     for path in sorted(each for each in folder.rglob("*") if each.is_file() and each.name != run_folder.LOCK):
         name = path.relative_to(folder).as_posix()
