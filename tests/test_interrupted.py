@@ -18,12 +18,10 @@ import pytest
 import soundfile
 import torch
 from cases import piq
-from torch import nn
+from three_classes import three_classes
 
 from audiointerp.__main__ import main
 from audiointerp.bundles import bundle
-from audiointerp.classifiers import VGGSound
-from audiointerp.datasets import make_synthetic
 from audiointerp.results import folder as run_folder
 from audiointerp.results import tables
 from audiointerp.sound.files import clear_time, write
@@ -107,16 +105,7 @@ def killed_at(number: int, after: bool) -> Iterator[list[int]]:
 def root(tmp_path_factory) -> Path:
     """Data of three classes, a classifier and a PIQ with random weights, and recipes."""
     folder = tmp_path_factory.mktemp("interrupted")
-    make_synthetic(folder / "data", clips_per_class=5, seconds=0.5)
-    table = pd.read_csv(folder / "data" / "meta" / "esc50.csv")
-    labels = tuple(sorted(table.category.unique())[:3])
-    table[table.category.isin(labels)].to_csv(folder / "data" / "meta" / "esc50.csv", index=False)
-    torch.manual_seed(0)
-    classifier = VGGSound(labels, channels=4)
-    for module in classifier.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_var, 0.01, 0.1)
-    classifier.eval()
+    classifier = three_classes(folder)
     bundle.save(classifier, folder / "classifier")
     bundle.save(piq(classifier, codes=20), folder / "piq")
     (folder / "compare.yaml").write_text(RECIPE + COMPARED)

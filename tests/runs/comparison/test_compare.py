@@ -15,12 +15,12 @@ import soundfile
 import torch
 from cases import TinyConv, l2i, piq
 from matplotlib.figure import Figure
-from torch import nn
+from three_classes import three_classes
 
 from audiointerp.__main__ import main
 from audiointerp.bundles import bundle
 from audiointerp.classifiers import External, VGGSound
-from audiointerp.datasets import ClipDataset, make_synthetic, read_esc50
+from audiointerp.datasets import ClipDataset, read_esc50
 from audiointerp.evaluation.conditions import CleanClips, Mixtures, Noise
 from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import Item
@@ -91,22 +91,13 @@ def status_of(*arguments) -> int:
 def root(tmp_path_factory) -> Path:
     """Data, a recipe, and untrained bundles of one classifier; `other` is of another classifier."""
     folder = tmp_path_factory.mktemp("comparison")
-    make_synthetic(folder / "data", clips_per_class=5, seconds=0.5)
-    table = pd.read_csv(folder / "data" / "meta" / "esc50.csv")
-    labels = tuple(sorted(table.category.unique())[:3])
-    table[table.category.isin(labels)].to_csv(folder / "data" / "meta" / "esc50.csv", index=False)
-    torch.manual_seed(0)
-    classifier = VGGSound(labels, channels=4)
-    for module in classifier.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_var, 0.01, 0.1)
-    classifier.eval()
+    classifier = three_classes(folder)
     models = folder / "models"
     bundle.save(classifier, models / "classifier")
     bundle.save(piq(classifier, codes=20), models / "piq")
     bundle.save(piq(classifier, codes=20, domain="magnitude"), models / "piq_magnitude")
     bundle.save(l2i(classifier), models / "l2i")
-    bundle.save(PIQ(VGGSound(labels, channels=4), codes=20), models / "other")
+    bundle.save(PIQ(VGGSound(classifier.labels, channels=4), codes=20), models / "other")
     (folder / "compare.yaml").write_text(RECIPE)
     return folder
 
