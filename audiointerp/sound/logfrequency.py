@@ -9,7 +9,7 @@ f_k = low (high / low)^(k / (bands - 1)) and B_k the bins nearer to f_k than to 
   4 s note are about 0.25 Hz wide, and from 50 Hz on the centres are further apart than that;
 - phi_k = phase of the strongest bin of B_k, as cosine and sine, with time 0 at the note's onset, because a delay
   changes the phase of each band by a different angle; both are 0 for a band so far below the clip's level that its
-  phase would be the transform's rounding error;
+  phase would be the transform's rounding error. Between two equally strong bins rounding decides;
 - the clip is padded with zeros, so that the lowest bands have bins of their own; a band without bins takes the nearest.
 
 The features describe each band as a whole, not its single bins. Both ways back therefore start from the clip's own
