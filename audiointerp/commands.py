@@ -12,6 +12,7 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +97,12 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     for path in _progress(files, "file"):
         try:
             item = recording_item(path, classifier.sample_rate, options.output_rate, options.channel)
-            for suffix, target in targets.of(item, folder):
-                named = {f"{name}{suffix}": method for name, method in methods.items()}
-                evaluate_items([item], named, folder, Wanted(target, figures=not options.no_figures))
+            with ExitStack() as stack:
+                for method in methods.values():
+                    stack.enter_context(method.several_targets())
+                for suffix, target in targets.of(item, folder):
+                    named = {f"{name}{suffix}": method for name, method in methods.items()}
+                    evaluate_items([item], named, folder, Wanted(target, figures=not options.no_figures))
         except AudioError as error:
             failed.append(str(error))
             print(f"audiointerp: {error}", file=sys.stderr)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -270,6 +270,10 @@ class Interpreter(ABC):
     @abstractmethod
     def interpret(self, waveform: Tensor, target: Target = None, *, stem: Tensor | None = None) -> Interpretation:
         """Interpretation of (batch, samples); `stem`, the true sound, is for oracle controls only."""
+
+    def several_targets(self) -> AbstractContextManager[None]:
+        """Within it, several targets of one clip are explained: work that does not depend on the target may be kept."""
+        return nullcontext()
 
 
 class Trainable(nn.Module, ABC):

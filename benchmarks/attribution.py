@@ -39,7 +39,7 @@ from audiointerp.interpreters import (
     Saliency,
     SmoothGrad,
 )
-from audiointerp.interpreters.attribution.base import Attribution, target_logit
+from audiointerp.interpreters.attribution.base import Attribution
 from audiointerp.interpreters.base import Scene
 
 SAMPLES, BATCH, TARGET = 80_000, 8, 3
@@ -160,7 +160,7 @@ def compare(channels: int, repeats: int, clock: Callable[[], float], only: str) 
             continue
         runs: list[Callable[[], object]] = [
             by_hand,
-            partial(method.attribute, scene, target_logit(classifier, scene)),
+            partial(method.attribute, scene, method.score_of(scene)),
             partial(method.interpret, waveform, TARGET),
         ]
         seconds: list[list[float]] = [[], [], []]

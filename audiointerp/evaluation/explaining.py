@@ -73,7 +73,7 @@ def evaluate(
     for item in items:
         for name in [name for name in methods if not scores.has(item.item_id, name)]:
             method, asks = methods[name], name in wanted.other_class
-            with naming(item.source):
+            with naming(item.source), method.several_targets():
                 first = _own_class(item, method) if wanted.target is None else wanted.target
                 rows = _Explanation(item, name, method, folder, wanted, embeddings).make(manifest, first)
                 if rows and asks and (other := _other(item, rows, method)) is not None:

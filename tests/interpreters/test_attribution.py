@@ -26,6 +26,7 @@ from audiointerp.interpreters import (
     SmoothGrad,
 )
 from audiointerp.interpreters.attribution.lime import Ridge
+from audiointerp.interpreters.attribution.memory import CLIPS, Memory
 from audiointerp.metrics.separation import si_sdr
 from audiointerp.sound.masking import AttributionMask
 from audiointerp.sound.nmf import NMF
@@ -586,3 +587,42 @@ def test_the_mask_is_the_attributions():
     rule = AttributionMask(quantile=0.9, smooth=1)
     made = Saliency(vggsound(), to_mask=rule, domain="log_magnitude").interpret(noise())
     assert made.domain == "log_magnitude" and torch.equal(made.mask, rule(made.details["attribution"]))
+
+
+@pytest.mark.parametrize("name", ["lime_tiles", "lime_nmf", "rise", "occlusion", "gradcam"])
+def test_a_further_target_of_a_clip_costs_no_passes(monkeypatch, name):
+    classifier = vggsound()
+    interpreter = CASES[name].build(classifier)
+    clips = torch.randn(2, SAMPLES, generator=torch.Generator().manual_seed(1))
+    classified = []
+    original = classifier.classify_stft
+
+    def counted(stft, samples):
+        classified.append(len(stft))
+        return original(stft, samples)
+
+    monkeypatch.setattr(classifier, "classify_stft", counted)
+
+    def passes(clip, target):
+        classified.clear()
+        interpreter.interpret(clip, target)
+        return sum(classified)
+
+    first, second = clips[:1], clips[1:]
+    whole = passes(first, 0)
+    with interpreter.several_targets():
+        assert passes(first, 0) == whole
+        further = passes(first, 2)
+        assert passes(second, 2) == whole  # another clip is not the one before
+        assert passes(first, 1) == further
+    assert further == (whole if name == "gradcam" else 1)  # 1: the prediction for the clip itself
+    assert passes(first, 2) == whole  # nothing is kept beyond the block, where the classifier may change
+
+
+def test_the_clip_explained_longest_ago_is_forgotten():
+    memory = Memory()
+    clips = torch.arange(1.0, CLIPS + 2)[:, None, None]
+    known = [memory.of(clip) for clip in clips[:CLIPS]]
+    assert memory.of(clips[0]) is known[0]
+    memory.of(clips[CLIPS])
+    assert memory.of(clips[0]) is known[0] and memory.of(clips[1]) is not known[1]

@@ -197,6 +197,18 @@ def test_targets(case, classifier, interpret):
     torch.testing.assert_close(by_set.waveform[1], interpret(waveform, 1).waveform[1], atol=1e-5, rtol=1e-4)
 
 
+def test_several_targets_of_a_clip_are_explained_as_each_alone(case, classifier):
+    waveform, interpreter = sounds(rows=2), case.build(classifier)
+    stem = waveform * torch.linspace(0, 1, waveform.shape[-1]) if case.needs_stem else None
+    alone = [interpreter.interpret(waveform, target, stem=stem) for target in (2, 0)]
+    with interpreter.several_targets():
+        together = [interpreter.interpret(waveform, target, stem=stem) for target in (2, 0)]
+    for one, other in zip(alone, together):
+        assert torch.equal(one.target, other.target)
+        assert torch.equal(one.waveform, other.waveform) and torch.equal(one.residual, other.residual)
+        assert all(torch.equal(value, other.details[name]) for name, value in one.details.items())
+
+
 BAD_TARGETS = {
     "a class too many": (4, "outside 0..3"),
     "negative": (-1, "outside 0..3"),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audiointerp.contracts import Classifier, Prediction, check_gradient
+from audiointerp.interpreters.attribution.memory import Memory
 from audiointerp.interpreters.base import MaskInterpreter, Scene
 from audiointerp.sound.masking import AttributionMask, Domain, noise_floor
 
@@ -28,6 +29,7 @@ Score = Callable[[Tensor], Tensor]
 Details = dict[str, Tensor]
 ToMask = Callable[[Tensor], Tensor]
 Removed = Literal["silence", "noise_floor"]
+Made = TypeVar("Made")
 
 CLIP_SECONDS = 5.0  # length of the clip for which `passes` is given
 LONG = 64  # passes above which a progress bar is shown
@@ -45,7 +47,6 @@ __all__ = [
     "progress",
     "require",
     "seeded",
-    "target_logit",
     "what_remains",
 ]
 
@@ -64,15 +65,19 @@ class Attribution(MaskInterpreter):
         max_batch: versions of the clip that the classifier processes at once; limits memory.
     Attributes:
         needs_gradient: whether the method uses gradients of the logits.
+        same_versions: whether it classifies the same versions of a clip for every target, so that within
+            `several_targets` a further target of the clip costs no passes.
     Raises:
         ValueError: if `max_batch` is below 1, or the classifier lacks gradients that the method needs.
     """
 
     needs_gradient: ClassVar[bool] = False
+    same_versions: ClassVar[bool] = False
     classifier: Classifier
     to_mask: ToMask = field(default_factory=AttributionMask)
     domain: Domain = "magnitude"
     max_batch: int = 8
+    _memory: Memory | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         """Checks the settings; subclasses also check their own."""
@@ -92,9 +97,26 @@ class Attribution(MaskInterpreter):
         """Passes for a clip of `samples` samples; as many as for 5 s unless they depend on the clip's length."""
         return self.passes
 
+    @contextmanager
+    def several_targets(self) -> Iterator[None]:
+        """Keeps the predictions for the versions of the last clips; the classifier must not change meanwhile."""
+        outer = self._memory
+        self._memory = outer or (Memory() if self.same_versions else None)
+        try:
+            yield
+        finally:
+            self._memory = outer
+
     def score_of(self, clip: Scene) -> Score:
         """The function of magnitudes that `attribute` explains; by default the target's logit."""
-        return target_logit(self.classifier, clip)
+        heard = hear(self.classifier, clip)
+        if self._memory is not None:
+            heard = self._memory.of(clip.stft).replayed(heard)
+        return lambda magnitude: asked_logit(heard(magnitude), clip.target)
+
+    def once(self, clip: Scene, name: str, make: Callable[[], Made]) -> Made:
+        """What `make` computes from a clip alone; kept for its other targets within `several_targets`."""
+        return make() if self._memory is None else self._memory.of(clip.stft).once(name, make)
 
     @abstractmethod
     def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
@@ -168,12 +190,6 @@ def asked_logit(prediction: Prediction, target: Tensor) -> Tensor:
     """
     wanted = target.repeat(len(prediction.logits) // len(target), 1)
     return (prediction.logits * wanted).sum(1) / wanted.sum(1)
-
-
-def target_logit(classifier: Classifier, scene: Scene) -> Score:
-    """A function of magnitudes (n * rows, freq, time) -> `asked_logit`, (n * rows,); differentiable."""
-    heard = hear(classifier, scene)
-    return lambda magnitude: asked_logit(heard(magnitude), scene.target)
 
 
 def check_filler(filler: Removed) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -60,6 +60,7 @@ class LIME(Attribution):
             dictionary of other bins.
     """
 
+    same_versions: ClassVar[bool] = True
     to_mask: ToMask = field(default_factory=lambda: AttributionMask(smooth=1))
     parts: Parts = "tiles"
     tiles: tuple[int, int] = (4, 6)
@@ -92,7 +93,8 @@ class LIME(Attribution):
         """Sum over the parts of the part's share of each bin times the part's coefficient."""
         from captum import attr
 
-        magnitude, components = clip.stft.abs(), self.split(clip.stft, self.seed)
+        magnitude = clip.stft.abs()
+        components = self.once(clip, "parts", lambda: self.split(clip.stft, self.seed))
         left = what_remains(magnitude, self.filler)
         chosen = self._choose(components.count).to(magnitude.device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -42,6 +43,7 @@ class Occlusion(Attribution):
             or an unknown filler.
     """
 
+    same_versions: ClassVar[bool] = True
     patch: tuple[float, float] = (1000.0, 0.5)
     stride: float = 0.5
     filler: Removed = "silence"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,7 @@ class RISE(Attribution):
         ValueError: for an odd number of masks, a grid without cells, a patch smaller than a bin or an unknown filler.
     """
 
+    same_versions: ClassVar[bool] = True
     n_masks: int = 400
     cells: tuple[int, int] = (8, 12)
     patch: tuple[float, float] | None = None
