@@ -18,6 +18,7 @@ from audiointerp.datasets.esc50 import read_esc50
 from audiointerp.datasets.features import FeatureDataset
 from audiointerp.datasets.mixtures import Mixture, draw_pairs, gains_from_snr, mix, read_mixtures, write_mixtures
 from audiointerp.datasets.nsynth import instrument_of, read_nsynth
+from audiointerp.datasets.planting import CUES, make_cue, plant
 from audiointerp.datasets.reading import read_clips
 from audiointerp.datasets.relabelling import relabel, split_recordings
 from audiointerp.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
@@ -26,6 +27,7 @@ from audiointerp.datasets.table import read_table
 from audiointerp.datasets.vggsound import read_vggsound
 
 __all__ = [
+    "CUES",
     "SYNTHETIC_CLASSES",
     "BlankChannel",
     "Chain",
@@ -50,9 +52,11 @@ __all__ = [
     "draw_pairs",
     "gains_from_snr",
     "instrument_of",
+    "make_cue",
     "make_synthetic",
     "mix",
     "one_hot_labels",
+    "plant",
     "read_clips",
     "read_esc50",
     "read_mixtures",

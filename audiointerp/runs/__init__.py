@@ -4,6 +4,7 @@ from audiointerp.runs.comparison.compare import Comparison
 from audiointerp.runs.fit import Evaluation
 from audiointerp.runs.notes.explaining import NoteExplanations
 from audiointerp.runs.notes.magnitude_phase import MagnitudePhase
+from audiointerp.runs.planted.checks import PlantedTruth
 from audiointerp.runs.sanity.checks import Sanity
 
-__all__ = ["Comparison", "Evaluation", "MagnitudePhase", "NoteExplanations", "Sanity"]
+__all__ = ["Comparison", "Evaluation", "MagnitudePhase", "NoteExplanations", "PlantedTruth", "Sanity"]

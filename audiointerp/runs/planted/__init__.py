@@ -1,0 +1,1 @@
+"""Planted truth: whether methods show the sound that a classifier is known to decide by."""

@@ -1,0 +1,128 @@
+"""Planted truth on a classifier that decides by 2 to 3 kHz alone: methods that must pass, and methods that must not."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from audiointerp.contracts import Classifier, Prediction
+from audiointerp.datasets import Clip, ClipDataset
+from audiointerp.interpreters import LIME, AllPass, Loudest, MaskInterpreter, TargetMasking
+from audiointerp.runs.planted import checks, page
+from audiointerp.runs.planted.checks import PlantedTruth
+from audiointerp.sound import StemMask
+from audiointerp.sound import files as audio
+from audiointerp.sound.spectrogram import STFT
+
+RATE, SAMPLES = 16000, 24000
+WANTED = PlantedTruth(label="rain", clips=6, snr_db=-8.0, sounds=2)
+
+
+class HearsBeeps(Classifier):
+    """Says rain if more than a hundredth of the energy is between 2 and 3 kHz, else dog."""
+
+    labels, sample_rate, multilabel, reads_magnitude = ("dog", "rain"), RATE, False, True
+
+    def __init__(self):
+        super().__init__()
+        self.spectrogram = STFT()
+
+    def features(self, waveform):
+        return self.spectrogram(waveform).abs()
+
+    def classify(self, features):
+        power = features.square().sum(2)
+        share = power[:, 128:193].sum(1) / power.sum(1).clamp(min=1e-9)
+        return Prediction.from_logits(torch.stack([torch.full_like(share, 0.01), share], 1) * 50, False)
+
+    def classify_stft(self, stft, samples):
+        return self.classify(stft.abs())
+
+
+class Bins(MaskInterpreter):
+    """Keeps bins 128 to 192, 2 to 3 kHz, or all the others."""
+
+    domain = "magnitude"
+
+    def __init__(self, classifier, others=False):
+        super().__init__(classifier)
+        self.others = others
+
+    def make_mask(self, scene):
+        mask = torch.full_like(scene.stft.abs(), float(self.others))
+        mask[:, 128:193] = 1.0 - self.others
+        return mask, {}
+
+
+@pytest.fixture
+def test_clips(tmp_path):
+    """Eight dogs below 1 kHz and two clips of rain, which must not be used."""
+    clips = []
+    for number in range(10):
+        time = torch.arange(SAMPLES) / RATE
+        hertz = torch.tensor([200.0 + 70 * number, 410 + 50 * number])[:, None]
+        path = tmp_path / "data" / f"{number}.wav"
+        audio.write(path, 0.2 * torch.sin(6.2832 * hertz * time).sum(0), RATE)
+        clips.append(Clip(path, ("rain" if number > 7 else "dog",), 1))
+    return ClipDataset(clips, ("dog", "rain"), RATE, 1.5, cache_folder=tmp_path / "cache")
+
+
+def test_who_shows_the_cue_and_who_does_not(test_clips, tmp_path):
+    classifier = HearsBeeps()
+    methods = {
+        "its_bins": Bins(classifier),
+        "other_bins": Bins(classifier, others=True),
+        "lime": LIME(classifier, parts="bands", n_components=7),
+        "loudest": Loudest(classifier, share=0.05),
+        "all_pass": AllPass(classifier),
+        "ideal": TargetMasking(classifier, StemMask(), "magnitude"),
+    }
+    table = checks.check_methods(WANTED, methods, test_clips, tmp_path / "run", 1).set_index("method")
+    assert table["right"].to_dict() == {
+        "its_bins": 1.0, "other_bins": 0.0, "lime": 1.0, "loudest": 0.0, "all_pass": 0.0, "ideal": 1.0,
+    }  # fmt: skip
+    assert set(table.loc[table["right"] == 1, "verdict"]) == {"pass"}
+    assert set(table.loc[table["right"] == 0, "verdict"]) == {"fail"}
+    assert (table["n"] == 6).all() and table.loc["all_pass", "to_cue_db"] == pytest.approx(0, abs=0.01)
+    rows = pd.read_csv(tmp_path / "run" / "planted.csv")
+    assert set(rows["label"]) == {"dog"} and rows["source"].nunique() == 6
+    # The mixture of the first clip is its cue and a clip 8 dB louder.
+    folder = tmp_path / "run" / "audio" / rows["item_id"].iloc[0]
+    mixture, cue = (audio.read(folder / f"{name}.wav") for name in ("mixture", "cue"))
+    level = 10 * torch.log10(cue.square().sum() / (mixture - cue).square().sum())
+    assert level == pytest.approx(-8, abs=0.01)
+    assert len(list((tmp_path / "run" / "audio").iterdir())) == WANTED.sounds
+
+
+def test_methods_that_are_done_are_not_run_again(test_clips, tmp_path, monkeypatch):
+    method = Bins(HearsBeeps())
+    first = checks.check_methods(WANTED, {"its_bins": method}, test_clips, tmp_path, 1)
+    monkeypatch.setattr(Bins, "make_mask", None)
+    again = checks.check_methods(WANTED, {"its_bins": method}, test_clips, tmp_path, 1)
+    pd.testing.assert_frame_equal(first, again)
+
+
+def test_a_classifier_that_does_not_know_the_cue_is_refused(test_clips, tmp_path):
+    with pytest.raises(ValueError, match="none of 6 clips with a hum at -8 dB is classified as 'rain'"):
+        wanted = PlantedTruth(label="rain", cue="hum", clips=6)
+        checks.check_methods(wanted, {"bins": Bins(HearsBeeps())}, test_clips, tmp_path, 1)
+
+
+def test_settings_that_cannot_work(test_clips):
+    with pytest.raises(ValueError, match="at least one clip"):
+        PlantedTruth(label="rain", clips=0)
+    with pytest.raises(ValueError, match="the classes are dog, rain"):
+        checks.planted_clips(PlantedTruth(label="cow"), test_clips, 1)
+
+
+def test_page_shows_sounds_and_verdicts(test_clips, tmp_path):
+    classifier = HearsBeeps()
+    methods = {"its_bins": Bins(classifier), "all_pass": AllPass(classifier)}
+    checks.check_methods(WANTED, methods, test_clips, tmp_path, 1)
+    about = {"name": "planted", "kind": "planted", "scored": False, "seed": 1, "labels": ["dog", "rain"]}
+    (tmp_path / "run.json").write_text(json.dumps(about))
+    written = page.write(tmp_path).read_text()
+    assert written.count("<audio") == WANTED.sounds * 4 and "✗ wrong" in written and "✓ right" in written
+    assert "| its_bins | 6 | 1.00 [1.00, 1.00] |" in (tmp_path / "tables" / "verdicts.md").read_text()
+    assert (tmp_path / "figures" / "planted.png").is_file()
