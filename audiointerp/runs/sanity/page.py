@@ -15,9 +15,9 @@ from audiointerp.results.figures import COLOURS, MARKERS, STYLE, save_figure
 from audiointerp.results.reading import Run, read_table
 from audiointerp.results.templating import render
 from audiointerp.results.writing import write_text
-from audiointerp.runs.verdicts import CHECKS, overall, read_verdicts
+from audiointerp.runs.verdicts import CHECKS, SHOWN_ONLY, overall, read_verdicts
 
-__all__ = ["plot_class_table", "plot_randomisation", "write"]
+__all__ = ["improvements", "plot_class_table", "plot_randomisation", "write"]
 
 
 def write(folder: Path) -> Path:
@@ -37,7 +37,18 @@ def write(folder: Path) -> Path:
     write_text(folder / "tables" / "verdicts.md", markdown(verdicts))
     rules = dict(zip(verdicts["check"], verdicts["rule"]))
     page = {"run": run, "methods": methods, "checks": CHECKS, "cells": cells, "rules": rules, "figures": drawn}
+    page |= {"shown_only": SHOWN_ONLY, "improvements": improvements(rows)}
     return render("runs/sanity/page.html", folder, {**page, "overall": overall(verdicts)})
+
+
+def improvements(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Mean SI-SDR improvement of each method in dB for the classifier, randomised, and with shuffled labels; or NaN."""
+    found = []
+    for method, group in rows.groupby("method", sort=False):
+        means: Any = group.groupby("check")["value"].mean()
+        checks = ("improvement", "model_randomisation_improvement", "label_randomisation_improvement")
+        found.append({"method": method, "values": [float(means.get(check, np.nan)) for check in checks]})
+    return [each for each in found if not np.isnan(each["values"][0])]
 
 
 def markdown(verdicts: pd.DataFrame) -> str:
@@ -53,6 +64,8 @@ def markdown(verdicts: pd.DataFrame) -> str:
 def _cell(row: dict | None) -> str:
     if row is None or row["verdict"] == "not run":
         return "not run"
+    if row["check"] in SHOWN_ONLY:
+        return f"{row['value']:.2f}"
     return f"{row['value']:.2f} {'✓' if row['verdict'] == 'pass' else '✗'}"
 
 

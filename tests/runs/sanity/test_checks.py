@@ -85,6 +85,10 @@ def mean(rows: list[dict], stage: str | None = None) -> float:
     return sum(values) / len(values)
 
 
+def rows_of(rows: list[dict], check: str) -> list[dict]:
+    return [row for row in rows if row["check"] == check]
+
+
 def test_rank_correlation_is_spearmans():
     torch.manual_seed(0)
     first, second = torch.rand(2, 30, 20)
@@ -126,9 +130,34 @@ def test_a_mask_that_ignores_the_model_fails_randomisation(classifier):
 def test_class_sensitivity_by_tones(classifier):
     for swapped, right in ((False, 1.0), (True, 0.0)):
         rows = sanity._ask_both("halves", Halves(classifier, swapped), mixtures())
-        assert len(rows) == 4 and mean(rows) == right
+        assert len(rows) == 8 and mean(rows_of(rows, "class_sensitivity")) == right
+        assert (mean(rows_of(rows, "improvement")) > 20) == (not swapped)
     # What is the same whatever is asked is right for one of two at most.
-    assert mean(sanity._ask_both("all_pass", AllPass(classifier), mixtures())) <= 0.5
+    rows = sanity._ask_both("all_pass", AllPass(classifier), mixtures())
+    assert mean(rows_of(rows, "class_sensitivity")) <= 0.5
+
+
+def test_randomisation_by_hearing_and_over_audible_bins(classifier):
+    """The method on the "randomised" classifier asks for the wrong half: other masks, and never the right sound."""
+    others = {"model_randomisation": Halves(classifier, swapped=True), "label_randomisation": None}
+    rows = sanity._ask_both("halves", Halves(classifier), mixtures(), others)
+    assert {row["check"] for row in rows if "label" in row["check"]} == set()
+    assert mean(rows_of(rows, "model_randomisation_heard")) == 0
+    assert mean(rows_of(rows, "model_randomisation_audible")) == pytest.approx(-1)
+    assert mean(rows_of(rows, "model_randomisation_improvement")) < -20
+    # A method that ignores the model: the same masks and the same sounds.
+    rows = sanity._ask_both("halves", Halves(classifier), mixtures(), {"model_randomisation": Halves(classifier)})
+    assert mean(rows_of(rows, "model_randomisation_audible")) == mean(rows_of(rows, "model_randomisation_heard")) == 1
+
+
+def test_audible_bins_are_the_fewest_with_995_thousandths_of_the_energy():
+    stft = torch.tensor([[3.0, 1.0], [0.1, 0.01]], dtype=torch.complex64)
+    power = stft.abs().square()
+    kept = sanity._audible(stft)
+    assert kept.tolist() == [[True, True], [False, False]]
+    assert power[kept].sum() >= 0.995 * power.sum() and power[0, 0] < 0.995 * power.sum()
+    assert sanity._audible(stft, 0.9).tolist() == [[True, True], [False, False]]
+    assert sanity._audible(stft, 0.89).tolist() == [[True, False], [False, False]]
 
 
 def test_stability_under_a_whisper(classifier):
@@ -160,16 +189,27 @@ def test_verdicts_by_hand():
         rows += [{"method": method, "check": "model_randomisation", "stage": "encoder", "value": values[0]}]
         rows += [{"method": method, "check": "label_randomisation", "stage": "", "value": float("nan")}]
         rows += [{"method": method, "check": "class_sensitivity", "stage": "a", "value": values[1]}]
+        rows += [{"method": method, "check": "model_randomisation_audible", "stage": "a", "value": values[0]}]
+        rows += [
+            {"method": method, "check": "model_randomisation_heard", "stage": "a", "value": 1.0 - (method == "good")}
+        ]
         rows += [{"method": method, "check": "stability", "stage": "", "value": values[2]}]
     table = verdicts(pd.DataFrame(rows), Sanity())
     said = {(row["method"], row["check"]): row["verdict"] for row in table.to_dict("records")}
     assert said["good", "model_randomisation"] == "pass" and said["bad", "model_randomisation"] == "fail"
-    assert said["good", "label_randomisation"] == "not run"
+    assert said["good", "label_randomisation"] == said["good", "label_randomisation_heard"] == "not run"
+    assert said["bad", "model_randomisation_audible"] == said["bad", "model_randomisation_heard"] == "fail"
     assert said["bad", "class_sensitivity"] == "fail" and said["bad", "stability"] == "pass"
-    assert sanity_report.overall(table) == {"good": "pass", "bad": "fail: model randomised, class sensitivity"}
-    assert "| bad | 0.60 ✗ | not run | 0.65 ✗ | 0.95 ✓ | fail: model randomised, class sensitivity |" in (
-        sanity_report.markdown(table)
-    )
+    words = "fail: class sensitivity, model randomised, model randomised, by hearing"
+    assert sanity_report.overall(table) == {"good": "pass", "bad": words}
+    # The correlation over all bins is shown without a verdict.
+    cells = "| bad | 0.65 ✗ | 0.60 ✗ | 1.00 ✗ | not run | not run | 0.95 ✓ | 0.60 | not run |"
+    assert f"{cells} {words} |" in sanity_report.markdown(table)
+
+
+def test_all_bins_alone_do_not_fail_a_method():
+    table = pd.DataFrame([{"method": "m", "check": "model_randomisation", "verdict": "fail"}])
+    assert sanity_report.overall(table) == {"m": "pass"}
 
 
 def test_a_whole_run_and_its_page(classifier, tmp_path):

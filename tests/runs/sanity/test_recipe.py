@@ -15,7 +15,7 @@ from tiny_runs import L2I_OPTIONS, RECIPES, clips_of, linked, results_of, run, s
 
 import audiointerp
 from audiointerp.runs.sanity import checks
-from audiointerp.runs.verdicts import CHECKS, overall, read_verdicts
+from audiointerp.runs.verdicts import CHECKS, SHOWN_ONLY, overall, read_verdicts
 
 METHODS = ("l2i", "gradcam", "loudest")  # the oracle is left out: it does not explain the classifier
 CLIPS, COSTLY_CLIPS, MIXTURES, COSTLY_MIXTURES, CLASSES = 2, 1, 3, 2, 10
@@ -95,7 +95,11 @@ def test_how_often_each_method_was_asked(done, rows, trained):
         assert counts.pop((method, "model_randomisation")) == len(blocks) * clips
         assert counts.pop((method, "label_randomisation")) == (clips if method == "l2i" else 1)
         assert counts.pop((method, "stability")) == clips
-        assert counts.pop((method, "class_sensitivity")) == 2 * mixtures
+        compared = ["model_randomisation", *(["label_randomisation"] if method == "l2i" else [])]
+        for check in ("class_sensitivity", "improvement"):
+            assert counts.pop((method, check)) == 2 * mixtures
+        for check in (f"{each}_{what}" for each in compared for what in ("audible", "heard", "improvement")):
+            assert counts.pop((method, check)) == 2 * mixtures
         if method != "gradcam":
             assert counts.pop((method, "present")) == CLASSES**2
     assert not counts
@@ -110,7 +114,9 @@ def test_how_often_each_method_was_asked(done, rows, trained):
 
 def test_verdicts_follow_from_the_rows(rows, verdicts):
     assert set(verdicts.index) == {(method, check) for method in METHODS for check in CHECKS}
-    bounds = {"model_randomisation": 0.5, "label_randomisation": 0.5, "class_sensitivity": 0.7, "stability": 0.9}
+    bounds = {"class_sensitivity": 0.7, "stability": 0.9}
+    for check in ("model_randomisation", "label_randomisation"):
+        bounds |= {check: 0.5, f"{check}_audible": 0.5, f"{check}_heard": 0.6}
     for (method, check), verdict in verdicts.iterrows():
         values = rows[(rows.method == method) & (rows.check == check)]
         if check == "model_randomisation":
@@ -118,11 +124,11 @@ def test_verdicts_follow_from_the_rows(rows, verdicts):
         values = values.value.dropna()
         assert verdict.n == len(values)
         if values.empty:
-            assert check == "label_randomisation" and method != "l2i"
+            assert check.startswith("label_randomisation") and method != "l2i"
             assert verdict.verdict == "not run" and np.isnan(verdict.value)
             continue
         assert verdict.value == pytest.approx(values.mean())
-        low = check in ("model_randomisation", "label_randomisation")
+        low = check.startswith(("model_randomisation", "label_randomisation"))
         right = values.mean() <= bounds[check] if low else values.mean() >= bounds[check]
         assert verdict.verdict == ("pass" if right else "fail")
         assert verdict.rule.endswith(f"{'<=' if low else '>='} {bounds[check]:g}")
@@ -133,9 +139,10 @@ def test_what_must_come_out(rows, verdicts):
     assert verdicts.loc[("loudest", "model_randomisation"), "value"] == 1
     assert verdicts.loc[("loudest", "class_sensitivity"), "value"] <= 0.5
     said = overall(verdicts.reset_index())
-    failed = (CHECKS["model_randomisation"], CHECKS["class_sensitivity"])
+    failed = (CHECKS["class_sensitivity"], CHECKS["model_randomisation_audible"])
+    assert verdicts.loc[("loudest", "model_randomisation_audible"), "value"] == 1
     assert said["loudest"] == f"fail: {', '.join(failed).lower()}" and said["l2i"].startswith(("pass", "fail: "))
-    assert rows.value.dropna().between(-1, 1).all()
+    assert rows[~rows.check.str.endswith("improvement")].value.dropna().between(-1, 1).all()
     for method in METHODS:
         assert verdicts.loc[(method, "stability"), "value"] > 0.9
     # GradCAM reads the last feature map: with every weight drawn anew its mask is another.
@@ -207,14 +214,20 @@ def test_report_writes_the_page_again_from_files_alone(done, verdicts, tmp_path,
     for method in METHODS:
         cells = [verdicts.loc[(method, check)] for check in CHECKS]
         words = [
-            "not run" if cell.verdict == "not run" else f"{cell.value:.2f} {'✓' if cell.verdict == 'pass' else '✗'}"
-            for cell in cells
+            "not run"
+            if cell.verdict == "not run"
+            else f"{cell.value:.2f}"
+            if check in SHOWN_ONLY
+            else f"{cell.value:.2f} {'✓' if cell.verdict == 'pass' else '✗'}"
+            for check, cell in zip(CHECKS, cells)
         ]
         said = overall(verdicts.reset_index())[method]
         assert f"| {' | '.join([method, *words, said])} |" in table
         shown = page.split(f'<th scope="row">{method}</th>')[1].split("</tr>")[0]
         assert re.findall(r">(not run|✓ pass|✗ fail)<", shown) == [
-            {"pass": "✓ pass", "fail": "✗ fail"}.get(cell.verdict, "not run") for cell in cells
+            {"pass": "✓ pass", "fail": "✗ fail"}.get(cell.verdict, "not run")
+            for check, cell in zip(CHECKS, cells)
+            if check not in SHOWN_ONLY or cell.verdict == "not run"
         ]
         assert f"<td>{said}</td>" in shown
 
