@@ -60,9 +60,10 @@ def choose(model: Classifier | Interpreter, names: Sequence[str], source: str) -
 def default_method(classifier: Classifier) -> Interpreter:
     """How a classifier without a trained explainer is explained: LIME over six NMF components of each clip, 64 passes.
 
-    Chosen on mixtures of two clips at 0 dB, see docs/methods.md.
+    Components with at least a third of the largest coefficient are kept whole. Chosen on mixtures of two clips at 0 dB,
+    see docs/methods.md.
     """
-    return LIME(classifier, parts="nmf", n_components=6)
+    return LIME(classifier, parts="nmf", n_components=6, saturation=1 / 3)
 
 
 def _make(name: str, classifier: Classifier, own: Interpreter | None) -> Interpreter:

@@ -377,6 +377,16 @@ def test_lime_finds_the_component(hears_one_tone):
         assert second > 5 * first.abs() and si_sdr(made.waveform, WANTED) > 10
 
 
+def test_lime_keeps_parts_whole_from_a_share_of_the_largest_coefficient(hears_one_tone):
+    third, plain = (LIME(hears_one_tone, saturation=share) for share in (1 / 3, None))
+    given = torch.tensor([3.0, 1.0, 0.5, -0.2, -9.0])
+    torch.testing.assert_close(third._saturated(given), torch.tensor([1.0, 1.0, 0.5, -0.2, -1.0]))
+    assert torch.equal(plain._saturated(given), given) and torch.equal(third._saturated(-given.abs()), -given.abs())
+    for share in (0.0, 1.5, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="in \\(0, 1\\]"):
+            LIME(hears_one_tone, saturation=share)
+
+
 def _learnt(dictionary):
     made = NMF(2)
     made.dictionary = nn.functional.normalize(dictionary, dim=0)

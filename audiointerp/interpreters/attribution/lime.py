@@ -55,9 +55,11 @@ class LIME(Attribution):
         n_samples: number of selections classified if there are more than 9 parts; the first is the whole clip.
         filler: magnitude of a part that is left out, "silence" or "noise_floor".
         seed: of the selections and of the NMF's start; the same for each clip.
+        saturation: share of the largest coefficient from which on a part counts as much as the strongest, so that it is
+            kept whole; None: in proportion to its coefficient, so that a weaker sound of the class is attenuated.
     Raises:
-        ValueError: without captum, for unknown parts, if there is no part or no sample, for an unknown filler, or a
-            dictionary of other bins.
+        ValueError: without captum, for unknown parts, if there is no part or no sample, for an unknown filler, a
+            dictionary of other bins, or a saturation outside (0, 1].
     """
 
     same_versions: ClassVar[bool] = True
@@ -69,6 +71,7 @@ class LIME(Attribution):
     n_samples: int = 400
     filler: Removed = "silence"
     seed: int = 0
+    saturation: float | None = None
 
     def __post_init__(self) -> None:
         """Checks the settings and prepares how clips are split."""
@@ -79,6 +82,8 @@ class LIME(Attribution):
         if self.n_samples < 1:
             raise ValueError(f"n_samples is {self.n_samples}; LIME classifies at least 1 selection of parts")
         check_filler(self.filler)
+        if self.saturation is not None and not 0 < self.saturation <= 1:
+            raise ValueError(f"saturation is {self.saturation}; it is a share of the largest coefficient, in (0, 1]")
 
     @property
     def passes(self) -> int:
@@ -112,8 +117,16 @@ class LIME(Attribution):
         coefficients = model.representation()
         # Part by part: `mask` is linear in the selection only for values in [0, 1], and coefficients lie outside.
         one_each = torch.eye(components.count, device=magnitude.device).split(1)
-        attribution = sum(float(each) * components.mask(one) for each, one in zip(coefficients[0], one_each))
+        weights = self._saturated(coefficients[0])
+        attribution = sum(float(each) * components.mask(one) for each, one in zip(weights, one_each))
         return torch.as_tensor(attribution), {"coefficients": coefficients, "r2": model.r2}
+
+    def _saturated(self, coefficients: Tensor) -> Tensor:
+        """Coefficients, or what `saturation` makes of them: -1 to 1, where the largest is positive."""
+        largest = coefficients.max()
+        if self.saturation is None or largest <= 0:
+            return coefficients
+        return (coefficients / (self.saturation * largest)).clamp(-1, 1)
 
     def _choose(self, parts: int) -> Tensor:
         """Selections (n, parts) of 0 and 1, the first of them all ones."""
