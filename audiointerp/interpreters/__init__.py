@@ -12,7 +12,16 @@ from audiointerp.interpreters.attribution import (
     SmoothGrad,
 )
 from audiointerp.interpreters.base import MaskInterpreter
-from audiointerp.interpreters.controls import AllPass, Beside, Empty, Loudest, RandomMask, TargetMasking, Threshold
+from audiointerp.interpreters.controls import (
+    AllPass,
+    Beside,
+    Empty,
+    IdealParts,
+    Loudest,
+    RandomMask,
+    TargetMasking,
+    Threshold,
+)
 from audiointerp.interpreters.l2i import L2I, DictionaryClassifier, DictionaryTraining, RandomComponents
 from audiointerp.interpreters.piq import PIQ
 from audiointerp.interpreters.rde import RDE, BandRDE, Inpainter
@@ -32,6 +41,7 @@ __all__ = [
     "GradCAM",
     "GradientSHAP",
     "GuidedGradCAM",
+    "IdealParts",
     "Inpainter",
     "IntegratedGradients",
     "Loudest",

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import copy
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from audiointerp.contracts import Classifier
 from audiointerp.interpreters.base import MaskInterpreter, Scene
+from audiointerp.sound.components import Parts, Splitter
 from audiointerp.sound.masking import Domain, EnergyMask, StemMask, TargetMask, ThresholdMask, loudest_mask
 
-__all__ = ["AllPass", "Beside", "Empty", "EqualArea", "Loudest", "RandomMask", "TargetMasking", "Threshold"]
+MOST_PARTS = 12  # every selection of the parts is tried
+
+__all__ = [
+    "AllPass",
+    "Beside",
+    "Empty",
+    "EqualArea",
+    "IdealParts",
+    "Loudest",
+    "RandomMask",
+    "TargetMasking",
+    "Threshold",
+]
 
 
 class AllPass(MaskInterpreter):
@@ -52,6 +66,60 @@ class TargetMasking(MaskInterpreter):
     def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
         """The training target as a mask; it does not depend on the target class."""
         return self.target_mask(scene.stft, scene.stem), {}
+
+
+class IdealParts(MaskInterpreter):
+    """The selection of a clip's parts with the highest SI-SDR to the known stem: what bounds a method over such parts.
+
+    Its score beside a method's, such as LIME's over the same parts, says whether the choice of parts or the parts
+    themselves limit the method. Parts are chosen whole; a method that weights them may come out slightly higher.
+
+    Args:
+        classifier: the classifier; the mask does not depend on it.
+        parts, tiles, n_components, seed: as for `LIME`.
+
+    Raises:
+        ValueError: for unknown parts, or more than 12.
+    """
+
+    needs_stem = True
+    domain: Domain = "magnitude"
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        parts: Parts = "nmf",
+        tiles: tuple[int, int] = (3, 4),
+        n_components: int = 6,
+        seed: int = 0,
+    ):
+        super().__init__(classifier)
+        self.split = Splitter.checked(parts, tiles, n_components, None, classifier.spectrogram)
+        self.seed = seed
+        if self.split.count > MOST_PARTS:
+            raise ValueError(
+                f"IdealParts tries every selection of parts: {self.split.count} are more than {MOST_PARTS}"
+            )
+
+    def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mask of the best selection, and the selection as "selection", (batch, parts)."""
+        assert scene.stem is not None
+        rows = zip(scene.stft.split(1), scene.stem.split(1))
+        made = [self._best(stft, stem, scene.waveform.shape[1]) for stft, stem in rows]
+        return torch.cat([mask for mask, _ in made]), {"selection": torch.stack([chosen for _, chosen in made])}
+
+    def _best(self, stft: Tensor, stem_stft: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+        components = self.split(stft, self.seed)
+        inverse = self.classifier.spectrogram.inverse
+        one_each = torch.eye(components.count, device=stft.device).split(1)
+        sounds = torch.cat([inverse(components.render(one), samples) for one in one_each]).double()
+        stem = inverse(stem_stft, samples)[0].double()
+        # SI-SDR from inner products, since the sound of a selection is the sum of its parts' sounds.
+        chosen = torch.tensor(list(product((0.0, 1.0), repeat=components.count)), dtype=torch.float64)[1:].to(sounds)
+        along = (chosen @ (sounds @ stem)).square() / stem.square().sum().clamp(min=1e-300)
+        energy = torch.einsum("nk,kl,nl->n", chosen, sounds @ sounds.T, chosen)
+        best = chosen[(along / energy.clamp(min=1e-300)).argmax()].float()
+        return components.mask(best[None]), best
 
 
 class Threshold(TargetMasking):

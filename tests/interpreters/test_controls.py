@@ -10,6 +10,7 @@ from audiointerp.interpreters import (
     L2I,
     AllPass,
     Empty,
+    IdealParts,
     Loudest,
     RandomComponents,
     RandomMask,
@@ -17,6 +18,7 @@ from audiointerp.interpreters import (
     Threshold,
 )
 from audiointerp.interpreters.l2i.relevance import component_mask
+from audiointerp.metrics.separation import si_sdr
 from audiointerp.runs.comparison import compare as comparison
 from audiointerp.runs.methods import build_controls
 from audiointerp.sound.masking import EnergyMask, StemMask
@@ -228,3 +230,26 @@ def test_methods_have_a_twin_where_it_sounds_otherwise(classifier, build, twin):
         other = comparison._in_magnitude(method).interpret(sounds()).waveform
         assert torch.allclose(own, other, atol=1e-6) != twin
         assert method.domain == "log_magnitude"  # the twin is a copy
+
+
+def test_the_best_selection_of_parts_is_found_by_trying_all(classifier):
+    """Against the SI-SDR of every selection's own sound; the stem is one of two tones, so that its bands are known."""
+    time = torch.arange(8000) / 16000
+    stem, other = (torch.sin(6.2832 * hertz * time)[None] for hertz in (400.0, 5000.0))
+    control = IdealParts(classifier, "bands", n_components=4)
+    mixture = stem + 2 * other
+    made = control.interpret(mixture, 0, stem=stem)
+    stft = classifier.spectrogram(mixture * made.input_gain[:, None])
+    scores = {}
+    for number in range(1, 16):
+        chosen = torch.tensor([[float(number >> k & 1) for k in range(4)]])
+        sound = classifier.spectrogram.inverse(control.split(stft, 0).render(chosen), 8000)
+        scores[tuple(chosen[0].tolist())] = float(si_sdr(sound, stem))
+    best = max(scores, key=scores.__getitem__)
+    assert tuple(made.details["selection"][0].tolist()) == best and best[0] == 1 and best[3] == 0
+    assert float(si_sdr(made.waveform, stem)) == pytest.approx(scores[best], abs=1e-3) and scores[best] > 20
+
+
+def test_more_parts_than_can_be_tried_are_refused(classifier):
+    with pytest.raises(ValueError, match="13 are more than 12"):
+        IdealParts(classifier, n_components=13)

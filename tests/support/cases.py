@@ -25,6 +25,7 @@ from audiointerp.interpreters import (
     GradCAM,
     GradientSHAP,
     GuidedGradCAM,
+    IdealParts,
     IntegratedGradients,
     Loudest,
     Occlusion,
@@ -227,6 +228,9 @@ INTERPRETERS = [
     Case("empty", Empty, binary=True),
     Case("threshold", Threshold, binary=True),
     Case("target_energy", lambda it: TargetMasking(it, EnergyMask(0.9)), binary=True),
+    Case(
+        "ideal_parts", lambda it: IdealParts(it, "bands", n_components=4), additive=True, needs_stem=True, binary=True
+    ),
     Case("target_stem", lambda it: TargetMasking(it, StemMask(), "magnitude"), additive=True, needs_stem=True),
     Case(
         "target_stem_binary",
