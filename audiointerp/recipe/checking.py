@@ -10,7 +10,18 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from audiointerp.recipe.allowed import code_problem, is_setting, locate
-from audiointerp.recipe.merging import CALLS, MAP, PLAIN, REFERENCES, RecipeError, arguments_of, children, walk, where
+from audiointerp.recipe.merging import (
+    CALLS,
+    COMMAND_LINE,
+    MAP,
+    PLAIN,
+    REFERENCES,
+    RecipeError,
+    arguments_of,
+    children,
+    walk,
+    where,
+)
 from audiointerp.recipe.references import SINGLE, Values, find, names_in, path_of
 from audiointerp.recipe.signatures import (
     UNKNOWN,
@@ -132,7 +143,8 @@ class Checker:
         except (ValueError, ArithmeticError, YAMLError, pyyaml.YAMLError) as error:
             self._add(node, f"'{name}: {shorten(str(node.value))}' cannot be computed: {' '.join(str(error).split())}")
             return
-        if problem := code_problem(value, self.allow):
+        problem = code_problem(value, self.allow)
+        if problem and where(node) != COMMAND_LINE:  # code that the user names on the command line is the user's own
             self._add(node, f"'{name}': {problem}")
         elif not fits(value, annotation):
             given = f"an object of class {value.type.__name__}" if isinstance(value, Instance) else shorten(repr(value))

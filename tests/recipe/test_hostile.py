@@ -137,6 +137,17 @@ def test_an_option_replaces_a_callable_by_an_allowed_one(here, capsys):
     assert (here / "imported").exists() and not (here / "called").exists()
 
 
+def test_a_classifier_that_the_command_line_names_is_the_users_own(here, capsys):
+    """As for `interpret python:spy:call`; the same text in the recipe is refused, and `check` calls neither."""
+    (here / "good.yaml").write_text(RECIPE)
+    assert main(["check", "good.yaml", "--classifier", "python:spy:call"]) == 0
+    assert not (here / "called").exists()
+    assert "--allow" not in refused(capsys, "run", "good.yaml", "--classifier", "python:spy:call")[0]
+    (here / "theirs.yaml").write_text("<<: !include:good.yaml\nclassifier: python:spy:call\n")
+    assert "give --allow spy" in refused(capsys, "run", "theirs.yaml")[0]
+    assert not (here / "called").exists()
+
+
 def test_run_calls_what_is_allowed_and_check_does_not(here, capsys):
     (here / "spied.yaml").write_text(RECIPE + "clips: !name:spy.call\n__made: !new:spy.Call\n")
     assert main(["check", "spied.yaml", "--allow", "spy"]) == 0

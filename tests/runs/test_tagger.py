@@ -76,7 +76,7 @@ def test_compare_on_a_tagger(own_module, data, tmp_path):
     for name in METHODS:
         few += [f"--methods.{name}", "null"]
     few += ["--comparison.costly", "[]"]
-    own = ["--classifier", f"{own_module('compared', 16000)}:tagger", "--allow", "compared"]
+    own = ["--classifier", f"{own_module('compared', 16000)}:tagger"]
     run(["run", RECIPES / "compare.yaml", *data, *few, *own, "--device", "cpu"])
     scores = pd.read_csv(tmp_path / "out" / "compare" / "1234" / "scores.csv")
     mixtures = scores[scores.condition == "mixtures_0db"]
