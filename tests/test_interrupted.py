@@ -2,6 +2,7 @@
 
 A kill is imitated in the process: at the n-th call of `os.replace` or `os.fsync`, with which every writer of the
 package ends a write, an exception that nothing catches is raised; from then on nothing is deleted, as after SIGKILL.
+Exports of listening tests write by Python alone and are killed at every change of a file or folder, see `kills`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ import pytest
 import soundfile
 import torch
 from cases import piq
+from kills import Killed as KilledAtChange
+from kills import killed_at_change
+from listening_runs import make_run
 from three_classes import three_classes
 
 from audiointerp.__main__ import main
 from audiointerp.bundles import bundle
+from audiointerp.listening.making import blinding
 from audiointerp.results import folder as run_folder
 from audiointerp.results import tables
 from audiointerp.sound.files import clear_time, write
@@ -199,6 +204,80 @@ def test_killed_at_some_writes_and_started_again(name, root, tmp_path):
 def test_killed_at_every_write_and_started_again(name, root, tmp_path):
     """A comparison has the most writes and takes longest: every fifth kill, which is before and after in turn."""
     assert sweep(name, root, tmp_path, step=5 if name == "compare" else 1) >= 10
+
+
+SECRET = bytes(range(32))  # drawn at random otherwise, and with it every blind name
+EXPORTS = {
+    "html": ["--target", "html"],
+    "folder": ["--target", "folder", "--task", "ab", "--participants", "2"],
+    "webmushra": ["--target", "webmushra", "--catch", "1"],
+}
+
+
+@pytest.fixture
+def one_secret(monkeypatch):
+    """Every listening test gets the same secret, so that tests are equal files."""
+    monkeypatch.setattr(blinding.secrets, "token_bytes", lambda count: SECRET[:count])
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(each.relative_to(folder)): each.read_bytes() for each in sorted(folder.rglob("*")) if each.is_file()}
+
+
+def sweep_export(command: list[str], out: Path, before: Path | None, step: int) -> int:
+    """Kills an export into `out`, a copy of `before`, at its changes, also half-way through each file; resumes it."""
+
+    def begin() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        if before:
+            shutil.copytree(before, out)
+
+    begin()
+    with killed_at_change(out, 10**9) as changes:
+        finished(command)
+    expected, kills = files_of(out), 0
+    assert {"public/study.json", "private/key.csv", "private/secret.hex"} < set(expected)
+    for number in range(1, changes.count + 1, step):
+        for torn in (False, True):
+            begin()
+            with pytest.raises(KilledAtChange), killed_at_change(out, number) as watched:
+                main(command)
+            if torn:
+                if watched.opened is None or not watched.opened.exists():
+                    continue
+                os.truncate(watched.opened, watched.opened.stat().st_size // 2)
+            kills += 1
+            state = f"killed {'in the middle of' if torn else 'before'} change {number} ({watched.opened})"
+            assert main(command) == 0, state
+            assert files_of(out) == expected, state
+    return kills
+
+
+@pytest.mark.parametrize("target", EXPORTS)
+def test_exports_killed_at_some_changes_and_started_again(target, one_secret, tmp_path):
+    run = make_run(tmp_path / "run", catch=1, seconds=0.1)
+    command = ["listen", "export", str(run), "-o", str(tmp_path / "out"), *EXPORTS[target]]
+    assert sweep_export(command, tmp_path / "out", None, step=9) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", EXPORTS)
+def test_exports_killed_at_every_change_and_started_again(target, one_secret, tmp_path):
+    run = make_run(tmp_path / "run", catch=1, seconds=0.1)
+    command = ["listen", "export", str(run), "-o", str(tmp_path / "out"), *EXPORTS[target]]
+    assert sweep_export(command, tmp_path / "out", None, step=1) >= 30
+
+
+def test_exports_over_an_earlier_test_killed_at_every_change(one_secret, tmp_path):
+    """The key, study and settings of the earlier test, which may have been answered, are never lost."""
+    run, held = make_run(tmp_path / "run", items=1, seconds=0.1), tmp_path / "held"
+    finished(["listen", "export", str(run), "-o", str(held), "--title", "Earlier"])
+    earlier = {name: data for name, data in files_of(held / "private").items() if name != "secret.hex"}
+    out = tmp_path / "out"
+    command = ["listen", "export", str(run), "-o", str(out), "--task", "rating", "--force"]
+    assert sweep_export(command, out, held, step=1) >= 30
+    (kept,) = (each for each in (out / "private").iterdir() if each.is_dir())
+    assert files_of(kept) == earlier
 
 
 @pytest.mark.parametrize("harm", ["missing", "damaged"])
