@@ -92,7 +92,7 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     folder = run_folder.prepare_output(options.output, options.force)
     _tell_cost(methods, len(files))
     info = _start(options, folder, "interpret", classifier, recipe_text=described.text if described else "")
-    _forget_damaged(folder, files)
+    _forget_damaged(folder, [(path,) for path in files])
     failed: list[str] = []
     for path in _progress(files, "file"):
         try:
@@ -175,10 +175,10 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     mixtures = is_mixtures(options.data)
     if mixtures:
         items = mixture_items(options.data, classifier.sample_rate)
-        inputs = [each.mixture for each in read_mixtures(options.data)]
+        inputs = [(each.mixture, each.base_stem, each.other_stem) for each in read_mixtures(options.data)]
     else:
         dataset = _dataset(options, classifier)
-        items, inputs = clip_items(dataset), [clip.path for clip in dataset.clips]
+        items, inputs = clip_items(dataset), [(clip.path,) for clip in dataset.clips]
     folder = run_folder.prepare_output(options.output, options.force)
     _tell_cost(methods)
     info = _start(options, folder, "evaluate", classifier)
@@ -417,10 +417,12 @@ def _start(
     )
 
 
-def _forget_damaged(folder: Path, inputs: Iterable[Path]) -> None:
+def _forget_damaged(folder: Path, inputs: Iterable[tuple[Path, ...]]) -> None:
+    """Forgets items whose files are damaged or replaced; `inputs` are the files of each item, first its source."""
     from audiointerp.results.tables import forget_damaged
 
-    for line in forget_damaged(folder, {str(path) for path in inputs}):
+    files = {str(source): [str(each) for each in more] for source, *more in inputs}
+    for line in forget_damaged(folder, files):
         print(f"audiointerp: {line}", file=sys.stderr)
 
 

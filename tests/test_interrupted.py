@@ -2,11 +2,11 @@
 
 A kill is imitated in the process: at the n-th call of `os.replace` or `os.fsync`, with which every writer of the
 package ends a write, an exception that nothing catches is raised; from then on nothing is deleted, as after SIGKILL.
+Exports of listening tests write by Python alone and are killed at every change of a file or folder, see `kills`.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,57 +17,16 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from cases import piq
-from three_classes import three_classes
+from killed_commands import command_of, end_state, files_of, make_root
+from kills import Killed as KilledAtChange
+from kills import killed_at_change
+from listening_runs import make_run
 
 from audiointerp.__main__ import main
-from audiointerp.bundles import bundle
+from audiointerp.listening.making import blinding
 from audiointerp.results import folder as run_folder
 from audiointerp.results import tables
 from audiointerp.sound.files import clear_time, write
-
-# sha256 is of files without a time, which are compared as bytes; the recipe names the folder, so that its hash differs.
-TIMES = ["seconds", "start", "end", "command", "git", "sha256", "recipe_hash"]
-RECIPE = """\
-seed: 7
-data_folder: !PLACEHOLDER
-train_folds: [1, 2]
-test_folds: [4]
-output_folder: !PLACEHOLDER
-device: cpu
-batch_size: 4
-seconds: 0.5
-clips: !name:audiointerp.datasets.read_esc50
-    folder: !ref <data_folder>
-classifier: !PLACEHOLDER
-"""
-COMPARED = """\
-methods:
-    piq: !PLACEHOLDER
-controls:
-    loudest: !name:audiointerp.interpreters.Loudest
-comparison: !new:audiointerp.runs.Comparison
-    other_class: [piq]
-    conditions:
-        clean: !new:audiointerp.evaluation.CleanClips
-            clips: 2
-        mixtures: !new:audiointerp.evaluation.Mixtures
-            count: 2
-    subset:
-        clean: 1
-        mixtures: 1
-"""
-TRAINED = """\
-epochs: 3
-lr: 0.01
-interpreter: !name:audiointerp.interpreters.PIQ
-    codes: 20
-    channels: 4
-evaluation: !new:audiointerp.runs.Evaluation
-    clips: 1
-    mixtures: 1
-    figures: false
-"""
 
 
 class Killed(BaseException):
@@ -103,65 +62,7 @@ def killed_at(number: int, after: bool) -> Iterator[list[int]]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """Data of three classes, a classifier and a PIQ with random weights, and recipes."""
-    folder = tmp_path_factory.mktemp("interrupted")
-    classifier = three_classes(folder)
-    bundle.save(classifier, folder / "classifier")
-    bundle.save(piq(classifier, codes=20), folder / "piq")
-    (folder / "compare.yaml").write_text(RECIPE + COMPARED)
-    (folder / "train.yaml").write_text(RECIPE + TRAINED)
-    return folder
-
-
-def command_of(name: str, root: Path, out: Path) -> list[str]:
-    """A command that writes into the folder `out`."""
-    data = ["--data_folder", str(root / "data"), "--classifier", str(root / "classifier")]
-    clips = [str(each) for each in sorted((root / "data" / "audio").glob("*.wav"))[:2]]
-    return {
-        "interpret": [
-            "interpret",
-            str(root / "piq"),
-            *clips,
-            "-o",
-            str(out),
-            "--method",
-            "piq,loudest",
-            "--no_figures",
-        ],
-        "mix": ["mix", str(root / "data"), "-o", str(out), "--items", "2", "--seconds", "0.5"],
-        "run": ["run", str(root / "train.yaml"), *data, "--output_folder", str(out)],
-        "compare": [
-            "run",
-            str(root / "compare.yaml"),
-            *data,
-            "--output_folder",
-            str(out),
-            "--methods.piq",
-            str(root / "piq"),
-        ],
-    }[name]
-
-
-def end_state(folder: Path) -> dict[str, object]:
-    """What a command left: file -> its content without times; of pages and tables as text, which hold times, names."""
-    found: dict[str, object] = {}
-    for path in sorted(each for each in folder.rglob("*") if each.is_file() and each.name != run_folder.LOCK):
-        name = path.relative_to(folder).as_posix()
-        if path.suffix == ".csv":
-            table = pd.read_csv(path)
-            table = table[table.metric != "seconds"] if "metric" in table else table
-            kept = table.drop(columns=[each for each in TIMES if each in table])
-            found[name] = kept.to_csv(index=False).replace(str(folder), "")
-        elif path.suffix == ".json":
-            facts = json.loads(path.read_text())
-            found[name] = (
-                {key: value for key, value in facts.items() if key not in TIMES} if isinstance(facts, dict) else facts
-            )
-        elif path.suffix in (".html", ".ckpt", ".png", ".yaml", ".md", ".tex"):
-            found[name] = None
-        else:
-            found[name] = path.read_bytes()
-    return json.loads(json.dumps(found, default=lambda data: data.hex()).replace(folder.name, "OUT"))
+    return make_root(tmp_path_factory.mktemp("interrupted"))
 
 
 def finished(command: list[str]) -> None:
@@ -199,6 +100,76 @@ def test_killed_at_some_writes_and_started_again(name, root, tmp_path):
 def test_killed_at_every_write_and_started_again(name, root, tmp_path):
     """A comparison has the most writes and takes longest: every fifth kill, which is before and after in turn."""
     assert sweep(name, root, tmp_path, step=5 if name == "compare" else 1) >= 10
+
+
+SECRET = bytes(range(32))  # drawn at random otherwise, and with it every blind name
+EXPORTS = {
+    "html": ["--target", "html"],
+    "folder": ["--target", "folder", "--task", "ab", "--participants", "2"],
+    "webmushra": ["--target", "webmushra", "--catch", "1"],
+}
+
+
+@pytest.fixture
+def one_secret(monkeypatch):
+    """Every listening test gets the same secret, so that tests are equal files."""
+    monkeypatch.setattr(blinding.secrets, "token_bytes", lambda count: SECRET[:count])
+
+
+def sweep_export(command: list[str], out: Path, before: Path | None, step: int) -> int:
+    """Kills an export into `out`, a copy of `before`, at its changes, also half-way through each file; resumes it."""
+
+    def begin() -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        if before:
+            shutil.copytree(before, out)
+
+    begin()
+    with killed_at_change(out, 10**9) as changes:
+        finished(command)
+    expected, kills = files_of(out), 0
+    assert {"public/study.json", "private/key.csv", "private/secret.hex"} < set(expected)
+    for number in range(1, changes.count + 1, step):
+        for torn in (False, True):
+            begin()
+            with pytest.raises(KilledAtChange), killed_at_change(out, number) as watched:
+                main(command)
+            if torn:
+                if watched.opened is None or not watched.opened.exists():
+                    continue
+                os.truncate(watched.opened, watched.opened.stat().st_size // 2)
+            kills += 1
+            state = f"killed {'in the middle of' if torn else 'before'} change {number} ({watched.opened})"
+            assert main(command) == 0, state
+            assert files_of(out) == expected, state
+    return kills
+
+
+@pytest.mark.parametrize("target", EXPORTS)
+def test_exports_killed_at_some_changes_and_started_again(target, one_secret, tmp_path):
+    run = make_run(tmp_path / "run", catch=1, seconds=0.1)
+    command = ["listen", "export", str(run), "-o", str(tmp_path / "out"), *EXPORTS[target]]
+    assert sweep_export(command, tmp_path / "out", None, step=9) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", EXPORTS)
+def test_exports_killed_at_every_change_and_started_again(target, one_secret, tmp_path):
+    run = make_run(tmp_path / "run", catch=1, seconds=0.1)
+    command = ["listen", "export", str(run), "-o", str(tmp_path / "out"), *EXPORTS[target]]
+    assert sweep_export(command, tmp_path / "out", None, step=1) >= 30
+
+
+def test_exports_over_an_earlier_test_killed_at_every_change(one_secret, tmp_path):
+    """The key, study and settings of the earlier test, which may have been answered, are never lost."""
+    run, held = make_run(tmp_path / "run", items=1, seconds=0.1), tmp_path / "held"
+    finished(["listen", "export", str(run), "-o", str(held), "--title", "Earlier"])
+    earlier = {name: data for name, data in files_of(held / "private").items() if name != "secret.hex"}
+    out = tmp_path / "out"
+    command = ["listen", "export", str(run), "-o", str(out), "--task", "rating", "--force"]
+    assert sweep_export(command, out, held, step=1) >= 30
+    (kept,) = (each for each in (out / "private").iterdir() if each.is_dir())
+    assert files_of(kept) == earlier
 
 
 @pytest.mark.parametrize("harm", ["missing", "damaged"])
@@ -258,6 +229,67 @@ def test_inputs_replaced_since_are_explained_again(root, tmp_path, capsys):
     for name in expected:
         if name.endswith((".wav", ".csv")):
             assert str(new[name]).replace("out_replaced", "fresh") == expected[name], name
+
+
+def killed_once(command: list[str], out: Path, rows: int) -> None:
+    """Runs a comparison until its tables have so many rows of mixtures."""
+    for number in range(40, 10**4, 20):
+        with pytest.raises(Killed), killed_at(number, after=False):
+            main(command)
+        run_folder._LOCKS.clear()
+        scores = out / "scores.csv"
+        if scores.is_file() and pd.read_csv(scores).condition.eq("mixtures").sum() >= rows:
+            return
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["m_0000_base.wav", "m_0000_other.wav", "m_0000_mixture.wav", "mixtures.csv"])
+def test_mixtures_changed_in_the_middle_of_a_comparison_are_made_again(victim, root, tmp_path, caplog):
+    """Named, and with every row and sound as in a comparison that nobody disturbed, whatever was scored before."""
+    whole, out = tmp_path / "out_whole", tmp_path / "out_other"
+    finished(command_of("compare", root, whole))
+    command = command_of("compare", root, out)
+    killed_once(command, out, rows=2)
+    mixtures = out / "mixtures" / "mixtures"
+    (path,) = mixtures.rglob(victim)
+    if path.suffix == ".csv":
+        path.write_text(path.read_text().replace("m_0001_other", "m_0000_other"))
+    else:
+        samples, rate = soundfile.read(path, dtype="float32")
+        soundfile.write(path, samples[::-1], rate, subtype="FLOAT")
+    caplog.clear()
+    finished(command)
+    lines = [line for line in caplog.messages if "again" in line]
+    assert lines[0].startswith(
+        f"{path}: was changed; {'every mixture' if path.suffix == '.csv' else 'mixtures_m_0000'}"
+    )
+    new, expected = end_state(out), end_state(whole)
+    assert new.keys() == expected.keys()
+    for name in expected:
+        if name in ("scores.csv", "manifest.csv", "embeddings.csv"):  # the rows made again are last
+            assert sorted(new[name].splitlines()) == sorted(expected[name].splitlines()), name
+        else:
+            assert new[name] == expected[name], name
+
+
+def test_stems_of_ones_own_mixtures_replaced_since_are_noticed(root, tmp_path, capsys):
+    """`evaluate` of a mixtures.csv: scores depend on the stems, too; the stem is named, its item explained again."""
+    finished(command_of("mix", root, tmp_path / "mixed"))
+    command = ["evaluate", str(root / "piq"), str(tmp_path / "mixed" / "mixtures.csv"), "-o", str(tmp_path / "out")]
+    command += ["--no_figures", "--force"]
+    finished(command)
+    before = pd.read_csv(tmp_path / "out" / "scores.csv").set_index(["item_id", "method"]).si_sdr
+    capsys.readouterr()
+    finished(command)
+    assert "again" not in capsys.readouterr().err
+    stem = tmp_path / "mixed" / "audio" / "m_0001_base.wav"
+    samples, rate = soundfile.read(stem, dtype="float32")
+    soundfile.write(stem, samples[::-1], rate, subtype="FLOAT")
+    finished(command)
+    assert f"{stem}: was changed since it was explained; m_0001 is explained again" in capsys.readouterr().err
+    after = pd.read_csv(tmp_path / "out" / "scores.csv").set_index(["item_id", "method"]).si_sdr
+    assert set(after.index) == set(before.index) and (after["m_0000"] == before["m_0000"]).all()
+    assert (after["m_0001"] != before["m_0001"]).any()
 
 
 def test_inputs_are_hashed_once_per_command(root, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from torch import Tensor
 from audiointerp import datasets
 from audiointerp.datasets import ClipDataset, gains_from_snr
 from audiointerp.evaluation.items import Item, audio_files, clip_items, mixture_items
+from audiointerp.evaluation.made_mixtures import made_mixtures
 from audiointerp.results.paths import inside
 from audiointerp.sound import files as audio
 
@@ -75,11 +76,9 @@ class Mixtures(Condition):
 
     def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
         """One item per mixture; the mixtures are written once, with their stems and mixtures.csv."""
-        table = inside(folder, "mixtures", name, "mixtures.csv")
-        if not table.is_file():
-            datasets.write_mixtures(
-                test, table.parent, items=self.count, seed=seed, snr_db=self.snr_db, gains=self.gains
-            )
+        own = inside(folder, "mixtures", name)
+        settings = {"items": self.count, "seed": seed, "snr_db": self.snr_db, "gains": self.gains}
+        table = made_mixtures(test, own, folder, f"{name}_", **settings)
         sources = {str(clip.path.resolve()): clip.source for clip in test.clips}
         for each in mixture_items(table, test.sample_rate):
             recordings = tuple(sources.get(str(Path(path).resolve()), path) for path in each.recordings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ class _Explanation:
         """Writes WAVs and figures and returns the rows; no rows if an oracle control lacks its stem."""
         if self.interpreter.needs_stem and self._oracle_stem(next(self.item.windows()), target) is None:
             return []
-        before = source_hash(self.item.source) if self.keep else ""
+        before = source_hash(self.item.source, *self.item.files) if self.keep else ""
         rows, made = self._write_windows(target)
         if len(rows) == 1:
             rows[0] |= self._judge_files(made)
@@ -123,9 +124,9 @@ class _Explanation:
 
     def _write_windows(self, target: Target) -> tuple[list[dict[str, Any]], Interpretation]:
         """Rows of the windows, and the last window's interpretation."""
-        item, writers = self.item, self._writers()
-        rows, interpretation = [], None
-        try:
+        item, rows, interpretation = self.item, [], None
+        with ExitStack() as unfinished:  # an error, also of the second file opened, deletes all of them
+            writers = self._writers(unfinished)
             for window, keep in _with_overlap(item.windows()):
                 row, interpretation = self._explain(window, target)
                 if window.start or keep:  # a clip of one window is scored on its written files instead
@@ -145,20 +146,16 @@ class _Explanation:
                     self.wanted.more(item, self.name, window, interpretation)
             for writer in writers.values():
                 writer.close(item.frames())
-        except BaseException:
-            for writer in writers.values():
-                writer.discard()
-            raise
         assert interpretation is not None
         return rows, interpretation
 
-    def _writers(self) -> dict[str, WindowWriter]:
+    def _writers(self, stack: ExitStack) -> dict[str, WindowWriter]:
         rates = (self.item.sample_rate, self.item.file_rate)
-        writers = {role: WindowWriter(path, *rates) for role, path in self.paths.items()}
+        paths = dict(self.paths)
         mixture = self.audio_folder / "mixture.wav"
         if self.keep and not mixture.exists():
-            writers["mixture"] = WindowWriter(mixture, *rates)
-        return writers
+            paths["mixture"] = mixture
+        return {role: stack.enter_context(WindowWriter(path, *rates)) for role, path in paths.items()}
 
     def _explain(self, window: Window, target: Target) -> tuple[dict[str, Any], Interpretation]:
         item, classifier = self.item, self.interpreter.classifier
@@ -254,10 +251,10 @@ class _Explanation:
         """Writes the item's own stem as the reference."""
         path = self.audio_folder / "reference.wav"
         if not path.exists():
-            writer = WindowWriter(path, self.item.sample_rate)
             stem = next(iter(self.item.stems.values()))[0]
-            writer.add(stem, 0, 0)
-            writer.close(len(stem))
+            with WindowWriter(path, self.item.sample_rate) as writer:
+                writer.add(stem, 0, 0)
+                writer.close(len(stem))
         return path
 
 

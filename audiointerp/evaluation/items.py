@@ -46,6 +46,7 @@ class Item:
         stems: class name -> that class's part of the sound, (1, samples), if known; the item's own class first.
         condition: such as "clean" or "mixture"; scores are averaged per condition.
         snr_db: level of the item's own stem above the other stem, in dB, if there are two.
+        files: further files that the sound is made of, such as a mixture's stems.
         recordings: names of the source recordings that the sound is made of; items that share one are not independent.
     """
 
@@ -60,6 +61,7 @@ class Item:
     condition: str = "clean"
     snr_db: float | None = None
     recordings: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @classmethod
     def of_waveform(cls, item_id: str, source: str, waveform: Tensor, sample_rate: int, **rest: Any) -> Item:
@@ -201,4 +203,5 @@ def _mixture_item(each: Mixture, sample_rate: int) -> Item:
         condition="mixture",
         snr_db=each.snr_db,
         recordings=(str(each.base), str(each.other)),
+        files=(str(each.base_stem), str(each.other_stem)),
     )

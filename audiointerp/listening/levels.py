@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 import wave
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from audiointerp.results.writing import write_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +24,7 @@ REMEASURE_LUFS = -55.0
 RAISED_LUFS = -23.0
 MTIME = 946684800  # 2000-01-01: fixed, so that equal tests are equal files
 
-__all__ = ["fade", "loudness", "sha256", "write_pcm16"]
+__all__ = ["fade", "loudness", "sha256", "write_frames", "write_pcm16"]
 
 
 def fade(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
@@ -76,11 +79,16 @@ def write_pcm16(path: Path, waveform: NDArray[np.float32], sample_rate: int, dit
     if dither is not None:
         generator = np.random.default_rng(int.from_bytes(hashlib.sha256(dither.encode()).digest()[:8], "big"))
         steps += generator.random(steps.shape) - generator.random(steps.shape)
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(waveform.shape[0])
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        file.writeframes(np.rint(steps).clip(-32768, 32767).astype("<i2").tobytes())
+    write_frames(path, np.rint(steps).clip(-32768, 32767).astype("<i2"), sample_rate)
+
+
+def write_frames(path: Path, frames: NDArray[np.int16], sample_rate: int) -> None:
+    """Writes (frames, channels) of 16 bits as a WAV of `fmt ` and `data` chunks only, at a fixed modification time."""
+    whole = io.BytesIO()
+    with wave.open(whole, "wb") as file:
+        file.setparams((frames.shape[1], 2, sample_rate, 0, "NONE", "not compressed"))
+        file.writeframes(frames.tobytes())
+    write_bytes(path, whole.getbuffer())
     os.utime(path, (MTIME, MTIME))
 
 

@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ __all__ = [
     "Manifest",
     "Scores",
     "forget_damaged",
+    "forget_items",
     "source_hash",
 ]
 
@@ -153,6 +154,16 @@ class Embeddings:
         if (item_id, method) not in self._table.keys:
             self._table.add_rows([row])
 
+    def forget(self, items: Collection[str]) -> None:
+        """Removes the rows of items."""
+        if not self.path.is_file():
+            return
+        with open(self.path, encoding="utf-8", newline="") as file:
+            columns = next(csv.reader(file), [])
+        if columns:
+            self._table = None
+            _Table(self.path, columns, ("item_id", "method")).forget(items)
+
 
 class Manifest(_Table):
     """manifest.csv: one row per WAV, with its hash and peak."""
@@ -181,14 +192,15 @@ class Manifest(_Table):
             self.add_rows([row | facts])
 
 
-def forget_damaged(folder: Path, inputs: Collection[str] = ()) -> list[str]:
+def forget_damaged(folder: Path, inputs: Mapping[str, Sequence[str]] = {}) -> list[str]:
     """Removes the rows of items whose WAVs are missing or changed, or whose input was replaced, since then.
 
     Called once when a command resumes in the folder of an earlier one; the items are then explained again.
 
     Args:
         folder: the run folder.
-        inputs: sources that the command explains. An item of another source stays, even if its source changed.
+        inputs: sources that the command explains -> further files that the item is made of, such as the stems of a
+            mixture. An item of another source stays, even if its source changed.
 
     Returns:
         A line for each damaged WAV and each changed input.
@@ -196,30 +208,48 @@ def forget_damaged(folder: Path, inputs: Collection[str] = ()) -> list[str]:
     if not (folder / "manifest.csv").is_file():
         return []
     manifest, lines = Manifest(folder), []
-    wanted, damaged, changed = set(inputs), set(), set()
+    damaged, changed = set(), set()
     for row in manifest.rows():
         item = row["item_id"]
         try:
             path = inside(folder, row["path"])
         except ValueError as error:
             raise ValueError(f"{manifest.path}: path {error}; choose another output folder") from None
-        if row["source"] in wanted and row["source_sha256"] not in ("", source_hash(row["source"])):
+        if replaced := _replaced(row, inputs):
             if item not in changed:
-                lines.append(f"{row['source']}: was changed since it was explained; {item} is explained again")
+                lines.append(f"{replaced}: was changed since it was explained; {item} is explained again")
             changed.add(item)
         elif not path.is_file() or _sha256(path) != row["sha256"]:
             damaged.add(item)
             fault = "is damaged" if path.is_file() else "is missing"
             lines.append(f"{path}: {fault}; {item} is explained again")
     if damaged | changed:
-        # Sounds first: if this process is killed here, the item counts as damaged the next time, too.
-        for row in manifest.rows():
-            if row["item_id"] in damaged | changed:
-                inside(folder, row["path"]).unlink(missing_ok=True)
         _forget_pictures(folder, changed)
-        Scores(folder).forget(damaged | changed)
-        manifest.forget(damaged | changed)
+        forget_items(folder, damaged | changed)
     return lines
+
+
+def forget_items(folder: Path, items: Collection[str]) -> None:
+    """Removes the WAVs of items and their rows in manifest.csv, scores.csv and embeddings.csv."""
+    if (folder / "manifest.csv").is_file():
+        # Sounds first: if this process is killed here, the item counts as damaged the next time, too.
+        for row in Manifest(folder).rows():
+            if row["item_id"] in items:
+                inside(folder, row["path"]).unlink(missing_ok=True)
+    Embeddings(folder).forget(items)
+    if (folder / "scores.csv").is_file():
+        Scores(folder).forget(items)
+    if (folder / "manifest.csv").is_file():
+        Manifest(folder).forget(items)
+
+
+def _replaced(row: dict[str, str], inputs: Mapping[str, Sequence[str]]) -> str:
+    """The file of an item that was replaced since it was explained; empty if none was, or its hash is not known."""
+    if row["source"] not in inputs:
+        return ""
+    files = (row["source"], *inputs[row["source"]])
+    hashes = zip(files, row["source_sha256"].split(";"), source_hash(*files).split(";"))
+    return next((file for file, before, now in hashes if before not in ("", now)), "")
 
 
 def _forget_pictures(folder: Path, items: Collection[str]) -> None:
@@ -234,8 +264,13 @@ def _forget_pictures(folder: Path, items: Collection[str]) -> None:
         write_table(folder / LIKELIEST, known.loc[~known["item_id"].isin(items), :], "%.6g")
 
 
-def source_hash(source: str) -> str:
-    """SHA-256 of the file that an item was made of; empty if the source is not a file. Computed once for each file."""
+def source_hash(*sources: str) -> str:
+    """SHA-256 of each file that an item was made of, joined by ";"; empty where a source is not a file."""
+    return ";".join(map(_hash_of, sources))
+
+
+def _hash_of(source: str) -> str:
+    """SHA-256 of a file, computed once for each file; empty if there is no such file."""
     try:
         found = os.stat(source)
     except (OSError, ValueError):

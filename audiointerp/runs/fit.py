@@ -18,6 +18,7 @@ from audiointerp.datasets import ClipDataset
 from audiointerp.evaluation.accuracy import evaluate_classifier
 from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import clip_items, mixture_items
+from audiointerp.evaluation.made_mixtures import made_mixtures
 from audiointerp.interpreters import L2I
 from audiointerp.results.page import write_report
 from audiointerp.results.tables import forget_damaged
@@ -240,11 +241,8 @@ def _explain(interpreter: Interpreter, test: ClipDataset, context: Context) -> i
     plain = Wanted(figures=wanted.figures)
     made = evaluate(clip_items(test, wanted.clips, context.seed), methods, context.folder, plain)
     if wanted.mixtures:
-        table = context.folder / "mixtures" / "mixtures.csv"
-        if not table.is_file():
-            datasets.write_mixtures(
-                test, table.parent, items=wanted.mixtures, seed=context.seed, snr_db=wanted.snr_db, gains=wanted.gains
-            )
+        settings = {"items": wanted.mixtures, "seed": context.seed, "snr_db": wanted.snr_db, "gains": wanted.gains}
+        table = made_mixtures(test, context.folder / "mixtures", context.folder, **settings)
         both = Wanted(figures=wanted.figures, other_class=(context.name,))
         made += evaluate(mixture_items(table, test.sample_rate), methods, context.folder, both)
     return made

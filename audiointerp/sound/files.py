@@ -17,6 +17,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from audiointerp.sound.truncation import missing_bytes, ogg_unfinished, states_no_length
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -27,19 +29,6 @@ CANCELLED = 1e-3  # channels cancel if the peak of their mean is this share of t
 RATES = (1000, 10_000_000)  # Hz; other rates are those of a wrong header, or of no sound that people hear
 # In lossy formats the header's count of frames is an estimate, off by up to a codec frame or two.
 FRAMES_SLACK = 4608
-
-# First bytes of a file -> start of its chunks, layout of a chunk's header, name of the chunk that holds the samples.
-_CHUNKED = {
-    b"RIFF": (12, "<4sI", b"data"),
-    b"RIFX": (12, ">4sI", b"data"),
-    b"RF64": (12, "<4sI", b"data"),
-    b"FORM": (12, ">4sI", b"SSND"),
-    b"caff": (8, ">4sq", b"data"),
-    b"riff": (40, "<16sQ", b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0O\x8e\xdb\x8a"),  # Sony's Wave64: names are GUIDs
-}
-_AU = {b".snd": ">2I", b"dns.": "<2I"}  # Sun's AU: start of the samples and their size
-# Sizes in headers that were written before the length was known, so that no bytes are missing. 0x7FFFF000 is SoX's.
-_UNKNOWN_SIZES = (0, -1, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFFFFFFFFFFFFF)
 
 __all__ = [
     "CANCELLED",
@@ -72,7 +61,8 @@ def probe(path: str | Path) -> soundfile._SoundFileInfo:
     """Rate, frames and channels of a file, after checking that it is complete.
 
     Raises:
-        AudioError: missing, not audio, empty, shorter than its header states, or of a sample rate outside `RATES`.
+        AudioError: missing, not audio, empty, shorter than its header states, of a format without a length, or
+            of a sample rate outside `RATES`.
     """
     path = Path(path)
     if not path.is_file():
@@ -91,10 +81,15 @@ def probe(path: str | Path) -> soundfile._SoundFileInfo:
             f"{path}: has a sample rate of {info.samplerate} Hz, not between {RATES[0]} and {RATES[1]} Hz; write the "
             "right rate into the file"
         )
-    missing = _missing_bytes(path)
+    if name := states_no_length(path):
+        raise AudioError(
+            f"{path}: is in the format {name}, whose header states no length, so that nothing shows whether it is "
+            "whole; convert it to WAV or FLAC"
+        )
+    missing = missing_bytes(path)
     if missing:
         raise AudioError(f"{path}: truncated, {missing} bytes of audio are missing; copy or record it again")
-    if _ogg_unfinished(path):
+    if ogg_unfinished(path):
         raise AudioError(f"{path}: truncated, its last page is missing; copy or record it again")
     return info
 
@@ -280,52 +275,3 @@ def _reason(error: Exception) -> str:
     reason = str(error).strip().rsplit(": ", 1)[-1].rstrip(".") or type(error).__name__
     # libsndfile reports this for an MP3 without a single frame, although the file exists.
     return "Format not recognised" if reason.startswith("File does not exist") else reason
-
-
-def _missing_bytes(path: Path) -> int:
-    """Bytes missing by the header's size, which libsndfile corrects silently: WAV, RF64, W64, AIFF, CAF, AU."""
-    whole = path.stat().st_size
-    with open(path, "rb") as file:
-        kind = file.read(4)
-        if kind in _AU:
-            start, size = struct.unpack(_AU[kind], file.read(8).ljust(8, b"\0"))
-            return 0 if size in _UNKNOWN_SIZES else max(0, start + size - whole)
-        start, layout, wanted = _CHUNKED.get(kind, (0, "", b""))
-        if not layout:
-            return 0
-        file.seek(start)
-        head, long_size = struct.calcsize(layout), 0
-        while len(chunk := file.read(head)) == head:
-            name, size = struct.unpack(layout, chunk)
-            if name == wanted:
-                size = long_size if kind == b"RF64" and size == 0xFFFFFFFF else size
-                size -= head if kind == b"riff" else 0  # Wave64 counts the header of a chunk
-                return 0 if size in _UNKNOWN_SIZES else max(0, size - (whole - file.tell()))
-            if name == b"ds64":  # RF64 keeps the sizes above 4 GB here
-                long_size = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
-                file.seek(-16, os.SEEK_CUR)
-            if file.tell() > whole or size < 0:
-                break
-            file.seek(_to_next(kind, size, head), os.SEEK_CUR)
-    return 0
-
-
-def _to_next(kind: bytes, size: int, head: int) -> int:
-    """Bytes from the end of a chunk's header to the next chunk, with padding."""
-    if kind == b"riff":
-        return max(0, -(-size // 8) * 8 - head)
-    return size + (size % 2 if kind != b"caff" else 0)
-
-
-def _ogg_unfinished(path: Path) -> bool:
-    """Whether an Ogg file's last page is cut or lacks the end-of-stream flag (RFC 3533): a copy that was cut short."""
-    with open(path, "rb") as file:
-        if file.read(4) != b"OggS":
-            return False
-        file.seek(max(0, path.stat().st_size - 65536))  # a page is at most 65,307 bytes
-        tail = file.read()
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) < 27 or not page[5] & 4:
-        return True
-    # A page is a header of 27 bytes, as many sizes of one byte as its last byte states, and data as long as their sum.
-    return len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])

@@ -143,7 +143,8 @@ def windows(blocks: Iterator[Tensor], length: int, overlap: int) -> Iterator[Win
 class WindowWriter:
     """Writes processed windows as one float32 WAV, cross-fading linearly where they overlap.
 
-    The file is written under a temporary name and renamed by `close`; `discard` deletes it.
+    The file is written under a temporary name and renamed by `close`; `discard` deletes it, and so does an error in a
+    `with` block of the writer.
 
     Args:
         path: of the WAV.
@@ -171,6 +172,13 @@ class WindowWriter:
         ready = waveform[: len(waveform) - keep]
         self._held = waveform[len(waveform) - keep :]
         self._put(self._resampled(ready.numpy()))
+
+    def __enter__(self) -> WindowWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            self.discard()
 
     def close(self, frames: int) -> None:
         """Writes the samples held back, so that the file has exactly `frames`, and renames it."""
@@ -207,7 +215,7 @@ def listening_copy(source: Path, target: Path) -> None:
         peak = max((float(np.abs(piece).max()) for piece in file.blocks(size, dtype="float32")), default=0.0)
         gain = 1 / peak if peak > SILENCE else 1.0
         file.seek(0)
-        writer = WindowWriter(target, file.samplerate)
-        for piece in file.blocks(size, dtype="float32"):
-            writer.add(torch.from_numpy(piece * np.float32(gain)), overlap=0, keep=0)
-        writer.close(file.frames)
+        with WindowWriter(target, file.samplerate) as writer:
+            for piece in file.blocks(size, dtype="float32"):
+                writer.add(torch.from_numpy(piece * np.float32(gain)), overlap=0, keep=0)
+            writer.close(file.frames)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from audiointerp.listening.study import KEY_COLUMNS
-from audiointerp.results.writing import csv_text, write_text
+from audiointerp.results.writing import aside, csv_text, write_text
 
 SECRET_BYTES = 32
 
@@ -39,10 +39,11 @@ def load_secret(path: str | Path) -> bytes:
             raise ValueError(f"{path}: must hold {2 * SECRET_BYTES} hexadecimal digits; restore or delete it")
         return secret
     secret = secrets.token_bytes(SECRET_BYTES)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Created with mode 0600, so that no other user can read it at any moment.
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(secret.hex() + "\n")
+    with aside(path) as part:
+        part.unlink(missing_ok=True)  # of a process that was killed here
+        # Created with mode 0600, so that no other user can read it at any moment.
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(secret.hex() + "\n")
     return secret
 
 

@@ -23,6 +23,7 @@ from audiointerp.listening.making.preparation import Plan
 from audiointerp.listening.study import Study
 from audiointerp.results.paths import inside
 from audiointerp.results.shapes import read_json
+from audiointerp.results.writing import write_text
 
 STIMULI = "stimuli"
 PAGE = "listening_test.html"
@@ -93,7 +94,7 @@ def pack(out: Path, held: str | None, study: Study, private: Private) -> tuple[P
         shutil.rmtree(aside)
     try:
         private.plan.write(aside / STIMULI)
-        (aside / "study.json").write_text(study.to_json(), "utf-8", newline="\n")
+        write_text(aside / "study.json", study.to_json())
         files = [path.relative_to(aside) for path in TARGETS[private.options["target"]](study, aside, private)]
         _write_private(out / "private", held, study, private, aside / STIMULI)
         if public.exists():
@@ -133,14 +134,15 @@ def _write_private(folder: Path, held: str | None, study: Study, private: Privat
     if held is not None and held != study.test_id:
         before = inside(folder, held)
         before.mkdir(exist_ok=True)
-        for name in ("key.csv", "study.json", SETTINGS):
+        # study.json last: as long as it is there, the folder is known to hold the earlier test, also after a kill here.
+        for name in ("key.csv", SETTINGS, "study.json"):
             if (folder / name).exists():
                 os.replace(folder / name, before / name)
     blinding.write_key(folder / "key.csv", _key_rows(private, stimuli))
     text = json.dumps(_settings(private), indent=1, sort_keys=True, ensure_ascii=False)
-    (folder / SETTINGS).write_text(text, "utf-8", newline="\n")
+    write_text(folder / SETTINGS, text)
     # Written last, because this file defines which test the folder holds.
-    (folder / "study.json").write_text(study.to_json(), "utf-8", newline="\n")
+    write_text(folder / "study.json", study.to_json())
 
 
 def _key_rows(private: Private, stimuli: Path) -> list[dict[str, object]]:

@@ -29,7 +29,7 @@ def write_folder(study: Study, public: Path, participants: int) -> list[Path]:
     The sheet has all columns that `audiointerp listen analyse` reads; the columns to fill in come first.
     """
     paths = [public / name for name in ("README.txt", "orders.csv", "answer_sheet.csv")]
-    paths[0].write_text(_readme(study, participants), "utf-8", newline="\n")
+    write_text(paths[0], _readme(study, participants))
     _write(paths[1], ORDER_COLUMNS, _orders(study, participants))
     _write(paths[2], SHEET_COLUMNS, _sheet(study, participants))
     return paths

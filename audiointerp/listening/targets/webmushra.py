@@ -10,10 +10,8 @@ from __future__ import annotations
 import html
 import logging
 import math
-import os
 import re
 import string
-import wave
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,10 +22,11 @@ import numpy as np
 
 from audiointerp.listening import bs1534
 from audiointerp.listening.bs1534 import limits, read_pcm
-from audiointerp.listening.levels import MTIME
+from audiointerp.listening.levels import write_frames
 from audiointerp.listening.study import Presentation, Study, Trial
 from audiointerp.listening.targets.yamljs import NOT_WORDS, Row, to_yaml
 from audiointerp.results.paths import inside
+from audiointerp.results.writing import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +75,8 @@ def write_configs(study: Study, public: Path, out: Path, anchors: Mapping[str, M
     configs = out / "configs"
     _write_sounds(pages, inside(configs, study.test_id))
     for name, text in texts.items():
-        (configs / name).write_bytes(text.encode())
-    (out / "README.txt").write_bytes(_readme(study, sorted(texts), pages.is_mushra(), warned).encode())
+        write_text(configs / name, text)
+    write_text(out / "README.txt", _readme(study, sorted(texts), pages.is_mushra(), warned))
     for line in warned:
         logger.warning("%s: %s", study.test_id, line)
     return [configs / name for name in sorted(texts)]
@@ -143,12 +142,7 @@ def _copy_wav(source: Path, target: Path, silence: float) -> None:
     """Copies the samples of a WAV, without other chunks, with `silence` seconds of silence before and after them."""
     samples, rate = read_pcm(source)
     frames = math.ceil(silence * rate)
-    with wave.open(str(target), "wb") as file:
-        file.setnchannels(samples.shape[1])
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(np.pad(samples, ((frames, frames), (0, 0))).tobytes())
-    os.utime(target, (MTIME, MTIME))
+    write_frames(target, np.pad(samples, ((frames, frames), (0, 0))), rate)
 
 
 def _readme(study: Study, configs: list[str], mushra: bool, warned: list[str]) -> str:
