@@ -192,11 +192,12 @@ function order() {
 
 function showLabels() {
   const focused = document.activeElement?.dataset?.label;
+  $("legend").hidden = !state.after;
   $("labels").replaceChildren(...order().map((i) => {
     const before = state.before[i], after = state.after?.[i];
     const bars = element("span", { className: "bars" }, bar(before));
-    let text = percent(before), spoken = `${state.labels[i]}, ${percent(before)}`;
-    const value = element("i", {}, text);
+    let spoken = `${state.labels[i]}, ${percent(before)}`;
+    const value = element("i", {}, percent(before));
     if (after !== undefined) {
       bars.append(bar(after));
       const change = after - before, way = Math.abs(change) < 0.005 ? "" : change > 0 ? "up" : "down";
@@ -225,7 +226,7 @@ $("labels").addEventListener("click", (event) => {
 });
 
 function chosenMethods() {
-  return [...document.querySelectorAll("#methods input:checked")].map((each) => each.value);
+  return [...document.querySelectorAll("#by input:checked")].map((each) => each.value);
 }
 
 const cost = (method) => method.passes * (state.view?.pass_seconds ?? 0);
@@ -235,7 +236,7 @@ function showCost() {
   const chosen = chosenMethods(), seconds = state.methods.filter((each) => chosen.includes(each.name)).reduce((sum, each) => sum + cost(each), 0);
   $("cost").textContent = chosen.length ? `A click takes ${about(seconds)}.` : "Choose a method.";
 }
-$("methods").addEventListener("change", showCost);
+$("by").addEventListener("change", showCost);
 
 async function explain(label) {
   stopJob?.();
@@ -519,10 +520,11 @@ $("save").addEventListener("click", () => show("save-error", async () => {
 show("open-error", async () => {
   limits = await json("state");
   Object.assign(state, { labels: limits.labels, methods: limits.methods });
-  $("methods").replaceChildren(...state.methods.map((method, i) => {
+  state.methods.forEach((method, i) => {
     const input = element("input", { type: "checkbox", value: method.name, checked: i === 0 });
-    return element("label", {}, input, element("span", {}, method.name));
-  }));
+    $(method.control && i ? "control-methods" : "methods").append(element("label", {}, input, element("span", {}, method.name)));
+  });
+  $("controls").hidden = !$("control-methods").children.length;
   $("labels-help").textContent = limits.multilabel
     ? "Each label has a probability of its own. Click one to hear what speaks for it."
     : "Click a label to hear what speaks for it.";

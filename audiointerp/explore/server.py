@@ -36,7 +36,7 @@ from audiointerp.explore.regions import read_regions
 from audiointerp.explore.saving import Archive
 from audiointerp.explore.sounds import MOST_BYTES, MOST_SECONDS, PART_SECONDS, Missing, OpenedSound
 from audiointerp.explore.stopping import Stopped
-from audiointerp.explore.workbench import BRUSH, Busy, Made, View, Workbench
+from audiointerp.explore.workbench import BRUSH, Busy, Made, View, Workbench, is_control
 from audiointerp.listening.serving.foreign import is_foreign
 from audiointerp.results.templating import fill
 
@@ -199,7 +199,8 @@ class _Pages:
 
     async def page(self, request: Request) -> Response:
         classifier = self.workbench.classifier
-        values = {"model": self.model, "labels": len(classifier.labels), "rate": classifier.sample_rate}
+        short = self.model.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].rsplit(":", 1)[-1]
+        values = {"model": self.model, "short": short, "labels": len(classifier.labels), "rate": classifier.sample_rate}
         values |= {"minutes": int(MOST_SECONDS // 60), "megabytes": MOST_BYTES >> 20, "part": int(PART_SECONDS)}
         return Response(fill("explore/page.html", values), media_type="text/html; charset=utf-8")
 
@@ -211,7 +212,10 @@ class _Pages:
         return Response(path.read_bytes(), media_type=kind)
 
     async def state(self, request: Request) -> Response:
-        methods = [{"name": name, "passes": method.passes} for name, method in self.workbench.methods.items()]
+        methods = [
+            {"name": name, "passes": method.passes, "control": is_control(method)}
+            for name, method in self.workbench.methods.items()
+        ]
         classifier = self.workbench.classifier
         return JSONResponse(
             {

@@ -21,6 +21,7 @@ from audiointerp.evaluation.judging import hear
 from audiointerp.explore.regions import Brush, Region
 from audiointerp.explore.sounds import Missing, OpenedSound, Sounds
 from audiointerp.explore.stopping import Stopped, limited
+from audiointerp.interpreters import RandomComponents, controls
 from audiointerp.interpreters.catalogue import choose, kinds
 from audiointerp.metrics.faithfulness import target_probability
 from audiointerp.sound.files import normalize_peak
@@ -33,7 +34,7 @@ BRUSH = "brush"
 
 Value = TypeVar("Value")
 
-__all__ = ["BRUSH", "Busy", "Made", "View", "Workbench", "offered"]
+__all__ = ["BRUSH", "Busy", "Made", "View", "Workbench", "is_control", "offered"]
 
 
 class Busy(RuntimeError):
@@ -124,7 +125,7 @@ def offered(model: Classifier | Interpreter, first: Mapping[str, Interpreter], s
     """
     methods = dict(first)
     classifier = next(iter(first.values())).classifier
-    for name, kind in kinds().items():
+    for name, kind in sorted(kinds().items()):
         hopeless = classifier.no_gradient is not None and getattr(kind, "needs_gradient", False)
         if name in methods or kind.needs_stem is True or hopeless:
             continue
@@ -136,6 +137,11 @@ def offered(model: Classifier | Interpreter, first: Mapping[str, Interpreter], s
         except ValueError:  # must be trained, or is for other classifiers; the message of --method says which
             continue
     return methods
+
+
+def is_control(method: Interpreter) -> bool:
+    """Whether a method is a control, which explains nothing: such as the loudest bins, or all of them."""
+    return isinstance(method, (RandomComponents, *(getattr(controls, name) for name in controls.__all__)))
 
 
 def _required(kind: type) -> list[inspect.Parameter]:
