@@ -20,7 +20,8 @@ FLOORS = [
     ["evaluation", "bundles"],
     ["interpreters"],
     ["classifiers", "datasets", "training", "listening"],
-    ["results", "contracts"],
+    ["contracts"],
+    ["results"],
     ["sound", "metrics", "recipe"],
 ]
 FLOOR = {entry: number for number, entries in enumerate(FLOORS) for entry in entries}

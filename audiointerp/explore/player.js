@@ -46,7 +46,8 @@ export class Player {
   }
 
   add(name, { samples, rate }) {
-    this.context ??= new AudioContext();
+    // At the sounds' own rate: a source node of another rate interpolates linearly, which dulls and aliases.
+    this.context ??= new AudioContext({ sampleRate: rate });
     this.remove(name);
     const buffer = this.context.createBuffer(1, samples.length, rate);
     buffer.copyToChannel(samples, 0);

@@ -275,7 +275,8 @@ def test_brushing_is_a_literal_stft_mask_and_changes_the_probabilities(desk):
     # The classifier takes sounds at the level at which the whole sound has peak 1.
     heard = classifier(torch.from_numpy(left)[None] / whole.abs().max()).probabilities[0]
     assert made["probabilities"] == pytest.approx(heard.tolist(), abs=2e-6)
-    assert before[1] > 0.6 and made["alone"] == made["probabilities"][1] < 0.01 and made["without"] > 0.9
+    assert made["alone"] == pytest.approx(made["probabilities"][1], abs=1e-6)
+    assert before[1] > 0.6 and made["alone"] < 0.01 and made["without"] > 0.9
 
 
 def test_an_explanation_has_its_mask_sounds_and_probabilities(desk):
@@ -373,12 +374,10 @@ def test_too_many_that_wait_are_sent_away(slow, monkeypatch):
 def test_methods_on_offer():
     classifier = two_bands()
     methods = offered(classifier, {"mine": Loudest(classifier)}, "two")
-    assert next(iter(methods)) == "mine" and {"lime", "rise", "saliency", "gradcam", "allpass"} <= {*methods}
-    assert not {"piq", "l2i", "bandrde"} & {*methods}
+    assert next(iter(methods)) == "mine" and {"lime", "rise", "saliency", "allpass"} <= {*methods}
+    assert not {"piq", "l2i", "bandrde", "gradcam"} & {*methods}  # this classifier has no bands and no layer to read
     classifier.no_gradient = "it has none"
-    assert not {"saliency", "gradcam", "integratedgradients"} & {
-        *offered(classifier, {"x": Loudest(classifier)}, "two")
-    }
+    assert not {"saliency", "integratedgradients"} & {*offered(classifier, {"x": Loudest(classifier)}, "two")}
 
 
 # ---- saving
