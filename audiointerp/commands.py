@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -165,12 +166,18 @@ def explore(options: argparse.Namespace, rest: list[str]) -> int:
 
         def tell(address: str) -> None:
             print(f"open {address}\nruns are saved to {folder}; Ctrl-C ends", flush=True)
-            if options.browser:
+            if options.browser and _has_screen():
                 webbrowser.open(address)
 
         serve(make_app(workbench, archive, str(options.model), token), options.port, tell, workbench.ending)
     print("ended")
     return 0
+
+
+def _has_screen() -> bool:
+    """Whether a browser would open a window; without one, it would take over the terminal."""
+    linux = sys.platform.startswith("linux")
+    return not linux or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 def _sort_model_and_file(options: argparse.Namespace) -> None:

@@ -73,36 +73,35 @@ async function openFile(file, name) {
 }
 
 async function openSound(sound) {
-  Object.assign(state, { sound, part: 0 });
-  $("sound-title").textContent = sound.name;
-  $("part").replaceChildren(...sound.starts.map((start, i) => element("option", {
-    value: i, textContent: `${i + 1} of ${sound.starts.length}, from ${clock(start)}`,
-  })));
-  $("part-label").hidden = sound.starts.length === 1;
-  await openPart(0);
+  await openPart(sound, 0);
 }
 
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 
-async function openPart(part) {
+// Shows a part of a sound, once all of it is there; until then, and after an error, the one before stays.
+async function openPart(sound, part) {
   stopJob?.();
-  player.clear();
-  Object.assign(state, { part, made: [], shown: null, regions: [], brush: null, after: null, label: null, job: state.job + 1 });
-  const job = state.job, base = path();
+  const job = ++state.job, base = `sounds/${sound.id}/${part}`;
   const view = await json(base);
-  const [levels, sound] = await Promise.all([bytes(`${base}/spectrogram`), wav(`${base}/sound.wav`)]);
+  const [levels, heard] = await Promise.all([bytes(`${base}/spectrogram`), wav(`${base}/sound.wav`)]);
   if (job !== state.job) return; // another part was opened meanwhile
+  player.clear();
+  Object.assign(state, { sound, part, view, before: view.probabilities, after: null, made: [], shown: null, regions: [], brush: null, label: null });
   $("workspace").hidden = false;
-  Object.assign(state, { view, before: view.probabilities });
+  $("sound-title").textContent = sound.name;
+  $("part").replaceChildren(...sound.starts.map((start, i) => element("option", {
+    value: i, textContent: `${i + 1} of ${sound.starts.length}, from ${clock(start)}`, selected: i === part,
+  })));
+  $("part-label").hidden = sound.starts.length === 1;
   Object.assign(plot, { view, levels, mask: null, regions: [], drawn: null });
-  player.add("sound", sound);
+  player.add("sound", heard);
   hear("sound");
   $("high").max = $("low").max = view.rate / 2;
   $("end").max = $("start").max = view.seconds;
   $("end").value = Math.min(1, view.seconds).toFixed(2);
   for (const place of ["made-error", "save-error", "brush-error", "saved"]) $(place).hidden = true;
   $("find").value = "";
-  $("front").setAttribute("aria-label", `Spectrogram of ${state.sound.name}: 0 to ${view.rate / 2} Hz, 0 to ${view.seconds.toFixed(1)} s. Regions can also be given by numbers below.`);
+  $("front").setAttribute("aria-label", `Spectrogram of ${sound.name}: 0 to ${view.rate / 2} Hz, 0 to ${view.seconds.toFixed(1)} s. Regions can also be given by numbers below.`);
   plot.draw();
   showAll();
 }
@@ -123,7 +122,13 @@ document.addEventListener("drop", (event) => {
   const [file] = event.dataTransfer?.files ?? [];
   if (file) show("open-error", () => openFile(file, file.name));
 });
-$("part").addEventListener("change", () => show("open-error", () => openPart(Number($("part").value))));
+$("part").addEventListener("change", () => show("open-error", async () => {
+  try {
+    await openPart(state.sound, Number($("part").value));
+  } finally {
+    $("part").value = state.part;
+  }
+}));
 
 // ---- recording
 
@@ -243,7 +248,7 @@ async function explain(label) {
   const job = ++state.job, base = path(), control = new AbortController();
   state.label = label;
   showLabels();
-  if (state.regions.length) void askBrush();
+  if (state.regions.length) void show("brush-error", () => askBrush(false));
   const methods = chosenMethods();
   if (!methods.length) throw new Refused("choose at least one method first");
   stopJob = () => { control.abort(); stopJob = null; state.job += 1; $("busy").hidden = true; };
@@ -433,17 +438,17 @@ $("numbers").addEventListener("submit", (event) => {
   const [low_hz, high_hz, start_s, end_s] = ["low", "high", "start", "end"].map((id) => Number($(id).value));
   addRegion({ low_hz, high_hz, start_s, end_s, keep: event.submitter?.value === "keep" });
 });
-$("clear").addEventListener("click", () => { state.regions = []; show("brush-error", askBrush); });
+$("clear").addEventListener("click", () => { state.regions = []; show("brush-error", () => askBrush()); });
 
 function addRegion(region) {
   const round = (value, digits) => Number(value.toFixed(digits));
   const { low_hz, high_hz, start_s, end_s, keep } = region;
   state.regions.push({ low_hz: round(low_hz, 1), high_hz: round(high_hz, 1), start_s: round(start_s, 3), end_s: round(end_s, 3), keep });
-  return show("brush-error", askBrush);
+  return show("brush-error", () => askBrush());
 }
 
 // Asks how the brushed sound is classified; only the answer to the latest regions counts.
-async function askBrush() {
+async function askBrush(listen = true) {
   showRegions();
   const regions = [...state.regions], base = path();
   const label = state.label ?? state.before.indexOf(Math.max(...state.before));
@@ -456,7 +461,7 @@ async function askBrush() {
     Object.assign(state, { brush: made, after: made.probabilities });
     made.picture = mask;
     player.add("brush", left);
-    hear("brush");
+    hear(listen ? "brush" : wanted());
     const top = state.after.indexOf(Math.max(...state.after));
     $("brush-says").textContent = `${state.labels[label]}: ${percent(made.probability)} in the sound, ${percent(made.alone)} in what is left. Likeliest now: ${state.labels[top]} (${percent(state.after[top])}).`;
     $("brush-says").hidden = false;
@@ -465,7 +470,7 @@ async function askBrush() {
     showLabels();
     showMade();
   } catch (error) {
-    if (latest()) { state.regions.pop(); showRegions(); }
+    if (latest() && listen) { state.regions.pop(); showRegions(); }
     throw error;
   }
   return undefined;
@@ -487,7 +492,7 @@ function showRegions() {
     const text = `${each.keep ? "kept" : "muted"}: ${Math.round(each.low_hz)} to ${Math.round(each.high_hz)} Hz, ${each.start_s.toFixed(2)} to ${each.end_s.toFixed(2)} s`;
     const button = element("button", { type: "button" }, "Remove");
     button.setAttribute("aria-label", `Remove ${text}`);
-    button.addEventListener("click", () => { state.regions.splice(i, 1); show("brush-error", askBrush); });
+    button.addEventListener("click", () => { state.regions.splice(i, 1); show("brush-error", () => askBrush()); });
     return element("li", {}, element("span", { className: `swatch${each.keep ? " keep" : ""}` }), text, button);
   }));
   plot.over(state.regions, null, player.position);

@@ -91,6 +91,7 @@ export class Player {
   async play() {
     if (this.playing || !this.duration) return;
     await this.context.resume();
+    if (this.playing) return;
     if (this.offset >= this.duration - 0.01) this.offset = 0;
     const when = this.context.currentTime + 0.05;
     this.began = when - this.offset;

@@ -80,10 +80,8 @@ class Archive:
         recipe_text: str = "",
         force: bool = False,
     ):
-        existed = folder.exists()
-        run_folder.prepare_output(folder, force)
-        if not existed:
-            folder.rmdir()  # an empty folder of a session that saved nothing would be in the way
+        if folder.exists():  # else it is created by the first save
+            run_folder.prepare_output(folder, force)
         self.folder, self.model, self.device, self.classifier = folder, model, device, classifier
         self.recipe_text = f"# audiointerp explore {model}\n{recipe_text}"
         self._names: dict[str, str] = {}

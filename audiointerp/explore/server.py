@@ -286,7 +286,9 @@ class _Pages:
             return _error(400, f"give at most {MOST_MADE} explanations")
 
         def work(stop: threading.Event) -> dict[str, Any]:
-            saved = self.archive.save([self.workbench.made(key) for key in keys])
+            made = [self.workbench.made(key) for key in keys]
+            with self.workbench.alone(stop):
+                saved = self.archive.save(made)
             names = {"folder": str(saved.folder), "page": str(saved.page), "item_id": saved.item_id}
             return {**names, "methods": saved.methods}
 

@@ -173,7 +173,7 @@ class Workbench:
 
     def open(self, data: bytes, name: str) -> OpenedSound:
         """Opens an uploaded sound; see `Sounds.add`."""
-        with self._alone(threading.Event()):
+        with self.alone(threading.Event()):
             return self.sounds.add(data, name)
 
     def view(self, sound_id: str, part: int) -> View:
@@ -186,7 +186,7 @@ class Workbench:
         known = self._views.find((sound_id, part))
         if known is not None:
             return known
-        with self._alone(threading.Event()):
+        with self.alone(threading.Event()):
             return self._view(sound_id, part)
 
     def explain(self, sound_id: str, part: int, method: str, label: int, stop: threading.Event) -> Made:
@@ -222,8 +222,16 @@ class Workbench:
         return self._make(self._recipes[key], threading.Event())
 
     @contextmanager
-    def _alone(self, stop: threading.Event) -> Iterator[None]:
-        """Context in which this thread alone uses the classifier, for at most `LIMIT_SECONDS`."""
+    def alone(self, stop: threading.Event) -> Iterator[None]:
+        """Context in which this thread alone uses the classifier, for at most `LIMIT_SECONDS`.
+
+        Args:
+            stop: set to end the computation.
+
+        Raises:
+            Busy: if too many others wait.
+            Stopped: when stopped, while waiting or at the next pass of a layer.
+        """
         if self._waiting >= MOST_WAITING:
             raise Busy("too many requests wait for the classifier; wait a moment and try again")
         self._waiting += 1
@@ -262,7 +270,7 @@ class Workbench:
         key = hashlib.sha256(repr(recipe).encode()).hexdigest()[:24]
         made = self._made.find(key)
         if made is None:
-            with self._alone(stop):
+            with self.alone(stop):
                 made = self._made.find(key) or self._made.put(key, self._compute(key, recipe))
         self._recipes[key] = recipe
         while len(self._recipes) > MOST_RECIPES:
