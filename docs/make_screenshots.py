@@ -169,7 +169,7 @@ def shoot_explore(browser: Browser, sound: Path, out: Path) -> None:
             page.locator("#made > li").nth(1).wait_for()
             page.get_by_role("button", name="Hear it").first.click()
             page.locator("summary", has_text="A region by numbers").click()
-            for field, value in {"low": "0", "high": "1200", "start": "1.2", "end": "2.6"}.items():
+            for field, value in {"low": "250", "high": "1600", "start": "0.4", "end": "4.6"}.items():
                 page.locator(f"#{field}").fill(value)
             page.locator("#numbers button", has_text="Mute").click()
             page.locator("#brush-says").wait_for()

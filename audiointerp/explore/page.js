@@ -163,6 +163,7 @@ async function recordSound() {
   input.connect(worklet);
   $("record").textContent = "Stop recording";
   await ended;
+  worklet.port.onmessage = null; // pieces on their way would change the button's text again
   finishRecording = null;
   $("record").textContent = "Record";
   stream.getTracks().forEach((track) => track.stop());
