@@ -169,6 +169,7 @@ class Workbench:
         self._recipes: OrderedDict[str, tuple[str, int, str, int, tuple[Region, ...]]] = OrderedDict()
         self._turn = threading.Lock()
         self._waiting = 0
+        self._cold = True
         self.ending = threading.Event()
 
     def open(self, data: bytes, name: str) -> OpenedSound:
@@ -262,6 +263,9 @@ class Workbench:
         waveform = self.sounds.read(sound, part).to(self.classifier.device)
         scaled, _ = normalize_peak(waveform)
         with frozen(self.classifier) as classifier:
+            if self._cold:  # a first pass takes longer than others
+                classifier(scaled)
+                self._cold = False
             start = time.perf_counter()
             prediction = classifier(scaled)
             return View(sound, part, waveform, classifier.spectrogram(scaled), prediction, time.perf_counter() - start)

@@ -312,6 +312,17 @@ def test_accessible_on_screens_of_each_size(visit, width, scheme):
     assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in results["violations"]] == []
 
 
+def test_a_long_name_of_a_model_does_not_widen_the_page(browser):
+    from audiointerp.results.templating import fill
+
+    model = "efficientat:" + "/a_rather_long_folder_name" * 5 + "/mn04_as_and_more_of_it.safetensors"
+    values = {"model": model, "short": model.rsplit("/", 1)[-1], "labels": 2, "rate": 1, "minutes": 1, "megabytes": 1}
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.set_content(fill("explore/page.html", values | {"part": 30}))
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.close()
+
+
 def test_a_page_of_another_origin_gets_nothing(browser, served, tmp_path):
     (tmp_path / "index.html").write_text("<!doctype html><title>other</title>")
     quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *given: None})
