@@ -21,6 +21,7 @@ bundles       trained models as files to share
 evaluation    sounds explained by interpreters: WAVs, figures, scores
 runs          kinds of run that a recipe can start: training, comparison, sanity checks, ...
 listening     a run folder -> listening tests; answers -> opinion scores, intervals, tests
+explore       a page on this computer to hear, see and question the decision on a sound
 commands      the commands of the command line
 """
 

@@ -1,4 +1,4 @@
-"""The command line: `audiointerp run | check | interpret | mix | evaluate | report | listen | demo`.
+"""The command line: `audiointerp run | check | interpret | explore | mix | evaluate | report | listen | demo`.
 
 Parsing needs no torch; each command is imported when it is called. An error that the user can correct is one line on
 stderr and exit status 2; `--debug` shows the traceback.
@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_allow(run)
     _add_allow(check)
     _add_interpret(command("interpret", "explain recordings: writes WAVs, figures, scores and a page"))
+    _add_explore(command("explore", "a page on this computer to hear, see and question the decision on a sound"))
     mix = command("mix", "mix pairs of clips of different classes; also writes the stems")
     mix.add_argument("data", metavar="DATA", help="a folder of ESC-50 or NSynth, or a clips.csv")
     _add_output(mix)
@@ -161,6 +162,29 @@ def _add_interpret(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_explore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        nargs="?",
+        default="esc10-piq",
+        help=f"a bundle, a run, a recipe, or a classifier by name: {NAMES} (default: %(default)s, which ships with the "
+        "package)",
+    )
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help="a recording; others are opened or recorded on the page"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", help="run folder for what is saved (default: explored/DATE_TIME)"
+    )
+    parser.add_argument("--force", action="store_true", help="add to a folder that is not empty")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a free one)")
+    parser.add_argument(
+        "--no_browser", dest="browser", action="store_false", help="print the address without opening a browser"
+    )
+    _add_model_options(parser, figures=False)
+
+
 def _add_allow(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow",
@@ -187,7 +211,7 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_model_options(parser: argparse.ArgumentParser) -> None:
+def _add_model_options(parser: argparse.ArgumentParser, figures: bool = True) -> None:
     parser.add_argument("--method", help="methods by name, comma-separated (default: the bundle's own)")
     parser.add_argument(
         "--classifier",
@@ -204,7 +228,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help="the quantity that masks multiply (default: the method's own)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: %(default)s)")
-    parser.add_argument("--no_figures", action="store_true", help="write no figures, which take most of the time")
+    if figures:
+        parser.add_argument("--no_figures", action="store_true", help="write no figures, which take most of the time")
 
 
 if __name__ == "__main__":

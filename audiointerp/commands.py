@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
+import os
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiointerp.results import folder as run_folder
+
+DEFAULT_MODEL = "esc10-piq"  # of `explore`: ships with the package
 
 if TYPE_CHECKING:
     from audiointerp.contracts import Classifier, Interpreter, Target
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from audiointerp.evaluation.items import Item
     from audiointerp.runs.experiment import Described, Experiment
 
-__all__ = ["check", "demo", "evaluate", "interpret", "layers", "listen", "mix", "report", "run"]
+__all__ = ["check", "demo", "evaluate", "explore", "interpret", "layers", "listen", "mix", "report", "run"]
 
 
 def run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -135,6 +138,63 @@ def _print_decisions(folder: Path, most: int = 10) -> None:
     for item_id, found in read_likeliest(folder, most).items():
         source = scores.loc[scores["item_id"] == item_id, "source"]
         print(f"{source.iloc[0] if len(source) else item_id}: {', '.join(f'{name} {p:.2f}' for name, p in found)}")
+
+
+def explore(options: argparse.Namespace, rest: list[str]) -> int:
+    """Serves a page on this computer on which a person hears, sees and questions decisions; ends with Ctrl-C."""
+    import secrets
+    import tempfile
+    import webbrowser
+
+    from audiointerp.explore.saving import Archive
+    from audiointerp.explore.server import make_app, serve
+    from audiointerp.explore.workbench import Workbench, offered
+
+    _sort_model_and_file(options)
+    described = _described(options)
+    model = described.classifier if described else _load(
+        options.model, options.classifier, options.labels, options.allow
+    )  # fmt: skip
+    first = _methods(options, model, described.methods if described else None)
+    methods = first if options.method else offered(model, first, str(options.model))
+    _set_masks(options, methods)
+    classifier = next(iter(methods.values())).classifier
+    folder = options.output or Path("explored") / datetime.now().strftime("%Y-%m-%d_%H%M%S")
+    text = described.text if described else ""
+    archive = Archive(folder, str(options.model), options.device, classifier, text, options.force)
+    token = secrets.token_urlsafe(16)
+    with tempfile.TemporaryDirectory(prefix="audiointerp-", ignore_cleanup_errors=True) as temporary:
+        workbench = Workbench(methods, Path(temporary))
+        for path in options.files:
+            workbench.sounds.add_file(path)
+
+        def tell(address: str) -> None:
+            print(f"open {address}\nruns are saved to {folder}; Ctrl-C ends", flush=True)
+            if options.browser and _has_screen():
+                webbrowser.open(address)
+
+        serve(make_app(workbench, archive, str(options.model), token), options.port, tell, workbench.ending)
+    print("ended")
+    return 0
+
+
+def _has_screen() -> bool:
+    """Whether a browser would open a window; without one, it would take over the terminal."""
+    linux = sys.platform.startswith("linux")
+    return not linux or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+def _sort_model_and_file(options: argparse.Namespace) -> None:
+    """Makes `explore FILE` explain the file with the shipped model; finds the files of a folder."""
+    from audiointerp.evaluation.items import audio_files
+    from audiointerp.sound.files import SUFFIXES
+
+    path = Path(options.model)
+    if options.file is None and path.suffix.lower() in SUFFIXES and path.is_file():
+        options.model, options.file = DEFAULT_MODEL, options.model
+    options.files = audio_files([options.file]) if options.file else []
+    if len(options.files) > 1:
+        raise ValueError(f"{options.file}: is a folder; explore one sound, others are dropped on the page")
 
 
 def mix(options: argparse.Namespace, rest: list[str]) -> int:
@@ -313,7 +373,6 @@ def _methods(
         own: the methods of the recipe, unless --method names others.
     """
     from audiointerp.contracts import Classifier
-    from audiointerp.interpreters import MaskInterpreter
     from audiointerp.interpreters.catalogue import choose
     from audiointerp.training.devices import pick_device
 
@@ -328,11 +387,18 @@ def _methods(
         name, method = next(iter(methods.items()))
         print(f"explained by {name}, {method.passes} passes of the classifier a clip: it needs no training; "
               "another method: --method", file=sys.stderr)  # fmt: skip
+    _set_masks(options, methods)
+    return methods
+
+
+def _set_masks(options: argparse.Namespace, methods: Mapping[str, Interpreter]) -> None:
+    """Applies --binary, --fill and --domain."""
+    from audiointerp.interpreters import MaskInterpreter
+
     for method in methods.values():
         if isinstance(method, MaskInterpreter):
             method.binary, method.fill = method.binary or options.binary, method.fill or options.fill
             method.domain = options.domain or method.domain
-    return methods
 
 
 def _tell_cost(methods: Mapping[str, Interpreter], clips: int | None = None) -> None:
@@ -355,7 +421,7 @@ class _Targets:
         """(suffix of the method's name, target) of each explanation of a recording; its likeliest labels are noted."""
         import torch
 
-        from audiointerp.classifiers.targets import likeliest_count
+        from audiointerp.classifiers.targets import likeliest_count, suffix_of
         from audiointerp.evaluation.likeliest import note_likeliest
 
         ranked = note_likeliest(item, self.classifier, folder)
@@ -370,12 +436,7 @@ class _Targets:
         made = [torch.tensor([[number in each for number in range(len(labels))]]) for each in sets]
         if len(sets) == 1:
             return [("", made[0])]
-        return [(_suffix([labels[number] for number in each]), target) for each, target in zip(sets, made)]
-
-
-def _suffix(names: list[str]) -> str:
-    """Label names as the end of a method's name: small letters, digits and _."""
-    return "_" + re.sub(r"[^a-z0-9]+", "_", "_and_".join(names).lower()).strip("_")[:40]
+        return [(suffix_of([labels[number] for number in each]), target) for each, target in zip(sets, made)]
 
 
 def _dataset(options: argparse.Namespace, classifier: Classifier | None) -> ClipDataset:

@@ -7,11 +7,11 @@ time); scores (batch, classes). Waveforms are mono float32, nominally in [-1, 1]
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,10 @@ from audiointerp.sound.logfrequency import LogFrequency
 from audiointerp.sound.masking import Domain
 from audiointerp.sound.spectrogram import STFT
 
+if TYPE_CHECKING:
+    from audiointerp.results.showing import ShownFigure
+
+SHOWN_ROWS = 3  # clips of a batch of which a text or a notebook shows details
 Target = int | Tensor | None
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -81,6 +85,20 @@ class Prediction:
         """Index of the highest logit, (batch,)."""
         return self.logits.argmax(-1)
 
+    def __repr__(self) -> str:
+        """One line instead of all numbers.
+
+        >>> Prediction.from_logits(torch.tensor([[0.0, 2.0]]), multilabel=False)
+        Prediction(clips=1, classes=2, predicted=[1], probability=[0.88])
+        """
+        clips, classes = self.logits.shape
+        numbers = self.predicted.tolist()[:SHOWN_ROWS], self.probabilities.max(-1).values.tolist()[:SHOWN_ROWS]
+        more = ", ..." if clips > SHOWN_ROWS else ""
+        return (
+            f"Prediction(clips={clips}, classes={classes}, predicted=[{', '.join(map(str, numbers[0]))}{more}], "
+            f"probability=[{', '.join(f'{each:.2f}' for each in numbers[1])}{more}])"
+        )
+
 
 @dataclass(frozen=True)
 class Interpretation:
@@ -97,6 +115,10 @@ class Interpretation:
         domain: the quantity that the mask multiplies, "log_magnitude" or "magnitude"; None without a mask.
         details: values specific to the method (codes, relevances, ...).
         sample_rate: in Hz.
+        labels: the classifier's class names, to show it; () if they are not known.
+        explained: (batch, samples), the input; None: waveform + residual, which equal it in the magnitude domain.
+
+    A notebook shows it with players, spectrograms, mask and likeliest labels.
     """
 
     waveform: Tensor
@@ -108,6 +130,61 @@ class Interpretation:
     mask: Tensor | None = None
     domain: Domain | None = None
     details: dict[str, Tensor] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    explained: Tensor | None = None
+
+    def __repr__(self) -> str:
+        """One line instead of all samples."""
+        clips, samples = self.waveform.shape
+        shown = [self._names(self.target[row].nonzero()[:, 0].tolist()) for row in range(min(clips, SHOWN_ROWS))]
+        more = ", ..." if clips > SHOWN_ROWS else ""
+        mask = "none" if self.mask is None else f"{tuple(self.mask.shape)} on the {str(self.domain).replace('_', ' ')}"
+        return (
+            f"Interpretation(clips={clips}, samples={samples} at {self.sample_rate} Hz, "
+            f"target=[{', '.join(shown)}{more}], mask={mask}, {self.prediction!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Players, spectrograms and labels of the first clips, for notebooks."""
+        from audiointerp.results.showing import clip_html
+
+        parts = []
+        for row in range(min(len(self.waveform), SHOWN_ROWS)):
+            probabilities = self.prediction.probabilities[row]
+            order = probabilities.argsort(descending=True, stable=True)[:5].tolist()
+            likeliest = [(self._names([number]), float(probabilities[number])) for number in order]
+            signals = {"Input": self._input(), "Interpretation": self.waveform, "Rest": self.residual}
+            sounds = {name: signal[row].detach().cpu().numpy() for name, signal in signals.items()}
+            parts.append(clip_html(self._title(row), likeliest, self.plot(row), sounds, self.sample_rate))
+        left = len(self.waveform) - len(parts)
+        return "".join(parts) + (f"<p>{left} more clips are not shown</p>" if left else "")
+
+    def plot(self, row: int = 0) -> ShownFigure:
+        """The figure of one clip: input, mask and interpretation over seconds and Hz. A notebook shows it.
+
+        Args:
+            row: of the batch.
+
+        Raises:
+            IndexError: if the batch has no such row.
+        """
+        from audiointerp.results.figures import draw_interpretation
+
+        waveform, kept = (each[row].detach().cpu().numpy() for each in (self._input(), self.waveform))
+        mask = None if self.mask is None else self.mask[row].detach().cpu().numpy()
+        return draw_interpretation(waveform, kept, mask, self.sample_rate, self._title(row))
+
+    def _input(self) -> Tensor:
+        return self.waveform + self.residual if self.explained is None else self.explained
+
+    def _title(self, row: int) -> str:
+        asked = self.target[row]
+        probability = float(self.prediction.probabilities[row][asked].mean())
+        return f"What speaks for {self._names(asked.nonzero()[:, 0].tolist())} ({probability:.2f})"
+
+    def _names(self, numbers: Sequence[int]) -> str:
+        """Names of classes, or their indices if the names are not known."""
+        return " + ".join(self.labels[number] if self.labels else str(number) for number in numbers)
 
     def save(self, folder: str | Path) -> list[Path]:
         """Writes interpretation.wav and residual.wav (float32), numbered per row when the batch has several.

@@ -1,7 +1,8 @@
-"""Screenshots for the guide, by a headless Chromium: the listening page, and the report of a simulated study.
+"""Screenshots for the guides, by a headless Chromium: the listening page, the report of a simulated study, explore.
 
     python docs/make_screenshots.py                              # docs/images/listening_*.png
     python docs/make_screenshots.py --out /tmp/x --scheme dark --width 390
+    python docs/make_screenshots.py --explore mixture.wav        # docs/images/explore*.png, of this sound by esc10-piq
 
 Needs playwright and Chromium: `pip install playwright`, and Debian's `chromium` or Google's.
 """
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -146,12 +149,48 @@ def shoot_report(browser: Browser, out: Path, width: int, scheme: str) -> None:
         context.close()
 
 
+def shoot_explore(browser: Browser, sound: Path, out: Path) -> None:
+    """Saves the page of `audiointerp explore esc10-piq SOUND` with a label explained twice and a region muted.
+
+    Once wide and light, once narrow and dark.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "audiointerp", "explore", "esc10-piq", str(sound), "--no_browser"]
+        server = subprocess.Popen([*command, "-o", f"{folder}/out"], stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        address = server.stdout.readline().removeprefix("open ").strip()
+        for name, width, scheme in (("explore", 1400, "light"), ("explore_phone", 390, "dark")):
+            context = browser.new_context(viewport={"width": width, "height": 1000}, color_scheme=scheme)  # type: ignore[arg-type]
+            context.set_default_timeout(300_000)
+            page = context.new_page()
+            page.goto(address)
+            page.locator("#methods label", has_text="gradcam").first.click()
+            page.locator(".label").first.click()
+            page.locator("#made > li").nth(1).wait_for()
+            page.get_by_role("button", name="Hear it").first.click()
+            page.locator("summary", has_text="A region by numbers").click()
+            for field, value in {"low": "250", "high": "1600", "start": "0.4", "end": "4.6"}.items():
+                page.locator(f"#{field}").fill(value)
+            page.locator("#numbers button", has_text="Mute").click()
+            page.locator("#brush-says").wait_for()
+            page.locator("summary", has_text="A region by numbers").click()
+            page.locator("#play").click()
+            page.evaluate("() => { document.activeElement.blur(); scrollTo(0, 0); }")
+            page.wait_for_timeout(500)
+            page.screenshot(path=out / f"{name}.png", full_page=True)
+            shrink(out / f"{name}.png")
+            context.close()
+        server.send_signal(signal.SIGINT)
+        server.wait()
+
+
 def main() -> None:
     """Reads the command line and writes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("images"))
     parser.add_argument("--width", type=int, default=1000)
     parser.add_argument("--scheme", choices=("light", "dark"), default="light")
+    parser.add_argument("--explore", type=Path, metavar="SOUND", help="only the pictures of explore, with this sound")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     found = [name for name in ("chromium", "chromium-browser", "google-chrome") if shutil.which(name)]
@@ -159,9 +198,12 @@ def main() -> None:
         raise SystemExit("no Chromium: install Debian's package chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which(found[0]), args=["--no-sandbox"])
-        for task in QUESTIONS:
-            shoot_task(browser, task, given.out, given.width, given.scheme)
-        shoot_report(browser, given.out, given.width, given.scheme)
+        if given.explore:
+            shoot_explore(browser, given.explore, given.out)
+        else:
+            for task in QUESTIONS:
+                shoot_task(browser, task, given.out, given.width, given.scheme)
+            shoot_report(browser, given.out, given.width, given.scheme)
         browser.close()
 
 

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 
-__all__ = ["likeliest_count", "parse_target"]
+__all__ = ["likeliest_count", "parse_target", "suffix_of"]
 
 
 def likeliest_count(text: str) -> int | None:
@@ -42,6 +42,15 @@ def parse_target(text: str, labels: Sequence[str]) -> tuple[int, ...]:
         if index is None:
             raise ValueError(f"target {part!r} is not a class of this classifier{_hint(part, labels)}")
     return tuple(dict.fromkeys(index for index in indices if index is not None))
+
+
+def suffix_of(names: Sequence[str]) -> str:
+    """Label names as the end of a method's name: small letters, digits and _.
+
+    >>> suffix_of(["Baby cry, infant cry", "Dog"])
+    '_baby_cry_infant_cry_and_dog'
+    """
+    return "_" + re.sub(r"[^a-z0-9]+", "_", "_and_".join(names).lower()).strip("_")[:40]
 
 
 def _index(text: str, labels: Sequence[str]) -> int | None:

@@ -109,6 +109,8 @@ class MaskInterpreter(Interpreter):
             mask=mask,
             domain=self.domain,
             details=details,
+            labels=tuple(classifier.labels),
+            explained=waveform,
         )
         return replace(interpretation, residual=waveform - interpretation.waveform) if self.additive else interpretation
 

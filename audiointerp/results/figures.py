@@ -19,9 +19,19 @@ from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from scipy.fft import rfft
 
 from audiointerp.metrics.names import INFO
+from audiointerp.results.showing import ShownFigure
 from audiointerp.results.writing import write_figure
 
-__all__ = ["COLOURS", "MARKERS", "STYLE", "plot_confusion", "plot_interpretation", "plot_training", "save_figure"]
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "STYLE",
+    "draw_interpretation",
+    "plot_confusion",
+    "plot_interpretation",
+    "plot_training",
+    "save_figure",
+]
 
 DYNAMIC_RANGE = 80.0  # dB shown below the input's loudest bin
 MAX_COLUMNS = 1200  # largest number of frames drawn; more would be narrower than a pixel
@@ -83,6 +93,22 @@ def plot_interpretation(
     Raises:
         ValueError: if shapes do not fit, samples are not finite or the mask leaves [0, 1].
     """
+    with rc_context(STYLE):
+        figure = draw_interpretation(waveform, kept, mask, sample_rate, title, n_fft, hop_length, win_length)
+        save_figure(figure, path)
+
+
+def draw_interpretation(
+    waveform: np.ndarray,
+    kept: np.ndarray,
+    mask: np.ndarray | None,
+    sample_rate: int,
+    title: str,
+    n_fft: int = 1024,
+    hop_length: int = 186,
+    win_length: int = 372,
+) -> ShownFigure:
+    """The figure of `plot_interpretation`, which notebooks show; takes its arguments and raises its errors."""
     waveform, kept = np.asarray(waveform, np.float32), np.asarray(kept, np.float32)
     _check_interpretation(waveform, kept, mask)
     spectra = [_magnitude(signal, n_fft, hop_length, win_length) for signal in (waveform, kept)]
@@ -95,7 +121,7 @@ def plot_interpretation(
     else:
         panels.insert(1, ("Mask", _pool(np.asarray(mask, np.float32), np.mean)))
     with rc_context(STYLE):
-        figure = Figure(figsize=(3.3 * len(panels), 2.6), layout="constrained")
+        figure = ShownFigure(figsize=(3.3 * len(panels), 2.6), layout="constrained")
         axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
         for axis, (name, image) in zip(axes, panels):
             is_mask = name == "Mask"
@@ -106,7 +132,7 @@ def plot_interpretation(
                 axis.text(0.5, 0.5, "silent", color="white", ha="center", va="center", transform=axis.transAxes)
         axes[0].set_ylabel("Frequency (Hz)")
         figure.suptitle(_shorten(title, 110), x=0.008, ha="left", fontsize=10.5, fontweight="bold")
-        save_figure(figure, path)
+    return figure
 
 
 def plot_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str]) -> None:

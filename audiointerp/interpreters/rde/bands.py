@@ -129,6 +129,8 @@ class BandRDE(Interpreter):
             input_gain=gain,
             sample_rate=classifier.sample_rate,
             details=details,
+            labels=tuple(classifier.labels),
+            explained=waveform,
         )
 
     def problem(self, features: Tensor, target: Tensor) -> NoteProblem:

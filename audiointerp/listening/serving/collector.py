@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
+from audiointerp.listening.serving.foreign import is_foreign
 from audiointerp.listening.serving.sessions import Store
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,6 @@ logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 MAX_BYTES = 16 * 2**20  # size limit of a session; real sessions have some kilobytes
 DRAIN_BYTES = 8 * MAX_BYTES
-_LOCAL = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.IGNORECASE)  # any port: it may be forwarded
 TARGET = "/service/write.php"
 # Folders of the checkout that are never served: results collected by PHP, and PHP source.
 PRIVATE = ("results", "service")
@@ -222,16 +222,9 @@ class _Handler(BaseHTTPRequestHandler):
         return b"".join(parts)
 
     def _is_foreign(self) -> bool:
-        """Whether a page of another site sent the request, or a name that leads to this computer only by its DNS entry.
-
-        Browsers send Host always, Origin with every POST; programs such as curl may leave them out.
-        """
+        """Whether a page of another site sent the request, see `is_foreign`."""
         hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
-        if len(hosts) > 1 or len(origins) > 1 or self.headers.get("Sec-Fetch-Site", "").strip() == "cross-site":
-            return True
-        if hosts and not _LOCAL.fullmatch(hosts[0].strip()):
-            return True
-        return bool(origins) and origins[0].strip() != f"http://{hosts[0].strip() if hosts else ''}"
+        return is_foreign(hosts, origins, self.headers.get("Sec-Fetch-Site", ""))
 
     def _refuse(self) -> None:
         """Answers a request of another site; what it sent is not read."""
