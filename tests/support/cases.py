@@ -41,6 +41,7 @@ from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit
 from audiointerp.sound.masking import AttributionMask, EnergyMask, StemMask
 
 LABELS = ("bell", "cat", "dog", "rain")
+LAYERS_IN_TIME = ["harmonic_percussive", "onsets"]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -189,6 +190,7 @@ ATTRIBUTIONS = [
     attribution("occlusion", Occlusion, to_mask=AttributionMask(absolute=True), patch=(4000.0, 40.0)),
     attribution("lime_tiles", LIME, stochastic=True, tiles=(4, 3), n_samples=8),
     attribution("lime_nmf", LIME, stochastic=True, to_mask=AttributionMask(absolute=True), parts="nmf", n_components=2),
+    attribution("lime_layers", LIME, stochastic=True, parts=LAYERS_IN_TIME, n_segments=4, n_samples=9),
     attribution(
         "rde_tiles",
         RDE,

@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from audiointerp.contracts import check_gradient
 from audiointerp.interpreters.attribution.base import (
-    Attribution,
     Details,
     Score,
     ToMask,
@@ -20,12 +19,12 @@ from audiointerp.interpreters.attribution.base import (
     hear,
     what_remains,
 )
+from audiointerp.interpreters.attribution.parts import OverParts
 from audiointerp.interpreters.base import Scene
 from audiointerp.interpreters.rde.problem import Outputs, Problem, Solution
 from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Solver
-from audiointerp.sound.components import Components, Parts, Splitter
+from audiointerp.sound.components import Components
 from audiointerp.sound.files import normalize_peak
-from audiointerp.sound.nmf import NMF
 
 ClipFiller = Literal["silence", "noise_floor", "noise", "donor"]
 GivenDonors = Tensor | Callable[[], Tensor]
@@ -34,8 +33,8 @@ __all__ = ["RDE", "ClipFiller", "ClipProblem"]
 
 
 @dataclass(eq=False, repr=False)
-class RDE(Attribution):
-    """Rate-distortion explanation of a clip over parts of its STFT: tiles of a grid, bands, or NMF components.
+class RDE(OverParts):
+    """Rate-distortion explanation of a clip over parts of its STFT, such as tiles of a grid or NMF components.
 
     Heiss et al. (2020), https://arxiv.org/abs/2007.00758; see `audiointerp.interpreters.rde`. A removed part is filled
     with sound similar to the training clips, since the response to silent holes says little about the classifier. Ours,
@@ -50,10 +49,7 @@ class RDE(Attribution):
 
     Args:
         classifier, domain, max_batch: see `Attribution`.
-        parts: "tiles" (of a grid), "bands" (of equal width in mel) or "nmf" (components).
-        tiles: tiles of the grid along frequency and along time; fewer where the clip has fewer bins.
-        n_components: number of bands, or of components of the NMF that is fitted to each clip's log-magnitude.
-        dictionary: of an NMF learnt before, or (freq, components), instead of an NMF of each clip.
+        parts, tiles, n_components, dictionary, n_segments, margin: see `OverParts`.
         filler: replaces removed parts: "silence"; "noise_floor", the clip's steady background; "noise", with Gaussian
             magnitude of the clip's own mean and deviation in each frequency, and random phase; "donor", another clip.
         donors: (clips, samples) of other sounds, or a function without arguments that returns them, called at first
@@ -71,10 +67,8 @@ class RDE(Attribution):
     """
 
     to_mask: ToMask = field(default_factory=lambda: _as_it_is, init=False)
-    parts: Parts = "tiles"
     tiles: tuple[int, int] = (8, 8)
     n_components: int = 10
-    dictionary: NMF | Tensor | None = None
     filler: ClipFiller = "noise_floor"
     donors: GivenDonors | None = None
     fill_fraction: float = 1.0
@@ -83,11 +77,9 @@ class RDE(Attribution):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the settings and prepares how clips are split."""
+        """Checks the settings."""
         super().__post_init__()
-        spectrogram = self.classifier.spectrogram
-        self.split = Splitter.checked(self.parts, self.tiles, self.n_components, self.dictionary, spectrogram)
-        by_parts = Concrete(steps=100, lr=0.2, samples=4) if self.parts == "tiles" else MatchingPursuit()
+        by_parts = Concrete(steps=100, lr=0.2, samples=4) if "tiles" in self.split.parts else MatchingPursuit()
         self.search: Solver = self.solver or by_parts
         if self.search.needs_gradient:
             check_gradient(self.classifier, f"RDE with the solver {type(self.search).__name__}")
