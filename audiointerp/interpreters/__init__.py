@@ -9,6 +9,7 @@ from audiointerp.interpreters.attribution import (
     IntegratedGradients,
     Occlusion,
     Saliency,
+    Shapley,
     SmoothGrad,
 )
 from audiointerp.interpreters.base import MaskInterpreter
@@ -40,6 +41,7 @@ __all__ = [
     "RandomComponents",
     "RandomMask",
     "Saliency",
+    "Shapley",
     "SmoothGrad",
     "TargetMasking",
     "Threshold",

@@ -24,6 +24,7 @@ from audiointerp.interpreters import (
     IntegratedGradients,
     Occlusion,
     Saliency,
+    Shapley,
     SmoothGrad,
 )
 from audiointerp.interpreters.attribution.lime import Ridge
@@ -103,6 +104,7 @@ def tone(hertz, start, stop):
 
 OVER_PARTS = {
     "lime": LIME,
+    "shapley": Shapley,
     "rde": lambda it, **parts: RDE(it, filler="silence", solver=MatchingPursuit(weight=0.1), **parts),
 }
 WANTED, OTHER = tone(3000.0, 0.3, 0.4), tone(700.0, 0.0, 0.6)
@@ -521,6 +523,9 @@ PASSES = {
     "lime_nmf": (0, 4),
     "lime_layers": (0, 9),
     "rise": (0, 4),
+    "shapley": (0, 8),
+    "shapley_kernel": (0, 16),
+    "shapley_permutation": (0, 2 + 4 * 5),
     "rde_tiles": (3 * 2, 1 + 2 + 1 + 2),
     "rde_nmf": (0, 1 + 1 + 1 + 3 + 1),
 }

@@ -6,6 +6,7 @@ from audiointerp.interpreters.attribution.gradients import GradientSHAP, Integra
 from audiointerp.interpreters.attribution.lime import LIME
 from audiointerp.interpreters.attribution.occlusion import Occlusion
 from audiointerp.interpreters.attribution.rise import RISE
+from audiointerp.interpreters.attribution.shapley import Shapley
 
 __all__ = [
     "LIME",
@@ -17,5 +18,6 @@ __all__ = [
     "IntegratedGradients",
     "Occlusion",
     "Saliency",
+    "Shapley",
     "SmoothGrad",
 ]
