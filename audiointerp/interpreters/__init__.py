@@ -3,9 +3,11 @@
 from audiointerp.interpreters.attribution import (
     LIME,
     RISE,
+    ExtremalPerturbation,
     GradCAM,
     GradientSHAP,
     GuidedGradCAM,
+    IGOSPlusPlus,
     IntegratedGradients,
     Occlusion,
     Saliency,
@@ -17,6 +19,7 @@ from audiointerp.interpreters.controls import AllPass, Beside, Empty, Loudest, R
 from audiointerp.interpreters.l2i import L2I, DictionaryClassifier, DictionaryTraining, RandomComponents
 from audiointerp.interpreters.piq import PIQ
 from audiointerp.interpreters.rde import RDE, BandRDE, Inpainter
+from audiointerp.interpreters.wam import WAM
 
 __all__ = [
     "L2I",
@@ -24,15 +27,18 @@ __all__ = [
     "PIQ",
     "RDE",
     "RISE",
+    "WAM",
     "AllPass",
     "BandRDE",
     "Beside",
     "DictionaryClassifier",
     "DictionaryTraining",
     "Empty",
+    "ExtremalPerturbation",
     "GradCAM",
     "GradientSHAP",
     "GuidedGradCAM",
+    "IGOSPlusPlus",
     "Inpainter",
     "IntegratedGradients",
     "Loudest",

@@ -17,7 +17,9 @@ from audiointerp.interpreters.attribution.base import (
     ToMask,
     asked_logit,
     hear,
+    noise_like,
     what_remains,
+    without_denormals,
 )
 from audiointerp.interpreters.attribution.parts import OverParts
 from audiointerp.interpreters.base import Scene
@@ -133,7 +135,7 @@ class RDE(OverParts):
             spectrogram = self.classifier.spectrogram
             return lambda n, it: spectrogram(donors[torch.randint(len(donors), (n,), generator=it).to(donors.device)])
         if self.filler == "noise":
-            return lambda n, it: _noise(stft, n, it)
+            return lambda n, it: noise_like(stft, n, it)
         left = what_remains(stft.abs(), self.filler)
         return lambda n, _: left.expand(n, -1, -1)
 
@@ -190,24 +192,7 @@ class ClipProblem(Problem):
         filled, mask = drawn[0], self.components.mask(keep)
         rest = 1 - mask if len(drawn) == 1 else self.components.mask((1 - keep) * drawn[1])
         original = self.components.stft if filled.is_complex() else self.components.stft.abs()
-        return self.whole - self.score(_without_denormals(original * mask + filled * rest))
-
-
-def _without_denormals(spectrum: Tensor) -> Tensor:
-    """Sets bins below the smallest normal float to 0, where torch's gradient of |z| is NaN.
-
-    Such bins occur where a donor fades to silence.
-    """
-    return spectrum * (spectrum.detach().abs() >= torch.finfo(torch.float32).tiny)
-
-
-def _noise(stft: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Gaussian magnitude with each frequency's mean and deviation, clamped at 0, random phase; (n, freq, time)."""
-    magnitude, shape = stft.abs(), (n, *stft.shape[1:])
-    mean = magnitude.mean(2, keepdim=True)
-    spread = magnitude.std(2, keepdim=True, correction=0)
-    drawn, turn = (each(shape, generator=generator).to(magnitude) for each in (torch.randn, torch.rand))
-    return torch.polar((mean + spread * drawn).clamp(min=0), 2 * torch.pi * turn)
+        return self.whole - self.score(without_denormals(original * mask + filled * rest))
 
 
 def _details(found: Solution) -> Details:
