@@ -18,7 +18,7 @@ from audiointerp.interpreters.base import MaskInterpreter
 from audiointerp.interpreters.controls import AllPass, Beside, Empty, Loudest, RandomMask, TargetMasking, Threshold
 from audiointerp.interpreters.l2i import L2I, DictionaryClassifier, DictionaryTraining, RandomComponents
 from audiointerp.interpreters.piq import PIQ
-from audiointerp.interpreters.rde import RDE, BandRDE, Inpainter
+from audiointerp.interpreters.rde import RDE, BandRDE, CartoonX, Inpainter
 from audiointerp.interpreters.wam import WAM
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "AllPass",
     "BandRDE",
     "Beside",
+    "CartoonX",
     "DictionaryClassifier",
     "DictionaryTraining",
     "Empty",

@@ -22,6 +22,7 @@ from audiointerp.interpreters import (
     WAM,
     AllPass,
     BandRDE,
+    CartoonX,
     Empty,
     ExtremalPerturbation,
     GradCAM,
@@ -41,7 +42,7 @@ from audiointerp.interpreters import (
 )
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 from audiointerp.interpreters.rde.fillers import GaussianNoise
-from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit
+from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Relaxed
 from audiointerp.sound.masking import AttributionMask, EnergyMask, StemMask
 
 LABELS = ("bell", "cat", "dog", "rain")
@@ -308,6 +309,14 @@ INTERPRETERS = [
         mask=False,
         additive=True,
         by_class=True,
+    ),
+    Case(
+        "cartoonx",
+        lambda it: CartoonX(it, levels=2, n_segments=3, solver=Relaxed(steps=3, lr=0.2, samples=2, weight=0.1)),
+        mask=False,
+        additive=True,
+        by_class=True,
+        stochastic=True,
     ),
     Case(
         "rde_bands",
