@@ -38,13 +38,14 @@ class WaveletTransform:
     """
 
     def __init__(self, wavelet: str = "db4", levels: int = 1):
-        if wavelet not in pywt.wavelist(kind="discrete") or wavelet == INEXACT:
+        # The package exports the names of compiled modules, which type checkers do not see.
+        if wavelet not in pywt.wavelist(kind="discrete") or wavelet == INEXACT:  # pyright: ignore[reportAttributeAccessIssue]
             raise ValueError(
                 f"wavelet is {wavelet!r}; choose a discrete wavelet of PyWavelets, such as haar, db4 or sym8"
             )
         if not isinstance(levels, int) or levels < 1:
             raise ValueError(f"levels is {levels}; give a whole number, 1 or more")
-        filters = pywt.Wavelet(wavelet)
+        filters = pywt.Wavelet(wavelet)  # pyright: ignore[reportAttributeAccessIssue]
         self.wavelet, self.levels, self.orthogonal = wavelet, levels, bool(filters.orthogonal)
         # (2, 1, length): low pass and high pass; a convolution of torch does not flip its kernel.
         self._decompose = torch.tensor([filters.dec_lo, filters.dec_hi], dtype=torch.float64).flip(1)[:, None]

@@ -105,9 +105,7 @@ class Masked:
         return torch.cat(gradients)
 
     def _reward(self, mask: Tensor, rows: Tensor) -> Tensor:
-        filler = self.filler[rows]
-        whole = self.scene.stft[rows] if filler.is_complex() else self.magnitude[rows]
-        heard = self._heard(without_denormals(filler + mask * (whole - filler)), rows)
+        heard = self._heard(self._versions(mask, rows), rows)
         self.update(len(rows))
         target = self.scene.target[rows]
         wanted = asked_logit(heard, target)
@@ -115,6 +113,15 @@ class Masked:
             return wanted
         best = heard.logits.masked_fill(target, -torch.inf).amax(1)
         return wanted - torch.where(target.all(1), 0.0, best)
+
+    def _versions(self, mask: Tensor, rows: Tensor) -> Tensor:
+        """m x + (1 - m) filler, (n, freq, time), complex where the filler has phases of its own."""
+        if self.method.filler == "silence":  # the filler is 0: this saves half of the time outside of the classifier
+            return mask * self.magnitude[rows]
+        filler = self.filler if len(self.filler) == 1 else self.filler[rows]
+        if not filler.is_complex():
+            return filler + mask * (self.magnitude[rows] - filler)
+        return without_denormals(filler + mask * (self.scene.stft[rows] - filler))
 
     def _batches(self, count: int) -> tuple[Tensor, ...]:
         return torch.arange(count, device=self.magnitude.device).split(self.method.max_batch)

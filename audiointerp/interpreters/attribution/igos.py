@@ -139,8 +139,9 @@ class IGOSPlusPlus(OptimisedMask):
         """
         which = term[:, None, None]
         chosen = torch.where(which == 0, cells[:, 0], torch.where(which == 1, cells[:, 1], _union(cells)))
-        rest = scale[:, None, None] * (1 - self._enlarge(chosen, masked.scene.stft))
-        return torch.where(which % 2 == 1, 1 - rest, rest)
+        rest = scale[:, None, None] * (1 - chosen)
+        # Enlarged last: interpolation keeps sums, and the grid is small.
+        return self._enlarge(torch.where(which % 2 == 1, 1 - rest, rest), masked.scene.stft)
 
     def _enlarge(self, cells: Tensor, stft: Tensor) -> Tensor:
         shape = (stft.shape[1], stft.shape[2])

@@ -58,6 +58,8 @@ class OverParts(Attribution):
 def game_of(components: Components, score: Score, filler: Removed) -> Callable[[Tensor], Tensor]:
     """The score as a function of the parts that are kept, (n, count) in [0, 1] -> (n,); the others are filled."""
     magnitude = components.stft.abs()[None]
+    if filler == "silence":
+        return lambda kept: score(components.mask(kept) * magnitude)
     left = what_remains(magnitude, filler)
     return lambda kept: score(left + components.mask(kept) * (magnitude - left))
 
