@@ -344,6 +344,10 @@ class Interpreter(ABC):
         """Number of classifier passes for a clip of 5 s (a backward pass counts as two more)."""
         return 1
 
+    def scaleogram(self, made: Interpretation) -> list[tuple[Any, float, float, float, float]] | None:
+        """What a figure of an explanation without a mask shows instead, see `results.figures`; None: nothing."""
+        return None
+
     @abstractmethod
     def interpret(self, waveform: Tensor, target: Target = None, *, stem: Tensor | None = None) -> Interpretation:
         """Interpretation of (batch, samples); `stem`, the true sound, is for oracle controls only."""

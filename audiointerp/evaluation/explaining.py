@@ -227,6 +227,7 @@ class _Explanation:
             None if interpretation.mask is None else interpretation.mask[0].cpu().numpy(),
             self.item.sample_rate,
             f"{self.item.source}: {row['target']} ({self.name})",
+            scaleogram=self.interpreter.scaleogram(interpretation),
         )
 
     def _list_files(self, rows: list[dict[str, Any]], manifest: Manifest, hashed: str) -> None:

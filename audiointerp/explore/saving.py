@@ -108,7 +108,7 @@ class Archive:
         facts = {"kind": "interpret", "model": self.model, "labels": list(labels), "device": self.device}
         info = run_folder.start(self.folder, self.recipe_text, name=self.folder.name, **facts)
         source = self._source(view)
-        forget_damaged(self.folder, [source])
+        forget_damaged(self.folder, {source: ()})
         item = Item.of_waveform(item_id, source, view.waveform.cpu(), self.classifier.sample_rate)
         note_likeliest(item, self.classifier, self.folder)
         scores, names = Scores(self.folder), []

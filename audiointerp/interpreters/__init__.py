@@ -3,12 +3,15 @@
 from audiointerp.interpreters.attribution import (
     LIME,
     RISE,
+    ExtremalPerturbation,
     GradCAM,
     GradientSHAP,
     GuidedGradCAM,
+    IGOSPlusPlus,
     IntegratedGradients,
     Occlusion,
     Saliency,
+    Shapley,
     SmoothGrad,
 )
 from audiointerp.interpreters.base import MaskInterpreter
@@ -24,7 +27,8 @@ from audiointerp.interpreters.controls import (
 )
 from audiointerp.interpreters.l2i import L2I, DictionaryClassifier, DictionaryTraining, RandomComponents
 from audiointerp.interpreters.piq import PIQ
-from audiointerp.interpreters.rde import RDE, BandRDE, Inpainter
+from audiointerp.interpreters.rde import RDE, BandRDE, CartoonX, Inpainter
+from audiointerp.interpreters.wam import WAM
 
 __all__ = [
     "L2I",
@@ -32,15 +36,19 @@ __all__ = [
     "PIQ",
     "RDE",
     "RISE",
+    "WAM",
     "AllPass",
     "BandRDE",
     "Beside",
+    "CartoonX",
     "DictionaryClassifier",
     "DictionaryTraining",
     "Empty",
+    "ExtremalPerturbation",
     "GradCAM",
     "GradientSHAP",
     "GuidedGradCAM",
+    "IGOSPlusPlus",
     "IdealParts",
     "Inpainter",
     "IntegratedGradients",
@@ -50,6 +58,7 @@ __all__ = [
     "RandomComponents",
     "RandomMask",
     "Saliency",
+    "Shapley",
     "SmoothGrad",
     "TargetMasking",
     "Threshold",

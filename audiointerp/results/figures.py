@@ -22,10 +22,13 @@ from audiointerp.metrics.names import INFO
 from audiointerp.results.showing import ShownFigure
 from audiointerp.results.writing import write_figure
 
+Scaleogram = Sequence[tuple[np.ndarray, float, float, float, float]]
+
 __all__ = [
     "COLOURS",
     "MARKERS",
     "STYLE",
+    "Scaleogram",
     "draw_interpretation",
     "plot_confusion",
     "plot_interpretation",
@@ -76,8 +79,9 @@ def plot_interpretation(
     n_fft: int = 1024,
     hop_length: int = 186,
     win_length: int = 372,
+    scaleogram: Scaleogram | None = None,
 ) -> None:
-    """Input, mask and interpretation side by side, over seconds and Hz.
+    """Input, mask (or scaleogram) and interpretation side by side, over seconds and Hz.
 
     Both spectrograms are in dB relative to the input's loudest bin, so that they can be compared. For long clips, the
     maximum of neighbouring frames is drawn.
@@ -89,12 +93,16 @@ def plot_interpretation(
         sample_rate: in Hz.
         title: one line above the panels.
         n_fft, hop_length, win_length: of the STFT in the figure, in samples.
+        scaleogram: drawn if there is no mask: of each level of a wavelet transform its values (coefficients,), 0 or
+            more, start and step in seconds, lowest and highest frequency in Hz. All levels share one scale.
 
     Raises:
         ValueError: if shapes do not fit, samples are not finite or the mask leaves [0, 1].
     """
     with rc_context(STYLE):
-        figure = draw_interpretation(waveform, kept, mask, sample_rate, title, n_fft, hop_length, win_length)
+        figure = draw_interpretation(
+            waveform, kept, mask, sample_rate, title, n_fft, hop_length, win_length, scaleogram
+        )
         save_figure(figure, path)
 
 
@@ -107,6 +115,7 @@ def draw_interpretation(
     n_fft: int = 1024,
     hop_length: int = 186,
     win_length: int = 372,
+    scaleogram: Scaleogram | None = None,
 ) -> ShownFigure:
     """The figure of `plot_interpretation`, which notebooks show; takes its arguments and raises its errors."""
     waveform, kept = np.asarray(waveform, np.float32), np.asarray(kept, np.float32)
@@ -118,17 +127,22 @@ def draw_interpretation(
     panels = [("Input", decibels[0]), ("Interpretation: masked input", decibels[1])]
     if mask is None:
         panels[1] = ("Interpretation", decibels[1])
+        if scaleogram is not None:
+            panels.insert(1, ("Relevance by level", np.zeros((0, 0))))
     else:
         panels.insert(1, ("Mask", _pool(np.asarray(mask, np.float32), np.mean)))
     with rc_context(STYLE):
         figure = ShownFigure(figsize=(3.3 * len(panels), 2.6), layout="constrained")
-        axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=True))
+        axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=scaleogram is None or mask is not None))
         for axis, (name, image) in zip(axes, panels):
             is_mask = name == "Mask"
-            _image_panel(figure, axis, image, extent, is_mask)
+            if image.size:
+                _image_panel(figure, axis, image, extent, is_mask)
+            else:
+                _scaleogram_panel(axis, scaleogram or (), extent[1])
             axis.set_title(name)
             axis.set_xlabel("Time (s)")
-            if not is_mask and image.max() <= -DYNAMIC_RANGE:
+            if not is_mask and image.size and image.max() <= -DYNAMIC_RANGE:
                 axis.text(0.5, 0.5, "silent", color="white", ha="center", va="center", transform=axis.transAxes)
         axes[0].set_ylabel("Frequency (Hz)")
         figure.suptitle(_shorten(title, 110), x=0.008, ha="left", fontsize=10.5, fontweight="bold")
@@ -260,6 +274,20 @@ def _pool(image: np.ndarray, reduce, group: int | None = None) -> np.ndarray:
 def _decibels(magnitude: np.ndarray, loudest: float) -> np.ndarray:
     floor = 10 ** (-DYNAMIC_RANGE / 20)
     return 20 * np.log10(np.maximum(magnitude / loudest, floor))
+
+
+def _scaleogram_panel(axis: Axes, scaleogram: Scaleogram, seconds: float) -> None:
+    """Each level as a row of cells, over seconds and a logarithmic axis of Hz; the lowest is drawn one octave high."""
+    loudest = max((float(values.max()) for values, *_ in scaleogram), default=0.0) or 1.0
+    for values, start, step, low, high in scaleogram:
+        row = np.asarray(values, np.float32)[None] / loudest
+        group = -(-row.shape[1] // MAX_COLUMNS)
+        edges = start + step * group * np.arange(-(-row.shape[1] // group) + 1)
+        axis.pcolormesh(edges, [max(low, high / 2), high], _pool(row, np.max, group), vmin=0, vmax=1, cmap="viridis")
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlim(0, seconds)
 
 
 def _image_panel(figure: Figure, axis: Axes, image: np.ndarray, extent: tuple, is_mask: bool) -> None:

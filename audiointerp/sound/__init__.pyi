@@ -6,6 +6,8 @@ from .files import normalize_peak as normalize_peak
 from .files import read as read
 from .files import resample as resample
 from .files import write as write
+from .layers import harmonic_percussive_masks as harmonic_percussive_masks
+from .layers import onset_borders as onset_borders
 from .logfrequency import LogFrequency as LogFrequency
 from .masking import AttributionMask as AttributionMask
 from .masking import EnergyMask as EnergyMask

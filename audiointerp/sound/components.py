@@ -1,4 +1,4 @@
-"""A clip split into audible parts behind one `render(selection, filler)`: tiles, frequency bands, NMF components.
+"""A clip split into audible parts behind one `render(selection, filler)`: tiles, bands, layers, segments, components.
 
 Explanations by perturbation need the clip with some of its parts left out. A part is a share m_k (freq, time) of the
 clip's magnitude; shares add up to 1 in every bin, so that all parts together are the clip. Kept parts have the clip's
@@ -8,31 +8,37 @@ phase.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from functools import reduce
+from itertools import pairwise
+from typing import Literal, Protocol, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from audiointerp.sound.layers import LAYERS, harmonic_percussive_masks, onset_borders
 from audiointerp.sound.masking import Domain, apply_mask, noise_floor
 from audiointerp.sound.nmf import NMF
 from audiointerp.sound.spectrogram import STFT, log_magnitude
 
 Background: TypeAlias = Literal["silence", "noise_floor"] | Tensor
-Parts = Literal["tiles", "bands", "nmf"]
+Part = Literal["tiles", "bands", "nmf", "harmonic_percussive", "segments", "onsets"]
+Parts = Part | tuple[Part, ...]
 
 EPSILON = 1e-10  # added to W H, for bins where every component is 0
 ITERATIONS = 100  # of the NMF fitted to a clip
 
-__all__ = ["Background", "Components", "Parts", "Splitter", "component_waveforms"]
+__all__ = ["Background", "Components", "Part", "Parts", "Splitter", "component_waveforms"]
 
 
 class Components:
-    """Parts of one clip; made by `tiles`, `bands` or `nmf`.
+    """Parts of one clip; made by `tiles`, `bands`, `nmf`, `harmonic_percussive`, `segments`, `onsets` or `product`.
 
-    Tiles and bands are stored as one index per bin, NMF components as their two factors, not as `count` full masks.
+    Tiles, bands and segments are stored as one index per bin, NMF components as their two factors, not as `count` full
+    masks.
 
     Attributes:
         stft: (freq, time), the clip's complex spectrogram.
@@ -45,7 +51,7 @@ class Components:
     tensor([1., 1., 1., 1., 0., 0., 0., 0.])
     """
 
-    def __init__(self, stft: Tensor, parts: _Indexed | _Factored):
+    def __init__(self, stft: Tensor, parts: _Shares):
         self.stft, self._parts, self.count = _one_clip(stft), parts, parts.count
 
     @classmethod
@@ -119,6 +125,74 @@ class Components:
         _check_factors(spectra, activations, clip)
         return cls(stft, _Factored(spectra, activations))
 
+    @classmethod
+    def harmonic_percussive(cls, stft: Tensor, margin: float = 2.0) -> Components:
+        """The harmonic layer, the percussive layer and, for a margin above 1, the rest, which is neither.
+
+        See `sound.layers.harmonic_percussive_masks`, also for its errors.
+        """
+        return cls(stft, _Layered(harmonic_percussive_masks(_one_clip(stft).abs(), margin)))
+
+    @classmethod
+    def segments(cls, stft: Tensor, segments: int | Sequence[int]) -> Components:
+        """Segments of time, the earliest first.
+
+        Args:
+            stft: complex, (freq, time).
+            segments: their number, for segments of equal length (up to one frame); or the rising first frames of all
+                segments but the first.
+
+        Raises:
+            ValueError: if a segment holds no frame.
+        """
+        time = _one_clip(stft).shape[1]
+        if isinstance(segments, int):
+            if not 1 <= segments <= time:
+                raise ValueError(f"{segments} segments of {time} frames; each needs a frame")
+            index = torch.arange(time, device=stft.device) * segments // time
+            return cls(stft, _Indexed(index[None], segments))
+        first = [0, *segments, time]
+        if any(after <= before for before, after in pairwise(first)):
+            raise ValueError(f"segments begin at frames {list(segments)} of {time}; they must rise, from 1")
+        lengths = torch.tensor(first, device=stft.device).diff()
+        index = torch.arange(len(lengths), device=stft.device).repeat_interleave(lengths)
+        return cls(stft, _Indexed(index[None], len(lengths)))
+
+    @classmethod
+    def onsets(cls, stft: Tensor, segments: int) -> Components:
+        """Segments of time that begin at the strongest onsets; for errors too, see `sound.layers.onset_borders`."""
+        return cls.segments(stft, onset_borders(_one_clip(stft).abs(), segments))
+
+    @classmethod
+    def product(cls, first: Components, second: Components) -> Components:
+        """Every part of `first` within every part of `second`, such as sources within segments of time.
+
+        Part `i * second.count + j` is part i of the first and part j of the second; its share is the product of both.
+
+        Raises:
+            ValueError: if the two have spectrograms of different shapes.
+        """
+        if first.stft.shape != second.stft.shape:
+            raise ValueError(
+                f"spectrograms of {tuple(first.stft.shape)} and {tuple(second.stft.shape)}; a product is of one clip"
+            )
+        return cls(first.stft, _Product(first.shares(), second._parts))
+
+    def shares(self) -> Tensor:
+        """The share of each part in each bin, (count, freq, time); they add up to 1."""
+        return self._parts.mask(torch.eye(self.count, device=self.stft.device)).expand(-1, *self.stft.shape)
+
+    def waveforms(self, spectrogram: STFT, samples: int) -> Tensor:
+        """Each part as a sound, (count, samples), with the clip's phase; the sounds add up to the clip.
+
+        Args:
+            spectrogram: the transform that made the clip's STFT.
+            samples: length of the clip.
+        """
+        one_each = torch.eye(self.count, device=self.stft.device).split(1)
+        # One at a time: a hundred complex spectrograms of a clip would fill memory.
+        return torch.cat([spectrogram.inverse(self.render(one), samples) for one in one_each])
+
     def mask(self, selection: Tensor) -> Tensor:
         """The share of each bin that a selection keeps, (batch, freq, time), in [0, 1].
 
@@ -175,9 +249,20 @@ class Components:
         return selection
 
 
+class _Shares(Protocol):
+    """How the shares of a clip's parts are stored."""
+
+    @property
+    def count(self) -> int: ...
+
+    def mask(self, selection: Tensor) -> Tensor: ...
+
+    def energy(self, power: Tensor) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class _Indexed:
-    """Each bin belongs to one part: `index` (freq, time), or (freq, 1) for all of time."""
+    """Each bin belongs to one part: `index` (freq, time), or (freq, 1) for all of time, or (1, time)."""
 
     index: Tensor
     count: int
@@ -188,6 +273,44 @@ class _Indexed:
     def energy(self, power: Tensor) -> Tensor:
         index = self.index.expand_as(power).flatten()
         return power.new_zeros(self.count).index_add_(0, index, power.flatten())
+
+
+@dataclass(frozen=True)
+class _Layered:
+    """Few parts with a full mask each, `shares` (count, freq, time)."""
+
+    shares: Tensor
+
+    @property
+    def count(self) -> int:
+        return len(self.shares)
+
+    def mask(self, selection: Tensor) -> Tensor:
+        return torch.einsum("bk,kft->bft", selection, self.shares).clamp_(0, 1)
+
+    def energy(self, power: Tensor) -> Tensor:
+        return (self.shares.square() * power).sum((1, 2))
+
+
+@dataclass(frozen=True)
+class _Product:
+    """Products of the `first` parts' shares (count, freq, time) with each of the second's."""
+
+    first: Tensor
+    second: _Shares
+
+    @property
+    def count(self) -> int:
+        return len(self.first) * self.second.count
+
+    def mask(self, selection: Tensor) -> Tensor:
+        by_first = selection.unflatten(1, (len(self.first), self.second.count)).unbind(1)
+        # Summed over the first parts, so that no mask per product is made.
+        total = sum(share * self.second.mask(some) for share, some in zip(self.first, by_first))
+        return torch.as_tensor(total).clamp(0, 1)
+
+    def energy(self, power: Tensor) -> Tensor:
+        return torch.cat([self.second.energy(power * share.square()) for share in self.first])
 
 
 @dataclass(frozen=True)
@@ -293,17 +416,24 @@ class Splitter:
     """Splits a clip into `Components`.
 
     Attributes:
-        parts: "tiles" of a grid, "bands" of equal width in mel, or "nmf" for NMF components.
+        parts: a kind of parts, or several: then every part of the first kind within every part of the second, and so
+            on. "tiles" of a grid, "bands" of equal width in mel, "nmf" for NMF components, "harmonic_percussive" for
+            the layers of `Components.harmonic_percussive`, "segments" of equal length in time, or "onsets" for segments
+            that begin at onsets.
         tiles: number of tiles along frequency and along time; fewer where the clip has fewer bins.
         n_components: number of bands, or of components of the NMF that is fitted to each clip's log-magnitude.
         dictionary: an NMF learnt before, instead of fitting one to each clip.
+        n_segments: number of segments in time, equal or from onsets; fewer where the clip has fewer frames.
+        margin: by how much a bin of the harmonic (percussive) layer must exceed the other; 1: there is no third layer.
         sample_rate: of the clips, in Hz.
     """
 
-    parts: Parts
+    parts: tuple[Part, ...]
     tiles: tuple[int, int]
     n_components: int
     dictionary: NMF | None
+    n_segments: int
+    margin: float
     sample_rate: int
 
     @classmethod
@@ -314,32 +444,57 @@ class Splitter:
         n_components: int,
         dictionary: NMF | Tensor | None,
         spectrogram: STFT,
+        n_segments: int = 1,
+        margin: float = 2.0,
     ) -> Splitter:
         """A splitter from a method's arguments, checked.
 
         Raises:
-            ValueError: for unknown parts, no part, or a dictionary with another number of bins.
+            ValueError: for unknown parts, the same parts twice, no part, a margin below 1, or a dictionary with another
+                number of bins.
         """
-        if parts not in get_args(Parts):
-            raise ValueError(f"parts are {parts!r}; choose 'tiles', 'bands' or 'nmf'")
-        if min(*tiles, n_components) < 1:
-            raise ValueError(f"tiles are {tuple(tiles)}, n_components {n_components}; at least 1 each")
+        given = (parts,) if isinstance(parts, str) else tuple(parts)
+        if not given or not set(given) <= set(get_args(Part)):
+            raise ValueError(f"parts are {parts!r}; choose from {', '.join(get_args(Part))}, or a list of these")
+        if len({*given}) < len(given) or {"segments", "onsets"} <= {*given}:
+            raise ValueError(f"parts are {list(given)}; a product is of different kinds, of which one divides time")
+        if min(*tiles, n_components, n_segments) < 1:
+            raise ValueError(
+                f"tiles are {tuple(tiles)}, n_components {n_components}, n_segments {n_segments}; at least 1 each"
+            )
+        if not 1 <= margin < float("inf"):
+            raise ValueError(f"margin is {margin}; give 1, for two layers that add up to the clip, or more")
         learnt = None if dictionary is None else _nmf(dictionary, spectrogram.n_fft // 2 + 1)
         count = n_components if learnt is None else learnt.dictionary.shape[1]
-        return cls(parts, tiles, count, learnt, spectrogram.sample_rate)
+        return cls(given, tiles, count, learnt, n_segments, margin, spectrogram.sample_rate)
 
     @property
     def count(self) -> int:
         """Number of parts of a clip that has enough bins."""
-        return self.tiles[0] * self.tiles[1] if self.parts == "tiles" else self.n_components
+        counts = {
+            "tiles": self.tiles[0] * self.tiles[1],
+            "harmonic_percussive": len(LAYERS) if self.margin > 1 else len(LAYERS) - 1,
+            "segments": self.n_segments,
+            "onsets": self.n_segments,
+        }
+        return math.prod(counts.get(part, self.n_components) for part in self.parts)
 
     def __call__(self, stft: Tensor, seed: int) -> Components:
         """Parts of one clip's complex STFT (1, freq, time); `seed` is the random start of an NMF fitted to it."""
+        return reduce(Components.product, [self._split(part, stft, seed) for part in self.parts])
+
+    def _split(self, part: Part, stft: Tensor, seed: int) -> Components:
         freq, time = stft.shape[1:]
-        if self.parts == "tiles":
+        if part == "tiles":
             return Components.tiles(stft, min(self.tiles[0], freq), min(self.tiles[1], time))
-        if self.parts == "bands":
+        if part == "bands":
             return Components.bands(stft, self.n_components, self.sample_rate)
+        if part == "harmonic_percussive":
+            return Components.harmonic_percussive(stft, self.margin)
+        if part == "segments":
+            return Components.segments(stft, min(self.n_segments, time))
+        if part == "onsets":
+            return Components.onsets(stft, min(self.n_segments, time))
         learnt = self.dictionary
         if learnt is None:
             learnt = NMF(self.n_components, bins=freq, seed=seed).to(stft.device)

@@ -16,6 +16,7 @@ from audiointerp.classifiers import External
 from audiointerp.contracts import Classifier, Prediction
 from audiointerp.interpreters import (
     LIME,
+    RDE,
     RISE,
     GradCAM,
     GradientSHAP,
@@ -23,10 +24,12 @@ from audiointerp.interpreters import (
     IntegratedGradients,
     Occlusion,
     Saliency,
+    Shapley,
     SmoothGrad,
 )
 from audiointerp.interpreters.attribution.lime import Ridge
 from audiointerp.interpreters.attribution.memory import CLIPS, Memory
+from audiointerp.interpreters.rde.solvers import MatchingPursuit
 from audiointerp.metrics.separation import si_sdr
 from audiointerp.sound.masking import AttributionMask
 from audiointerp.sound.nmf import NMF
@@ -100,6 +103,11 @@ def tone(hertz, start, stop):
     return torch.where((time >= start) & (time < stop), torch.sin(2 * torch.pi * hertz * time), 0.0)[None]
 
 
+OVER_PARTS = {
+    "lime": LIME,
+    "shapley": Shapley,
+    "rde": lambda it, **parts: RDE(it, filler="silence", solver=MatchingPursuit(weight=0.1), **parts),
+}
 WANTED, OTHER = tone(3000.0, 0.3, 0.4), tone(700.0, 0.0, 0.6)
 FREQ, TIME = slice(128, 256), slice(26, 34)  # about the wanted tone: tile (1, 3) of 4 x 6
 
@@ -387,6 +395,27 @@ def test_lime_keeps_parts_whole_from_a_share_of_the_largest_coefficient(hears_on
             LIME(hears_one_tone, saturation=share)
 
 
+@pytest.mark.parametrize("build", OVER_PARTS.values(), ids=OVER_PARTS.keys())
+def test_the_layer_within_its_segment_is_found(hears_one_tone, build):
+    """The tone of 0.1 s lies within one band and one segment, so that this part alone is nearly the tone."""
+    parts = {"parts": ["bands", "onsets"], "n_components": 4, "n_segments": 3}
+    made = build(hears_one_tone, **parts).interpret(WANTED + OTHER, 0)
+    assert si_sdr(made.waveform, WANTED) > 10 > 0 > si_sdr(made.waveform, OTHER)
+    torch.testing.assert_close(made.waveform + made.residual, WANTED + OTHER, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("build", OVER_PARTS.values(), ids=OVER_PARTS.keys())
+def test_the_percussive_layer_is_found(build):
+    """A classifier of rises hears the clicks; one of a steady frequency hears the tone."""
+    clicks, steady = torch.zeros(1, SAMPLES), tone(700.0, 0.0, 0.6)
+    clicks[:, [2000, 4500, 7000]] = 8.0
+    high, low = torch.zeros(513, 1), torch.zeros(513, 1)
+    high[200:], low[40:50] = 0.01, 0.1
+    for weight, wanted, other in ((high, clicks, steady), (low, steady, clicks)):
+        made = build(Hears(weight), parts="harmonic_percussive").interpret(clicks + steady, 0)
+        assert si_sdr(made.waveform, wanted) > 10 > 0 > si_sdr(made.waveform, other)
+
+
 def _learnt(dictionary):
     made = NMF(2)
     made.dictionary = nn.functional.normalize(dictionary, dim=0)
@@ -503,7 +532,14 @@ PASSES = {
     "occlusion": (0, 5),
     "lime_tiles": (0, 8),
     "lime_nmf": (0, 4),
+    "lime_layers": (0, 9),
+    "extremal": (3 * 2, 2 + 2),
+    "extremal_noise": (3, 1 + 2),
+    "igos": (2 * 4 * 2, 2 + 4 + 2 * 4 * 2 + 2),
     "rise": (0, 4),
+    "shapley": (0, 8),
+    "shapley_kernel": (0, 16),
+    "shapley_permutation": (0, 2 + 4 * 5),
     "rde_tiles": (3 * 2, 1 + 2 + 1 + 2),
     "rde_nmf": (0, 1 + 1 + 1 + 3 + 1),
 }
@@ -577,6 +613,10 @@ BAD = [
     (RISE, {"patch": (1.0, 1.0)}, "patch is 1 Hz"),
     (RISE, {"filler": "mean"}, "filler is 'mean'"),
     (LIME, {"parts": "stems"}, "parts are 'stems'"),
+    (LIME, {"parts": ["nmf", "stems"]}, "choose from tiles, bands"),
+    (RDE, {"parts": ["segments", "onsets"]}, "divides time"),
+    (RDE, {"parts": "onsets", "n_segments": 0}, "n_segments 0"),
+    (LIME, {"parts": "harmonic_percussive", "margin": 0.5}, "margin is 0.5"),
     (LIME, {"tiles": (0, 2)}, "(0, 2)"),
     (LIME, {"n_samples": 0}, "n_samples is 0"),
     (LIME, {"parts": "nmf", "n_components": 0}, "n_components 0"),
@@ -599,7 +639,7 @@ def test_the_mask_is_the_attributions():
     assert made.domain == "log_magnitude" and torch.equal(made.mask, rule(made.details["attribution"]))
 
 
-@pytest.mark.parametrize("name", ["lime_tiles", "lime_nmf", "rise", "occlusion", "gradcam"])
+@pytest.mark.parametrize("name", ["lime_tiles", "lime_nmf", "shapley", "rise", "occlusion", "gradcam"])
 def test_a_further_target_of_a_clip_costs_no_passes(monkeypatch, name):
     classifier = vggsound()
     interpreter = CASES[name].build(classifier)

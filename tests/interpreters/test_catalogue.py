@@ -54,6 +54,12 @@ def test_a_classifier_without_an_explainer_has_a_default(classifier):
     assert list(methods) == ["lime"] and methods["lime"].passes == 64
 
 
+def test_methods_over_parts_masks_and_wavelets_have_names(classifier):
+    names = ["shapley", "extremalperturbation", "igosplusplus", "wam"]
+    methods = choose(classifier, names, "x")
+    assert list(methods) == names and all(method.passes > 1 for method in methods.values())
+
+
 def test_only_a_long_wait_is_told(classifier, monkeypatch):
     methods = choose(classifier, ["saliency", "rise", "threshold"], "x")
     monkeypatch.setattr("audiointerp.interpreters.catalogue._time_a_pass", lambda classifier, from_features: 0.05)

@@ -47,6 +47,34 @@ def test_decibels_are_relative_to_the_loudest_and_have_a_floor():
     np.testing.assert_allclose(figures._decibels(np.array([10.0, 1.0, 0.0]), 10.0), [0, -20, -80])
 
 
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_scaleogram_stands_where_a_mask_would(tmp_path, silent, monkeypatch):
+    """Three levels over 1 s: the middle one is relevant at 0.5 s; levels with a million values are pooled."""
+    drawn = []
+    save = figures.save_figure
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: (drawn.append(figure), save(figure, path)))
+    waveform, relevant = tone(3000), np.zeros(2003)
+    relevant[1000] = 0.0 if silent else 2.0
+    levels = [
+        (np.zeros(504), -0.003, 1 / 500, 0.0, 2000.0),
+        (relevant, -0.001, 1 / 2000, 2000.0, 4000.0),
+        (np.zeros(1_000_000), 0.0, 1e-6, 4000.0, 8000.0),
+    ]
+    figures.plot_interpretation(tmp_path / "a.png", waveform, waveform, None, RATE, "wam", scaleogram=levels)
+    assert is_picture(tmp_path / "a.png")
+    axis = drawn[0].axes[1]
+    assert axis.get_title(loc="left") == "Relevance by level" and axis.get_yscale() == "log"
+    assert axis.get_ylim() == (1000, 8000) and axis.get_xlim() == (0, 1)
+    cells = axis.collections[1]
+    values = np.asarray(cells.get_array()).ravel()
+    assert values.max() == (0.0 if silent else 1.0) and len(values) <= figures.MAX_COLUMNS
+    if not silent:
+        edges = np.unique(np.asarray(cells.get_coordinates())[0, :, 0])
+        place = int(values.argmax())
+        assert edges[place] <= -0.001 + 1000.5 / 2000 <= edges[place + 1]
+    assert np.asarray(axis.collections[2].get_array()).size <= figures.MAX_COLUMNS
+
+
 @pytest.mark.parametrize("seconds", [0.05, 1.0, 1 / RATE])
 @pytest.mark.parametrize("silent", [False, True])
 @pytest.mark.parametrize("masked", [False, True])

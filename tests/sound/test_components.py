@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
-from audiointerp.sound.components import Components, component_waveforms
+from audiointerp.sound.components import Components, Part, Splitter, component_waveforms
 from audiointerp.sound.masking import apply_mask, noise_floor
 from audiointerp.sound.nmf import NMF
 from audiointerp.sound.spectrogram import STFT, log_magnitude
@@ -41,6 +43,17 @@ MADE = {
     "linear": Components.bands(CLIP, 7, RATE, "linear"),
     "borders": Components.bands(CLIP, [1000.0, 4000.0], RATE),
     "nmf": factorised(),
+    "layers": Components.harmonic_percussive(CLIP),
+    "two layers": Components.harmonic_percussive(CLIP, 1.0),
+    "segments": Components.segments(CLIP, 5),
+    "onsets": Components.onsets(CLIP, 4),
+    "layers in segments": Components.product(Components.harmonic_percussive(CLIP), Components.onsets(CLIP, 4)),
+    "nmf in segments": Components.product(factorised(), Components.segments(CLIP, [3, 11])),
+    "bands of nmf": Components.product(Components.bands(CLIP, 3, RATE), factorised()),
+    "three": Components.product(
+        Components.product(Components.harmonic_percussive(CLIP), Components.bands(CLIP, 2, RATE)),
+        Components.segments(CLIP, 2),
+    ),
 }
 all_kinds = pytest.mark.parametrize("components", MADE.values(), ids=MADE.keys())
 
@@ -126,6 +139,36 @@ def test_energy_tells_silent_parts():
 
 
 @all_kinds
+def test_sounds_of_all_parts_add_up_to_the_clip(components):
+    sounds = components.waveforms(STFT16, SAMPLES)
+    assert sounds.shape == (components.count, SAMPLES)
+    torch.testing.assert_close(sounds.sum(0), two_tones()[0], atol=1e-5, rtol=0)
+
+
+def test_a_product_is_every_part_within_every_part():
+    layers, segments = Components.harmonic_percussive(CLIP), Components.segments(CLIP, [3, 11])
+    made = Components.product(layers, segments)
+    assert made.count == 3 * 3
+    shares = made.shares()
+    for i, layer in enumerate(layers.shares()):
+        for j, (start, stop) in enumerate([(0, 3), (3, 11), (11, CLIP.shape[1])]):
+            expected = torch.zeros_like(layer)
+            expected[:, start:stop] = layer[:, start:stop]
+            torch.testing.assert_close(shares[3 * i + j], expected)
+
+
+@pytest.mark.parametrize("parts", get_args(Part))
+def test_a_splitter_says_how_many_parts_it_makes(parts):
+    splitter = Splitter.checked(parts, (3, 4), 5, None, STFT16, 6, 2.0)
+    assert splitter(CLIP[None], 0).count == splitter.count
+    other = "segments" if parts != "segments" and parts != "onsets" else "bands"
+    product = Splitter.checked([parts, other], (3, 4), 5, None, STFT16, 6, 1.0)
+    assert product(CLIP[None], 0).count == product.count
+    # A clip of one frame has one segment, and its parts are still the clip.
+    torch.testing.assert_close(product(CLIP[None, :, 5:6], 0).shares().sum(0), torch.ones(513, 1))
+
+
+@all_kinds
 def test_silence_gives_silence(components):
     silent = torch.zeros_like(CLIP)
     made = factorised(silent) if components is MADE["nmf"] else Components.tiles(silent, 3, 4)
@@ -181,6 +224,20 @@ def test_component_waveforms_are_the_masked_clip():
         (lambda: Components.nmf(CLIP, torch.rand(513, 2)), "needs activations"),
         (lambda: Components.nmf(CLIP, torch.rand(513, 2), torch.rand(3, CLIP.shape[1])), "do not make up"),
         (lambda: Components.nmf(CLIP, -torch.rand(513, 2), torch.rand(2, CLIP.shape[1])), "negative or NaN"),
+        (lambda: Components.segments(CLIP, 0), "0 segments of"),
+        (lambda: Components.segments(CLIP, [5, 5]), "must rise"),
+        (lambda: Components.segments(CLIP, [0]), "must rise"),
+        (lambda: Components.segments(CLIP, [CLIP.shape[1]]), "must rise"),
+        (lambda: Components.onsets(CLIP, 0), "0 segments of"),
+        (lambda: Components.onsets(CLIP, 100), "100 segments of 22 frames"),
+        (lambda: Components.harmonic_percussive(CLIP, 0.5), "margin is 0.5"),
+        (lambda: Components.product(MADE["mel"], Components.segments(CLIP[:, :4], 2)), "a product is of one clip"),
+        (lambda: Splitter.checked("stems", (1, 1), 1, None, STFT16), "parts are 'stems'"),  # type: ignore[arg-type]
+        (lambda: Splitter.checked((), (1, 1), 1, None, STFT16), "choose from tiles"),
+        (lambda: Splitter.checked(("nmf", "nmf"), (1, 1), 1, None, STFT16), "different kinds"),
+        (lambda: Splitter.checked(("segments", "onsets"), (1, 1), 1, None, STFT16), "divides time"),
+        (lambda: Splitter.checked("onsets", (1, 1), 1, None, STFT16, 0), "n_segments 0"),
+        (lambda: Splitter.checked("harmonic_percussive", (1, 1), 1, None, STFT16, 1, 0.9), "margin is 0.9"),
         (lambda: MADE["tiles"].mask(torch.ones(12)), r"expected \(batch, 12\)"),
         (lambda: MADE["tiles"].mask(torch.full((1, 12), 1.5)), "is not in"),
         (lambda: MADE["tiles"].mask(torch.full((1, 12), torch.nan)), "is not in"),

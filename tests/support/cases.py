@@ -19,29 +19,35 @@ from audiointerp.interpreters import (
     PIQ,
     RDE,
     RISE,
+    WAM,
     AllPass,
     BandRDE,
+    CartoonX,
     Empty,
+    ExtremalPerturbation,
     GradCAM,
     GradientSHAP,
     GuidedGradCAM,
     IdealParts,
+    IGOSPlusPlus,
     IntegratedGradients,
     Loudest,
     Occlusion,
     RandomComponents,
     RandomMask,
     Saliency,
+    Shapley,
     SmoothGrad,
     TargetMasking,
     Threshold,
 )
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 from audiointerp.interpreters.rde.fillers import GaussianNoise
-from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit
+from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Relaxed
 from audiointerp.sound.masking import AttributionMask, EnergyMask, StemMask
 
 LABELS = ("bell", "cat", "dog", "rain")
+LAYERS_IN_TIME = ["harmonic_percussive", "onsets"]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -190,6 +196,7 @@ ATTRIBUTIONS = [
     attribution("occlusion", Occlusion, to_mask=AttributionMask(absolute=True), patch=(4000.0, 40.0)),
     attribution("lime_tiles", LIME, stochastic=True, tiles=(4, 3), n_samples=8),
     attribution("lime_nmf", LIME, stochastic=True, to_mask=AttributionMask(absolute=True), parts="nmf", n_components=2),
+    attribution("lime_layers", LIME, stochastic=True, parts=LAYERS_IN_TIME, n_segments=4, n_samples=9),
     attribution(
         "rde_tiles",
         RDE,
@@ -206,6 +213,42 @@ ATTRIBUTIONS = [
         n_components=3,
         solver=MatchingPursuit(picks=1, penalty=0.0, game="deletion"),
     ),
+    attribution("shapley", Shapley, to_mask=AttributionMask(absolute=True), parts="segments", n_segments=3),
+    attribution(
+        "shapley_kernel",
+        Shapley,
+        stochastic=True,
+        to_mask=AttributionMask(absolute=True),
+        parts=LAYERS_IN_TIME,
+        n_segments=4,
+        exact_parts=3,
+        n_samples=16,
+    ),
+    attribution(
+        "shapley_permutation",
+        Shapley,
+        stochastic=True,
+        to_mask=AttributionMask(absolute=True),
+        parts="tiles",
+        tiles=(2, 3),
+        exact_parts=3,
+        estimator="permutation",
+        n_samples=4,
+    ),
+    attribution("extremal", ExtremalPerturbation, areas=(0.2, 0.6), steps=3, lr=0.2, cells=(6, 5)),
+    attribution(
+        "extremal_noise",
+        ExtremalPerturbation,
+        stochastic=True,
+        filler="noise",
+        reward="margin",
+        game="deletion",
+        areas=(0.3,),
+        steps=3,
+        lr=0.2,
+        cells=(6, 5),
+    ),
+    attribution("igos", IGOSPlusPlus, cells=(5, 4), steps=2, points=2, longest=2.0, tries=2),
     attribution("rise", RISE, stochastic=True, n_masks=4, cells=(4, 3)),
 ]
 
@@ -255,6 +298,29 @@ INTERPRETERS = [
         binary=True,
         by_class=True,
         suits=has_feature_maps,
+    ),
+    Case(
+        "wam",
+        lambda it: WAM(it, levels=3, n_samples=2, noise=0.1),
+        mask=False,
+        additive=True,
+        by_class=True,
+        stochastic=True,
+    ),
+    Case(
+        "wam_integrated",
+        lambda it: WAM(it, "haar", average="integrated", within="clip", n_samples=3, max_batch=4),
+        mask=False,
+        additive=True,
+        by_class=True,
+    ),
+    Case(
+        "cartoonx",
+        lambda it: CartoonX(it, levels=2, n_segments=3, solver=Relaxed(steps=3, lr=0.2, samples=2, weight=0.1)),
+        mask=False,
+        additive=True,
+        by_class=True,
+        stochastic=True,
     ),
     Case(
         "rde_bands",

@@ -30,6 +30,7 @@ Details = dict[str, Tensor]
 ToMask = Callable[[Tensor], Tensor]
 Removed = Literal["silence", "noise_floor"]
 Made = TypeVar("Made")
+Update = Callable[[int], object]
 
 CLIP_SECONDS = 5.0  # length of the clip for which `passes` is given
 LONG = 64  # passes above which a progress bar is shown
@@ -41,13 +42,17 @@ __all__ = [
     "Removed",
     "Score",
     "ToMask",
+    "Update",
     "asked_logit",
     "check_filler",
     "hear",
+    "hear_rows",
+    "noise_like",
     "progress",
     "require",
     "seeded",
     "what_remains",
+    "without_denormals",
 ]
 
 
@@ -136,21 +141,31 @@ class Attribution(MaskInterpreter):
         rows, samples = scene.waveform.shape
         passes = rows * self.passes_for(samples)
         with torch.enable_grad(), progress(passes, type(self).__name__) as update:
-            clips = [_row(scene, row) for row in range(rows)]
-            made = [self.attribute(clip, self._counted(self.score_of(clip), update)) for clip in clips]
+            made, details = self.attribute_all(scene, update)
         audible = (scene.stft != 0).flatten(1).any(1)[:, None, None]
-        attribution = torch.where(audible, torch.cat([each.detach() for each, _ in made]), 0.0)
+        attribution = torch.where(audible, made.detach(), 0.0)
         if not torch.isfinite(attribution).all():
             raise ValueError(
                 f"{type(self).__name__} got NaN or infinite values from {type(self.classifier).__name__}; does its "
                 "front end take a root or logarithm of 0? Add a small number to its argument"
             )
-        details = {name: torch.cat([each[name].detach() for _, each in made]) for name in made[0][1]}
         mask = self.to_mask(attribution)
         all_zero = (mask == 0).flatten(1).all(1)
         return mask, {"attribution": attribution, "all_zero": all_zero} | details
 
-    def _counted(self, score: Score, update: Callable[[int], object]) -> Score:
+    def attribute_all(self, scene: Scene, update: Update) -> tuple[Tensor, Details]:
+        """Attributions (batch, freq, time) and details of all clips of a scene, one clip after the other.
+
+        Args:
+            scene: of any number of rows.
+            update: called with the number of passes since its last call, for a progress bar.
+        """
+        clips = [_row(scene, row) for row in range(len(scene.waveform))]
+        made = [self.attribute(clip, self._counted(self.score_of(clip), update)) for clip in clips]
+        details = {name: torch.cat([each[name].detach() for _, each in made]) for name in made[0][1]}
+        return torch.cat([each.detach() for each, _ in made]), details
+
+    def _counted(self, score: Score, update: Update) -> Score:
         """The score, which also counts its passes: one per version classified, three with a gradient."""
 
         def counted(magnitude: Tensor) -> Tensor:
@@ -163,6 +178,19 @@ class Attribution(MaskInterpreter):
         return counted
 
 
+def hear_rows(classifier: Classifier, scene: Scene) -> Callable[[Tensor, Tensor], Prediction]:
+    """As `hear`, for versions of any clips of the scene: magnitudes (n, freq, time), clips (n,) -> prediction."""
+    samples = scene.waveform.shape[1]
+    if classifier.reads_magnitude:
+        return lambda magnitude, _: classifier.classify_stft(magnitude, samples)
+    phasor = _phasor(scene.stft)
+
+    def heard(magnitude: Tensor, rows: Tensor) -> Prediction:
+        return classifier.classify_stft(magnitude if magnitude.is_complex() else magnitude * phasor[rows], samples)
+
+    return heard
+
+
 def hear(classifier: Classifier, scene: Scene) -> Callable[[Tensor], Prediction]:
     """The classifier as a function of magnitudes, (n * rows, freq, time) -> prediction, with the scene's phases.
 
@@ -172,8 +200,7 @@ def hear(classifier: Classifier, scene: Scene) -> Callable[[Tensor], Prediction]
     samples = scene.waveform.shape[1]
     if classifier.reads_magnitude:
         return lambda magnitude: classifier.classify_stft(magnitude, samples)
-    tiny = torch.finfo(torch.float32).tiny
-    phasor = torch.where(scene.stft == 0, torch.ones_like(scene.stft), scene.stft / scene.stft.abs().clamp(min=tiny))
+    phasor = _phasor(scene.stft)
 
     def heard(magnitude: Tensor) -> Prediction:
         if not magnitude.is_complex():
@@ -181,6 +208,12 @@ def hear(classifier: Classifier, scene: Scene) -> Callable[[Tensor], Prediction]
         return classifier.classify_stft(magnitude, samples)
 
     return heard
+
+
+def _phasor(stft: Tensor) -> Tensor:
+    """The phase of each bin as a complex number of modulus 1; 1 in silent bins."""
+    tiny = torch.finfo(torch.float32).tiny
+    return torch.where(stft == 0, torch.ones_like(stft), stft / stft.abs().clamp(min=tiny))
 
 
 def asked_logit(prediction: Prediction, target: Tensor) -> Tensor:
@@ -207,6 +240,30 @@ def what_remains(magnitude: Tensor, filler: Removed) -> Tensor:
     if filler == "silence":
         return torch.zeros_like(magnitude)
     return torch.minimum(noise_floor(magnitude), magnitude)
+
+
+def noise_like(stft: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Gaussian magnitude with each frequency's mean and deviation, clamped at 0, and random phase; (n, freq, time).
+
+    Args:
+        stft: (1, freq, time), or (batch, freq, time) to shape one draw (n = 1) by each clip.
+        n: number of draws.
+        generator: on the CPU.
+    """
+    magnitude, shape = stft.abs(), (n, *stft.shape[1:])
+    mean = magnitude.mean(2, keepdim=True)
+    spread = magnitude.std(2, keepdim=True, correction=0)
+    drawn, turn = (each(shape, generator=generator).to(magnitude) for each in (torch.randn, torch.rand))
+    level = (mean + spread * drawn).clamp(min=0)
+    return torch.polar(level, (2 * torch.pi * turn).expand_as(level))
+
+
+def without_denormals(spectrum: Tensor) -> Tensor:
+    """Sets bins below the smallest normal float to 0, where torch's gradient of |z| is NaN.
+
+    Such bins occur where a filler fades to silence.
+    """
+    return spectrum * (spectrum.detach().abs() >= torch.finfo(torch.float32).tiny)
 
 
 def require(package: str, method: object) -> None:

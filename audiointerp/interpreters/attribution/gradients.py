@@ -32,7 +32,7 @@ PathKind = Literal["log_spaced", "linear"]
 # is the smallest of KNEES (-140 to -20 dB) at which the logit has made more than the share HEARD of its change.
 HEARD, KNEES = 0.03, (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 
-__all__ = ["GradientSHAP", "IntegratedGradients", "Saliency", "SmoothGrad"]
+__all__ = ["KNEES", "GradientSHAP", "IntegratedGradients", "Saliency", "SmoothGrad", "knee_of", "log_spaced"]
 
 
 @dataclass(eq=False, repr=False)
@@ -175,18 +175,13 @@ class IntegratedGradients(Attribution):
         if self.path == "linear":
             attribution = self._linear(magnitude, score)
         else:
-            heard = ((each - silent).abs() > HEARD * change.abs() for each in early)
-            knee = next((knee for knee, loud in zip(KNEES, heard) if loud), KNEES[-1])
+            knee = knee_of(silent[None], whole[None], torch.stack(early)[None])
             attribution = self._log_spaced(magnitude, score, knee)
         missed = (attribution.double().sum() - change).abs()
         return attribution, {"completeness": (missed / change.abs().clamp(min=1e-6)).view(1)}
 
-    def _log_spaced(self, magnitude: Tensor, score: Score, knee: float) -> Tensor:
-        points, weights = np.polynomial.legendre.leggauss(self.steps)
-        # a = exp(u) - k, so da = exp(u) du, for u from ln k to ln(1 + k).
-        half = math.log1p(1 / knee) / 2
-        shifted = knee * np.exp(half * (points + 1))
-        both = magnitude.new_tensor(np.stack([shifted - knee, half * weights * shifted]))[..., None, None]
+    def _log_spaced(self, magnitude: Tensor, score: Score, knee: Tensor) -> Tensor:
+        both = torch.cat(log_spaced(self.steps, knee)).to(magnitude)[..., None, None]
         total = torch.zeros_like(magnitude)
         for alpha, weight in zip(*(each.split(self.max_batch) for each in both)):
             total += (weight * _gradient(score, alpha * magnitude)).sum(0, keepdim=True)
@@ -264,6 +259,32 @@ class GradientSHAP(Attribution):
             repeated = donors.repeat(1, -(-samples // donors.shape[1]))[:, :samples]
             made.append(self.classifier.spectrogram(repeated).abs())
         return torch.cat(made)
+
+
+def knee_of(silent: Tensor, whole: Tensor, early: Tensor) -> Tensor:
+    """The knee k of the log-spaced path of each clip, (rows,), float64.
+
+    Args:
+        silent, whole: the logit of silence and of the clip, (rows,).
+        early: the logit of the clip scaled by each of `KNEES`, (rows, knees).
+    """
+    loud = (early - silent[:, None]).abs() > HEARD * (whole - silent).abs()[:, None]
+    loud[:, -1] = True
+    return torch.tensor(KNEES, dtype=torch.float64)[loud.int().argmax(1).cpu()]
+
+
+def log_spaced(steps: int, knee: Tensor) -> tuple[Tensor, Tensor]:
+    """Points of the path from 0 to 1 and their weights, each (rows, steps), float64: Gauss-Legendre in ln(a + knee).
+
+    Args:
+        steps: number of points.
+        knee: (rows,).
+    """
+    points, weights = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(steps))
+    # a = exp(u) - k, so da = exp(u) du, for u from ln k to ln(1 + k).
+    half, knee = torch.log1p(1 / knee)[:, None] / 2, knee[:, None]
+    shifted = knee * torch.exp(half * (points + 1))
+    return shifted - knee, half * weights * shifted
 
 
 def _gradient(score: Score, magnitude: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from audiointerp.interpreters.attribution.base import (
-    Attribution,
     Details,
     Removed,
     Score,
@@ -20,12 +19,10 @@ from audiointerp.interpreters.attribution.base import (
     check_filler,
     require,
     seeded,
-    what_remains,
 )
+from audiointerp.interpreters.attribution.parts import OverParts, game_of, weighted_shares
 from audiointerp.interpreters.base import Scene
-from audiointerp.sound.components import Parts, Splitter
 from audiointerp.sound.masking import AttributionMask
-from audiointerp.sound.nmf import NMF
 
 ENUMERATED = 9  # up to this many parts, every selection of parts is classified
 
@@ -33,7 +30,7 @@ __all__ = ["LIME", "Ridge"]
 
 
 @dataclass(eq=False, repr=False)
-class LIME(Attribution):
+class LIME(OverParts):
     """Coefficients of a linear model of the target's logit in z, z_k = 1 if part k is kept; fitted near the whole clip.
 
     Ribeiro et al. (2016), https://arxiv.org/abs/1602.04938; for sounds, audioLIME: Haunschmid et al. (2020),
@@ -48,10 +45,7 @@ class LIME(Attribution):
     Args:
         classifier, domain, max_batch: see `Attribution`.
         to_mask: attribution -> mask; by default without smoothing, since parts are larger than single bins.
-        parts: "tiles" (of a grid), "bands" (of equal width in mel) or "nmf" (components).
-        tiles: tiles of the grid along frequency and along time; fewer where the clip has fewer bins.
-        n_components: number of bands, or of components of the NMF that is fitted to each clip's log-magnitude.
-        dictionary: of an NMF learnt before, or (freq, components), instead of an NMF of each clip.
+        parts, tiles, n_components, dictionary, n_segments, margin: see `OverParts`.
         n_samples: number of selections classified if there are more than 9 parts; the first is the whole clip.
         filler: magnitude of a part that is left out, "silence" or "noise_floor".
         seed: of the selections and of the NMF's start; the same for each clip.
@@ -64,21 +58,15 @@ class LIME(Attribution):
 
     same_versions: ClassVar[bool] = True
     to_mask: ToMask = field(default_factory=lambda: AttributionMask(smooth=1))
-    parts: Parts = "tiles"
-    tiles: tuple[int, int] = (4, 6)
-    n_components: int = 8
-    dictionary: NMF | Tensor | None = None
     n_samples: int = 400
     filler: Removed = "silence"
     seed: int = 0
     saturation: float | None = None
 
     def __post_init__(self) -> None:
-        """Checks the settings and prepares how clips are split."""
+        """Checks the settings."""
         super().__post_init__()
         require("captum", self)
-        spectrogram = self.classifier.spectrogram
-        self.split = Splitter.checked(self.parts, self.tiles, self.n_components, self.dictionary, spectrogram)
         if self.n_samples < 1:
             raise ValueError(f"n_samples is {self.n_samples}; LIME classifies at least 1 selection of parts")
         check_filler(self.filler)
@@ -100,26 +88,22 @@ class LIME(Attribution):
 
         magnitude = clip.stft.abs()
         components = self.once(clip, "parts", lambda: self.split(clip.stft, self.seed))
-        left = what_remains(magnitude, self.filler)
-        chosen = self._choose(components.count).to(magnitude.device)
+        chosen, game = self._choose(components.count).to(magnitude.device), game_of(components, score, self.filler)
 
-        def heard(z: Tensor, *_: object, **__: object) -> Tensor:
-            return left + components.mask(z) * (magnitude - left)
+        def as_they_are(z: Tensor, *_: object, **__: object) -> Tensor:
+            return z
 
         def perturb(*_: object, **__: object) -> Iterator[Tensor]:
             yield from chosen.split(1)
 
         model = Ridge()
-        explainer: Any = attr.LimeBase(score, cast(Any, model), _similarity, perturb, True, heard, None)
+        explainer: Any = attr.LimeBase(game, cast(Any, model), _similarity, perturb, True, as_they_are, None)
         # Seeded because captum's data loader draws from the global generator.
         with seeded(self.seed, magnitude.device):
             explainer.attribute(magnitude, n_samples=len(chosen), perturbations_per_eval=self.max_batch)
         coefficients = model.representation()
-        # Part by part: `mask` is linear in the selection only for values in [0, 1], and coefficients lie outside.
-        one_each = torch.eye(components.count, device=magnitude.device).split(1)
-        weights = self._saturated(coefficients[0])
-        attribution = sum(float(each) * components.mask(one) for each, one in zip(weights, one_each))
-        return torch.as_tensor(attribution), {"coefficients": coefficients, "r2": model.r2}
+        shares = weighted_shares(components, self._saturated(coefficients[0]))
+        return shares, {"coefficients": coefficients, "r2": model.r2}
 
     def _saturated(self, coefficients: Tensor) -> Tensor:
         """Coefficients, or what `saturation` makes of them: -1 to 1, where the largest is positive."""

@@ -24,9 +24,21 @@ tensor([1])
 """
 
 from audiointerp.interpreters.rde.bands import BandRDE
+from audiointerp.interpreters.rde.cartoonx import CartoonX
 from audiointerp.interpreters.rde.clips import RDE
 from audiointerp.interpreters.rde.inpainter import Inpainter
 from audiointerp.interpreters.rde.problem import Problem, Solution
 from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Relaxed, Solver
 
-__all__ = ["RDE", "BandRDE", "Concrete", "Inpainter", "MatchingPursuit", "Problem", "Relaxed", "Solution", "Solver"]
+__all__ = [
+    "RDE",
+    "BandRDE",
+    "CartoonX",
+    "Concrete",
+    "Inpainter",
+    "MatchingPursuit",
+    "Problem",
+    "Relaxed",
+    "Solution",
+    "Solver",
+]

@@ -12,20 +12,21 @@ from torch.nn import functional
 
 from audiointerp.contracts import check_gradient
 from audiointerp.interpreters.attribution.base import (
-    Attribution,
     Details,
     Score,
     ToMask,
     asked_logit,
     hear,
+    noise_like,
     what_remains,
+    without_denormals,
 )
+from audiointerp.interpreters.attribution.parts import OverParts
 from audiointerp.interpreters.base import Scene
 from audiointerp.interpreters.rde.problem import Outputs, Problem, Solution
 from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Solver
-from audiointerp.sound.components import Components, Parts, Splitter
+from audiointerp.sound.components import Components
 from audiointerp.sound.files import normalize_peak
-from audiointerp.sound.nmf import NMF
 
 ClipFiller = Literal["silence", "noise_floor", "noise", "donor"]
 GivenDonors = Tensor | Callable[[], Tensor]
@@ -34,8 +35,8 @@ __all__ = ["RDE", "ClipFiller", "ClipProblem"]
 
 
 @dataclass(eq=False, repr=False)
-class RDE(Attribution):
-    """Rate-distortion explanation of a clip over parts of its STFT: tiles of a grid, bands, or NMF components.
+class RDE(OverParts):
+    """Rate-distortion explanation of a clip over parts of its STFT, such as tiles of a grid or NMF components.
 
     Heiss et al. (2020), https://arxiv.org/abs/2007.00758; see `audiointerp.interpreters.rde`. A removed part is filled
     with sound similar to the training clips, since the response to silent holes says little about the classifier. Ours,
@@ -50,10 +51,7 @@ class RDE(Attribution):
 
     Args:
         classifier, domain, max_batch: see `Attribution`.
-        parts: "tiles" (of a grid), "bands" (of equal width in mel) or "nmf" (components).
-        tiles: tiles of the grid along frequency and along time; fewer where the clip has fewer bins.
-        n_components: number of bands, or of components of the NMF that is fitted to each clip's log-magnitude.
-        dictionary: of an NMF learnt before, or (freq, components), instead of an NMF of each clip.
+        parts, tiles, n_components, dictionary, n_segments, margin: see `OverParts`.
         filler: replaces removed parts: "silence"; "noise_floor", the clip's steady background; "noise", with Gaussian
             magnitude of the clip's own mean and deviation in each frequency, and random phase; "donor", another clip.
         donors: (clips, samples) of other sounds, or a function without arguments that returns them, called at first
@@ -71,10 +69,8 @@ class RDE(Attribution):
     """
 
     to_mask: ToMask = field(default_factory=lambda: _as_it_is, init=False)
-    parts: Parts = "tiles"
     tiles: tuple[int, int] = (8, 8)
     n_components: int = 10
-    dictionary: NMF | Tensor | None = None
     filler: ClipFiller = "noise_floor"
     donors: GivenDonors | None = None
     fill_fraction: float = 1.0
@@ -83,11 +79,9 @@ class RDE(Attribution):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Checks the settings and prepares how clips are split."""
+        """Checks the settings."""
         super().__post_init__()
-        spectrogram = self.classifier.spectrogram
-        self.split = Splitter.checked(self.parts, self.tiles, self.n_components, self.dictionary, spectrogram)
-        by_parts = Concrete(steps=100, lr=0.2, samples=4) if self.parts == "tiles" else MatchingPursuit()
+        by_parts = Concrete(steps=100, lr=0.2, samples=4) if "tiles" in self.split.parts else MatchingPursuit()
         self.search: Solver = self.solver or by_parts
         if self.search.needs_gradient:
             check_gradient(self.classifier, f"RDE with the solver {type(self.search).__name__}")
@@ -141,7 +135,7 @@ class RDE(Attribution):
             spectrogram = self.classifier.spectrogram
             return lambda n, it: spectrogram(donors[torch.randint(len(donors), (n,), generator=it).to(donors.device)])
         if self.filler == "noise":
-            return lambda n, it: _noise(stft, n, it)
+            return lambda n, it: noise_like(stft, n, it)
         left = what_remains(stft.abs(), self.filler)
         return lambda n, _: left.expand(n, -1, -1)
 
@@ -198,24 +192,7 @@ class ClipProblem(Problem):
         filled, mask = drawn[0], self.components.mask(keep)
         rest = 1 - mask if len(drawn) == 1 else self.components.mask((1 - keep) * drawn[1])
         original = self.components.stft if filled.is_complex() else self.components.stft.abs()
-        return self.whole - self.score(_without_denormals(original * mask + filled * rest))
-
-
-def _without_denormals(spectrum: Tensor) -> Tensor:
-    """Sets bins below the smallest normal float to 0, where torch's gradient of |z| is NaN.
-
-    Such bins occur where a donor fades to silence.
-    """
-    return spectrum * (spectrum.detach().abs() >= torch.finfo(torch.float32).tiny)
-
-
-def _noise(stft: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """Gaussian magnitude with each frequency's mean and deviation, clamped at 0, random phase; (n, freq, time)."""
-    magnitude, shape = stft.abs(), (n, *stft.shape[1:])
-    mean = magnitude.mean(2, keepdim=True)
-    spread = magnitude.std(2, keepdim=True, correction=0)
-    drawn, turn = (each(shape, generator=generator).to(magnitude) for each in (torch.randn, torch.rand))
-    return torch.polar((mean + spread * drawn).clamp(min=0), 2 * torch.pi * turn)
+        return self.whole - self.score(without_denormals(original * mask + filled * rest))
 
 
 def _details(found: Solution) -> Details:

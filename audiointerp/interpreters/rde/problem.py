@@ -10,10 +10,11 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from audiointerp.interpreters.attribution.base import Update
+
 Game = Literal["sufficient", "deletion"]
 Outputs = Literal["target", "all"]  # the distortion is the change of the target's mean logit, or of every logit
 Draw: TypeAlias = Tensor | tuple[Tensor, ...]
-Update = Callable[[int], object]
 
 NOTHING = 1e-10  # a distortion this small may be rounding error
 

@@ -42,7 +42,7 @@ comparison: !new:audiointerp.runs.Comparison
 
 @pytest.fixture(scope="module")
 def root(tiny, trained, tmp_path_factory) -> Path:
-    """The recipes with two methods and two controls in place of compare.yaml's 23; and L2I on shuffled labels."""
+    """The recipes with two methods and two controls in place of compare.yaml's own; and L2I on shuffled labels."""
     root = tmp_path_factory.mktemp("sanity")
     recipes = shutil.copytree(RECIPES, root / "recipes")
     (recipes / "compare.yaml").write_text("<<: !include:base.yaml\n\nclassifier: esc10-piq\n" + COMPARED)
