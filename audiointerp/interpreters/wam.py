@@ -53,7 +53,8 @@ class WAM(Interpreter):
         classifier: the classifier to explain, never changed; its gradients must reach the waveform.
         wavelet: a discrete wavelet of PyWavelets. Haar's rectangles sound rough.
         levels: of the transform; None: until the coarsest band ends below 100 Hz.
-        average: "smooth" or "integrated".
+        average: "integrated", or "smooth" as in the authors' recommended variant (with `threshold` 0.2 and `within`
+            "level").
         n_samples: noisy versions, or points on the path.
         noise: standard deviation of the noise, as a share of the waveform's range.
         threshold: coefficients of at least this share of the largest relevance are kept whole, see `kept`.
@@ -70,11 +71,11 @@ class WAM(Interpreter):
         classifier: Classifier,
         wavelet: str = "db4",
         levels: int | None = None,
-        average: Average = "smooth",
+        average: Average = "integrated",
         n_samples: int = 25,
         noise: float = 0.001,
-        threshold: float = 0.2,
-        within: Within = "level",
+        threshold: float = 0.02,
+        within: Within = "clip",
         max_batch: int = 8,
         seed: int = 0,
     ):

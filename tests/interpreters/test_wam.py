@@ -19,6 +19,7 @@ from audiointerp.metrics.separation import si_sdr
 from audiointerp.sound.spectrogram import STFT
 
 RATE, SAMPLES = 16000, 4800
+PUBLISHED = {"average": "smooth", "within": "level", "threshold": 0.2}
 
 
 class Hears(Classifier):
@@ -76,7 +77,11 @@ HIGH, LOW = tone(3000.0, 0.1, 0.2), tone(400.0)
 @pytest.mark.parametrize("samples", [4800, 4799])
 def test_for_orthogonal_wavelets_the_gradient_is_the_transform_of_the_waveforms_gradient(wavelet, samples):
     classifier, waveform = vggsound(), noise(samples)
-    made = WAM(classifier, wavelet, levels=5, n_samples=1, noise=0.0).interpret(waveform, 1).details["relevance"][0]
+    made = (
+        WAM(classifier, wavelet, levels=5, average="smooth", n_samples=1, noise=0.0)
+        .interpret(waveform, 1)
+        .details["relevance"][0]
+    )
     inner = waveform.clone().requires_grad_()
     gradient = torch.autograd.grad(classifier(inner).logits[0, 1], inner)[0][0].numpy()
     expected = np.abs(np.concatenate(pywt.wavedec(gradient, wavelet, mode="zero", level=5)))
@@ -96,7 +101,11 @@ def test_integrated_relevance_adds_up_to_the_change_of_the_logit(wavelet):
 
 def test_smoothing_is_the_mean_gradient_at_noise_relative_to_the_range():
     classifier, waveform = Hears(log=True), noise()
-    made = WAM(classifier, levels=4, n_samples=3, noise=0.1, seed=5).interpret(waveform, 0).details["relevance"][0]
+    made = (
+        WAM(classifier, levels=4, average="smooth", n_samples=3, noise=0.1, seed=5)
+        .interpret(waveform, 0)
+        .details["relevance"][0]
+    )
     generator = torch.Generator().manual_seed(5)
     spread = 0.1 * float(waveform.max() - waveform.min())
     total = 0
@@ -145,7 +154,7 @@ def test_the_explanation_is_made_of_the_kept_coefficients():
 def test_defect_1_the_front_end_is_the_classifiers_own():
     """The gradient is that of the classifier itself, by finite differences of its own logit."""
     classifier, waveform = Hears(slice(50, 400), log=True), noise()
-    made = WAM(classifier, "haar", levels=3, n_samples=1, noise=0.0).interpret(waveform, 0).details
+    made = WAM(classifier, "haar", levels=3, average="smooth", n_samples=1, noise=0.0).interpret(waveform, 0).details
     coefficients = pywt.wavedec(waveform[0].double().numpy(), "haar", mode="zero", level=3)
     levels = split_levels(made["relevance"][0], made["lengths"][0])
     for number, level in enumerate(levels):
@@ -211,7 +220,9 @@ def test_defect_5_weak_insertion_is_not_hidden_by_its_own_peak():
 def test_defect_6_a_level_with_only_negative_gradients_keeps_its_largest():
     """Relevance is divided by the largest magnitude: turning the sign of the logit changes no coefficient."""
     weight = noise(seed=3)[0]
-    up, down = (WAM(Sum(sign * weight), levels=4, n_samples=1).interpret(noise(), 0) for sign in (1.0, -1.0))
+    up, down = (
+        WAM(Sum(sign * weight), levels=4, n_samples=1, **PUBLISHED).interpret(noise(), 0) for sign in (1.0, -1.0)
+    )
     assert torch.equal(up.details["kept"], down.details["kept"])
     both = (split_levels(up.details[name][0], up.details["lengths"][0]) for name in ("relevance", "kept"))
     for level, kept in zip(*both):
@@ -239,7 +250,7 @@ def test_defect_7_levels_are_divided_where_they_end(wavelet, samples):
 def test_defect_8_a_clips_gradient_is_not_divided_by_the_batch(average, max_batch):
     """Clips are explained together, and as if each were alone."""
     both, classifier = noise(rows=3), vggsound()
-    settings = {"levels": 3, "average": average, "n_samples": 3}
+    settings = {"levels": 3, "average": average, "n_samples": 3, "threshold": 0.2}
     together = WAM(classifier, max_batch=max_batch, **settings).interpret(both, 1)
     for row in range(3):
         alone = WAM(classifier, **settings).interpret(both[row : row + 1], 1).details
@@ -303,7 +314,7 @@ def test_a_root_of_zero_is_named():
             return Prediction.from_logits(torch.stack([heard, 0 * heard], 1), False)
 
     with pytest.raises(ValueError, match="NaN or infinite gradients from Root"):
-        WAM(Root(), n_samples=1, noise=0.0).interpret(tone(3000.0, 0.2, 0.21, 16000))
+        WAM(Root(), average="smooth", n_samples=1, noise=0.0).interpret(tone(3000.0, 0.2, 0.21, 16000))
 
 
 @pytest.mark.parametrize("average", ["smooth", "integrated"])

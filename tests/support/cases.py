@@ -301,7 +301,7 @@ INTERPRETERS = [
     ),
     Case(
         "wam",
-        lambda it: WAM(it, levels=3, n_samples=2, noise=0.1),
+        lambda it: WAM(it, levels=3, average="smooth", within="level", threshold=0.2, n_samples=2, noise=0.1),
         mask=False,
         additive=True,
         by_class=True,
@@ -309,7 +309,7 @@ INTERPRETERS = [
     ),
     Case(
         "wam_integrated",
-        lambda it: WAM(it, "haar", average="integrated", within="clip", n_samples=3, max_batch=4),
+        lambda it: WAM(it, "haar", n_samples=3, max_batch=4),
         mask=False,
         additive=True,
         by_class=True,

@@ -38,7 +38,7 @@ class IGOSPlusPlus(OptimisedMask):
     Args:
         classifier, domain, max_batch, filler, reward, cells, seed: see `OptimisedMask`.
         steps: of the descent.
-        points: of the integrated gradients.
+        points: of the integrated gradients; the authors' code has 20.
         l1, variation: weights of the penalties.
         power: of the differences between neighbouring cells.
         edges: difference of level, as a share of the clip's largest, at which neighbouring cells may differ.
@@ -52,7 +52,7 @@ class IGOSPlusPlus(OptimisedMask):
 
     cells: tuple[int, int] = (28, 28)
     steps: int = 15
-    points: int = 20
+    points: int = 15
     l1: float = 1.0
     variation: float = 20.0
     power: float = 2.0
