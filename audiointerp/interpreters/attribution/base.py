@@ -29,7 +29,7 @@ Score = Callable[[Tensor], Tensor]
 Details = dict[str, Tensor]
 ToMask = Callable[[Tensor], Tensor]
 Removed = Literal["silence", "noise_floor"]
-Value = TypeVar("Value")
+FromClip = TypeVar("FromClip")
 Update = Callable[[int], object]
 
 CLIP_SECONDS = 5.0  # length of the clip for which `passes` is given
@@ -119,7 +119,7 @@ class Attribution(MaskInterpreter):
             heard = self._memory.of(clip.stft).replayed(heard)
         return lambda magnitude: asked_logit(heard(magnitude), clip.target)
 
-    def once(self, clip: Scene, name: str, make: Callable[[], Value]) -> Value:
+    def once(self, clip: Scene, name: str, make: Callable[[], FromClip]) -> FromClip:
         """What `make` computes from a clip alone; kept for its other targets within `several_targets`."""
         return make() if self._memory is None else self._memory.of(clip.stft).once(name, make)
 
