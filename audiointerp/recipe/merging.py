@@ -324,7 +324,9 @@ def _override(
             node.value[position] = (key, value)
         node = value
         annotation = schema.get(part, Any) if not path[:-1].count(".") else Any
-    position = _position(node, last, path, schema)
+    # A mapping of the user's own names, such as `methods`, takes new ones; a name that null leaves out must be there.
+    named = len(parents) == 1 and schema.get(parents[0]) is Mapping and text not in ("null", "~", "")
+    position = _position(node, last, path, schema, named)
     mark = FileMark(COMMAND_LINE, 0, 0, 0)
     value = _value(text, _annotation(node, last, annotation, allow) if parents else schema.get(last, Any), dotted)
     held = None if position is None else node.value[position][1]
@@ -340,12 +342,17 @@ def _override(
         node.value[position] = (entry[0], merge(node.value[position][1], value))
 
 
-def _position(node: MappingNode, name: str, path: str, schema: Mapping[str, Any]) -> int | None:
-    """Position of a key; None if it may be added (an argument is checked later, by the callable's signature)."""
+def _position(
+    node: MappingNode, name: str, path: str, schema: Mapping[str, Any], named: bool = False
+) -> int | None:  # fmt: skip
+    """Position of a key; None if it may be added (an argument is checked later, by the callable's signature).
+
+    `named`: whether the node's keys are names of the user's own.
+    """
     names = [key.value for key, _ in node.value]
     if name in names:
         return names.index(name)
-    if node.tag.startswith(CALLS) or (not path and name in schema):
+    if named or node.tag.startswith(CALLS) or (not path and name in schema):
         return None
     hint = nearest(name, [*names, *(() if path else schema)], f"--{path}{{}}")
     raise RecipeError([f"{COMMAND_LINE}: unknown option --{path}{name}{hint}"])

@@ -218,6 +218,15 @@ def test_each_mistake_is_one_line_and_the_only_one(write, text, problem):
     assert str(raised.value) == problem and raised.value.problems == [problem]
 
 
+def test_an_override_adds_a_name_where_names_are_the_users_own(write):
+    path, schema = write("seed: 1\nmethods: {rise: results/rise}\n"), {**SCHEMA, "methods": Mapping}
+    found = recipe.load(path, {"methods.piq": "results/piq"}, schema, ALLOW)
+    assert found["methods"] == {"rise": "results/rise", "piq": "results/piq"}
+    problem = "command line: unknown option --methods.rize (did you mean '--methods.rise'?)"
+    assert recipe.check(path, {"methods.rize": "null"}, schema, ALLOW) == [problem]
+    assert recipe.check(path, {"methods.rize.n_masks": "2"}, schema, ALLOW) == [problem]
+
+
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
