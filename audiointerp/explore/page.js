@@ -512,7 +512,7 @@ $("save").addEventListener("click", () => show("save-error", async () => {
     const saved = await post("save", { keys });
     $("saved").replaceChildren(
       `Saved as ${saved.methods.join(", ")} in the run folder `, element("code", {}, saved.folder), ". Open ",
-      element("code", {}, saved.page), " for its page; `audiointerp listen export` makes a listening test of it.",
+      element("code", {}, saved.page), " for its page; ", element("code", {}, "audiointerp listen export"), " makes a listening test of it.",
     );
     $("saved").hidden = false;
   } finally {

@@ -82,7 +82,7 @@ def region_mask(regions: Sequence[Region], spectrogram: STFT, frames: int) -> Te
         -> (1, freq, time).
 
     >>> one = Region(0, 8000, 0.0, 0.02)
-    >>> region_mask([one], STFT(16000, 8, 8, 160), 4)[0, 0]
+    >>> region_mask([one], STFT(16000, 512, 512, 160), 4)[0, 0]
     tensor([0., 0., 0., 1.])
     """
     rate = spectrogram.sample_rate

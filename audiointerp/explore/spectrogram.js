@@ -1,6 +1,6 @@
 // Draws a spectrogram with axes in Hz and seconds, a mask as a veil over what is not kept, regions and a playhead.
 
-const LEFT = 62, BOTTOM = 40, TOP = 8, RIGHT = 6;
+const LEFT = 66, BOTTOM = 40, TOP = 8, RIGHT = 6;
 // Points of matplotlib's colour map "magma" (CC0), evenly spaced, as in the figures of a run.
 const MAGMA = [
   [0, 0, 4], [20, 14, 54], [59, 15, 112], [100, 26, 128], [140, 41, 129], [183, 55, 121], [222, 73, 104], [247, 112, 92],

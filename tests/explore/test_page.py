@@ -28,7 +28,7 @@ from audiointerp.results.reading import Run
 
 WAIT = 240  # seconds until a test gives up; nothing is asked about speed
 SUPPORT = Path(__file__).parents[1] / "support"
-LEFT, TOP, RIGHT, BOTTOM = 62, 8, 6, 40  # margins of the spectrogram, in pixels
+LEFT, TOP, RIGHT, BOTTOM = 66, 8, 6, 40  # margins of the spectrogram, in pixels
 # Records what reaches the loudspeaker, and when each source was started.
 TAP = """() => {
   window.heard = [];
