@@ -9,7 +9,13 @@ import pytest
 from audiointerp.results import shapes
 from audiointerp.results.shapes import misshapen, read_json, text_of
 
-BUNDLE = {"type": str, "labels?": [str], "size": (int, None), "arguments": {str: (float, bool)}, "inner?": {"rate": int}}
+BUNDLE = {
+    "type": str,
+    "labels?": [str],
+    "size": (int, None),
+    "arguments": {str: (float, bool)},
+    "inner?": {"rate": int},
+}
 WHOLE = {"type": "PIQ", "labels": ["dog"], "size": None, "arguments": {"lr": 0.1, "on": True}, "inner": {"rate": 1}}
 
 
