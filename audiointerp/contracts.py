@@ -75,7 +75,8 @@ class Prediction:
         Raises:
             LogitsError: if the classifier is not being trained and a logit is NaN or infinite.
         """
-        if not logits.requires_grad and not bool(torch.isfinite(logits).all()):
+        # Tensors on the device "meta" have shapes only.
+        if not (logits.requires_grad or logits.is_meta) and not bool(torch.isfinite(logits).all()):
             raise LogitsError("the classifier returned NaN or infinite logits; its weights are broken, or it overflows")
         probabilities = logits.sigmoid() if multilabel else logits.softmax(-1)
         return cls(logits, probabilities, **rest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from killed_commands import command_of, end_state, files_of, make_root, prepared, state_of
 from kills import killed_at_change, started
@@ -82,6 +83,17 @@ def test_full_while_reporting(root, tmp_path, capsys):
     finished(command_of("interpret", root, out))
     command = ["report", str(out)]
     sweep(command, out, end_state, 1, capsys, before=shutil.copytree(out, tmp_path / "before"))
+
+
+@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_full_while_analysing(step, tmp_path, capsys):
+    run, test, out = make_run(tmp_path / "run", seconds=0.1), tmp_path / "test", tmp_path / "out"
+    finished(["listen", "export", str(run), "-o", str(test), "--target", "folder", "--participants", "3"])
+    sheet = pd.read_csv(test / "public" / "answer_sheet.csv", dtype=str)
+    sheet["answer"] = [str(1 + number % 5) for number in range(len(sheet))]
+    sheet.to_csv(tmp_path / "sheet.csv", index=False)
+    command = ["listen", "analyse", str(tmp_path / "sheet.csv"), "--key", str(test / "private" / "key.csv")]
+    assert sweep([*command, "-o", str(out)], out, end_state, step, capsys) >= 8
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ checked.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -40,6 +41,10 @@ MODEL = {
     **{"labels?": [str], "spectrogram?": {str: (int, str, float, bool)}, "expects?": dict, "source?": (str, None)},
 }
 CONFIG = {**MODEL, "format": int, "sha256": str}
+# Annotations of arguments -> their shapes; arguments with others are checked by the constructors.
+PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": None, "Sequence[int]": [int]}
+PLAIN |= {"Sequence[str]": [str], "tuple[int, int]": [int], "tuple[float, float]": [float]}
+MAX_SIZE, MAX_LAYERS = 10_000_000, 1000
 BUILDABLE = {
     name: kind
     for home in (classifiers, interpreters, nmf)
@@ -106,6 +111,9 @@ def load(path: str | Path, classifier: Classifier | None = None, labels: Sequenc
         classifier = _owners(folder, config)
     weights = _read_weights(folder, config)
     try:
+        _check_sizes(config)
+        if _is_larger(config, max((max(each.shape, default=0) for each in weights.values()), default=0)):
+            _check_shapes(config, classifier, weights)
         model = _build(config, classifier)
         _load_weights(model, weights, owns_classifier=config.get("classifier") is not None)
     except UNFIT as error:
@@ -208,6 +216,68 @@ def _load_weights(model: Any, weights: dict[str, torch.Tensor], owns_classifier:
 
 def _part(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): each for name, each in weights.items() if name.startswith(prefix)}
+
+
+def _check_sizes(config: dict[str, Any]) -> None:
+    """Refuses arguments of another type than the model's constructor takes, and sizes that no model has.
+
+    Raises:
+        ValueError: naming the argument.
+    """
+    kind = BUILDABLE.get(config["type"])
+    expected = inspect.signature(kind.__init__).parameters if kind else {}
+    for name, value in config["arguments"].items():
+        kinds = str(expected[name].annotation).split(" | ") if name in expected else []
+        shapes = tuple(PLAIN[each] for each in kinds if each in PLAIN)
+        if len(shapes) == len(kinds) > 0 and (problem := misshapen(value, shapes, name)):
+            raise ValueError(problem)
+        sizes = value if isinstance(value, list) else [value]
+        whole = [each for each in sizes if isinstance(each, int) and not isinstance(each, bool)]
+        least = -MAX_LAYERS if name in ("layer", "layers", "blocks") else 0
+        if name != "seed" and (wrong := [each for each in whole if not least <= each <= MAX_SIZE]):
+            raise ValueError(f"{name} is {wrong[0]}; it must be between {least} and {MAX_SIZE}")
+        if len(sizes) > MAX_LAYERS and "str" not in " ".join(kinds):
+            raise ValueError(f"{name} has {len(sizes)} values; at most {MAX_LAYERS} are possible")
+    if problem := misshapen(config.get("spectrogram", {}), {str: int}, "spectrogram"):
+        raise ValueError(problem)
+    if isinstance(config.get("classifier"), dict):
+        _check_sizes(config["classifier"])
+
+
+def _is_larger(config: dict[str, Any], largest: int) -> bool:
+    """Whether a size in config.json is above 1024 and above the largest size of the weights.
+
+    Only then are shapes compared before the model is built: torch takes 2 s to get ready to build without memory.
+    """
+    sizes = [value for name, value in config["arguments"].items() if name not in ("seed", "sample_rate")]
+    sizes = [each for value in sizes for each in (value if isinstance(value, list) else [value])]
+    numbers = [each for each in sizes if isinstance(each, int)] + [len(sizes), len(config.get("labels") or [])]
+    inner = config.get("classifier")
+    return max(numbers) > max(1024, largest) or (inner is not None and _is_larger(inner, largest))
+
+
+def _check_shapes(config: dict[str, Any], classifier: Classifier | None, weights: dict[str, torch.Tensor]) -> None:
+    """Compares the shapes of the model that config.json describes, built without memory, with those of the weights.
+
+    Raises:
+        ValueError: naming a weight of another shape, before the memory of the described model is taken.
+    """
+    try:
+        with torch.device("meta"):
+            model = _build(config, classifier)
+    except NotImplementedError:  # a constructor that computes with its weights
+        return
+    except RuntimeError:
+        if classifier is None:
+            raise
+        return  # the external classifier has its weights on another device than this model
+    described = {f"model.{name}": tuple(each.shape) for name, each in model.state_dict().items()}
+    if config.get("classifier") is not None:
+        described |= {f"classifier.{name}": tuple(each.shape) for name, each in model.classifier.state_dict().items()}
+    for name, shape in described.items():
+        found = tuple(weights[name].shape) if name in weights else None
+        if found != shape:
+            raise ValueError(f"{name} is {found or 'missing'} in model.safetensors, {shape} by config.json")
 
 
 def _build(config: dict[str, Any], classifier: Classifier | None) -> Any:

@@ -39,6 +39,8 @@ class STFT(nn.Module):
 
     def __init__(self, sample_rate: int = 16000, n_fft: int = 1024, win_length: int = 372, hop_length: int = 186):
         super().__init__()
+        if not sample_rate > 0:
+            raise ValueError(f"STFT needs a sample_rate above 0 Hz, got {sample_rate}")
         if not 0 < hop_length <= win_length <= n_fft:
             raise ValueError(
                 f"STFT needs 0 < hop_length <= win_length <= n_fft, got {hop_length}, {win_length}, {n_fft}"

@@ -60,7 +60,7 @@ def analyse(
     if ci not in get_args(IntervalKind):
         raise ValueError(f"ci is {ci!r}; it must be one of {', '.join(get_args(IntervalKind))}")
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
+    if out.exists() and (not out.is_dir() or not _is_free(out)) and not force:
         raise ValueError(f"{out}: exists and is not empty; choose another folder, or give --force")
     found = load(answers, key, study, repeat=repeat, complete_only=complete_only)
     outcome = _outcome(found, ci, screen)
@@ -69,6 +69,12 @@ def analyse(
     _draw(outcome, out / report.FIGURES)
     write_json(out / "report.json", _facts(outcome), indent=1)
     return report.write(outcome, out, _versions())
+
+
+def _is_free(out: Path) -> bool:
+    """Whether a folder is empty, or holds an analysis that was killed before its page was written, which is last."""
+    names = {path.name for path in out.iterdir()}
+    return names <= {".ratings.csv.part"} or ("ratings.csv" in names and report.REPORT not in names)
 
 
 def _outcome(found: Answers, ci: IntervalKind, rules: Sequence[str] | None) -> Outcome:

@@ -83,10 +83,14 @@ class Store:
     def _put_aside(self, body: bytes) -> Path:
         path = self.folder / REJECTED / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.body"
         path.parent.mkdir(exist_ok=True)
-        with open(path, "xb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(path, "xb") as file:
+                file.write(body)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
         return path
 
     @contextmanager

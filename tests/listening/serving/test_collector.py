@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -231,6 +232,16 @@ def test_a_full_disk_leaves_the_file_whole_and_says_so(running, monkeypatch):
     assert sessions_file(running).read_bytes() == dump(session(1)) + b"\n"
 
 
+def test_a_full_disk_leaves_no_part_of_what_is_no_session(running, monkeypatch):
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert post(running, b"sessionJSON=junk")[0] == 500 and rejected(running) == []
+    monkeypatch.undo()
+    assert post(running, b"sessionJSON=junk")[0] == 400 and rejected(running) == [b"sessionJSON=junk"]
+
+
 def test_a_line_cut_by_a_kill_is_repaired_at_the_next_start(checkout, tmp_path, caplog):
     path = tmp_path / "results" / "lt_a" / "sessions.jsonl"
     path.parent.mkdir(parents=True)
@@ -399,6 +410,20 @@ def send_to(port, number):
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def test_a_disk_that_is_full_for_a_while(process, tmp_path):
+    """The system refuses to make any file of the server larger: no session is confirmed that is not stored."""
+    path = tmp_path / "results" / "lt_7c1eaaaa" / "sessions.jsonl"
+    _, hard = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (250_000, hard))  # of sessions of 100 kB
+    assert [send_to(process.port, number) for number in range(5)] == [200, 200, 500, 500, 500]
+    assert [each["uuid"] for each in read_sessions(path)] == ["u0", "u1"]
+    assert path.read_bytes().endswith(b"\n")
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (hard, hard))
+    assert [send_to(process.port, number) for number in range(2, 5)] == [200, 200, 200]
+    assert [each["uuid"] for each in read_sessions(path)] == ["u0", "u1", "u2", "u3", "u4"]
+    assert not (tmp_path / "results" / "rejected").exists()
 
 
 def test_ctrl_c_ends_it_while_a_browser_holds_a_connection(process, tmp_path):
