@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ def tagger():
 def two():
     return External(Net(2), ["hum", "hiss"], RATE, layers=["maps"])
 """
+LABELS = ("Dog", "Rain", "Cat", "Baby cry, infant cry", "Wind", "Crow", "Siren", "Train", "Engine", "")
 METHODS = ("guided_gradcam", "saliency", "smoothgrad", "integrated_gradients", "gradient_shap", "lime", "rise")
 
 
@@ -63,8 +65,7 @@ def own_module(tmp_path, monkeypatch):
 def data(tmp_path) -> tuple[str, ...]:
     """Options that name synthetic clips and a table of AudioSet labels for their classes; one class has none."""
     make_synthetic(tmp_path / "data", clips_per_class=5, seconds=0.5)
-    labels = ["Dog", "Rain", "Cat", "Baby cry, infant cry", "Wind", "Crow", "Siren", "Train", "Engine", ""]
-    pd.DataFrame({"class": SYNTHETIC_CLASSES, "label": labels}).to_csv(tmp_path / "map.csv", index=False)
+    pd.DataFrame({"class": SYNTHETIC_CLASSES, "label": LABELS}).to_csv(tmp_path / "map.csv", index=False)
     options = ("--data_folder", "data", "--clips.clips.labels", "map.csv", "--seconds", 0.5, "--output_folder", "out")
     return tuple(map(str, options))
 
@@ -108,6 +109,21 @@ def test_piq_is_trained_for_the_labels_that_occur(own_module, data, tmp_path):
     run([*again, "--target", "Dog"])
     with pytest.raises(AssertionError):
         run([*again[:3], "-o", tmp_path / "speech", *own, "--no_figures", "--target", "Speech"])
+
+
+@pytest.mark.slow
+def test_l2i_on_a_dictionary_at_the_classifiers_rate(own_module, data, tmp_path):
+    own = ["--classifier", f"{own_module('at_another_rate', 22050)}:tagger", "--device", "cpu"]
+    run(["run", RECIPES / "nmf.yaml", *data, *own, "--epochs", 3, "--nmf.n_components", 6])
+    dictionary = tmp_path / "out" / "nmf" / "1234"
+    assert json.loads((dictionary / "run.json").read_text())["results"]["sample_rate"] == 22050
+    component = next((dictionary / "audio").glob("component_*.wav"))
+    assert soundfile.info(component).samplerate == 22050
+    few = ["--interpreter.layers", "[-1]", "--interpreter.width", 4, "--epochs", 1]
+    few += ["--evaluation.clips", 2, "--evaluation.mixtures", 2]
+    run(["run", RECIPES / "l2i.yaml", *data, *own, *few, "--dictionary", dictionary])
+    scores = pd.read_csv(tmp_path / "out" / "l2i" / "1234" / "scores.csv")
+    assert len(scores.query("method == 'l2i'")) == 4 and set(scores["target"]) <= {*LABELS}
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 32000, 48000])

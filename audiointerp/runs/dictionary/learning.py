@@ -26,7 +26,11 @@ __all__ = ["DictionaryLearning", "learn", "write_page"]
 
 
 class DictionaryLearning(Kind):
-    """Runs a recipe with the key `nmf`: learns a dictionary of spectra from the training clips."""
+    """Runs a recipe with the key `nmf`: learns a dictionary of spectra from the training clips.
+
+    If the recipe names a classifier, clips have its sample rate and spectra are those of its STFT, so that L2I can
+    explain it by the dictionary.
+    """
 
     name = "dictionary"
     scored = False
@@ -39,10 +43,13 @@ class DictionaryLearning(Kind):
         """Learns the dictionary and writes its figure, sounds and page."""
         values, clips = context.values, context.splits.train
         several = any(len(clip.labels) > 1 for clip in clips)
-        train = ClipDataset(clips, context.splits.labels, seconds=values["seconds"], multilabel=several)
+        stft = STFT() if values.get("classifier") is None else context.classifier.spectrogram
+        train = ClipDataset(clips, context.splits.labels, stft.sample_rate, values["seconds"], several)
         context.start(context.splits.labels, {"train": train})
-        model = values["nmf"](seed=context.seed).to(context.device)
-        context.finish(results=learn(model, train, context.folder, values["epochs"], values["minibatch"]))
+        bins = {} if values.get("classifier") is None else {"bins": stft.n_fft // 2 + 1}
+        model = values["nmf"](seed=context.seed, **bins).to(context.device)
+        found = learn(model, train, context.folder, values["epochs"], values["minibatch"], stft)
+        context.finish(results={**found, "sample_rate": stft.sample_rate})
         self.page(context.folder)
 
     def page(self, folder: Path) -> Path:
@@ -50,7 +57,9 @@ class DictionaryLearning(Kind):
         return write_page(folder)
 
 
-def learn(model: NMF, train: ClipDataset, folder: Path, epochs: int, minibatch: bool) -> dict[str, Any]:
+def learn(
+    model: NMF, train: ClipDataset, folder: Path, epochs: int, minibatch: bool, stft: STFT | None = None
+) -> dict[str, Any]:  # fmt: skip
     """Learns from the clips' log-magnitudes and writes best/, log.csv, the figure and a WAV per component.
 
     Args:
@@ -60,11 +69,12 @@ def learn(model: NMF, train: ClipDataset, folder: Path, epochs: int, minibatch: 
         epochs: iterations over all frames.
         minibatch: whether to learn from one batch of clips at a time, for corpora that do not fit in memory, instead of
             all frames at once.
+        stft: of the spectra; None: the default STFT at the clips' rate.
 
     Returns:
         The last loss, the number of frames and the number of components.
     """
-    stft = STFT(train.sample_rate).to(model.dictionary.device)
+    stft = (STFT(train.sample_rate) if stft is None else stft).to(model.dictionary.device)
 
     def batches() -> Iterator[Tensor]:
         for batch in train.batches(BATCH):
@@ -100,12 +110,13 @@ def _results(folder: Path, train: ClipDataset, stft: STFT, model: NMF) -> dict[s
 
 def write_page(folder: Path) -> Path:
     """report.html of a dictionary's run: the figure, and a player for each component."""
-    model = bundle.load(folder)
-    centroids = spectral_centroids(model.dictionary, STFT().sample_rate)
+    model, run = bundle.load(folder), Run.read(folder)
+    known = run.about.get("results") or {}
+    centroids = spectral_centroids(model.dictionary, known.get("sample_rate", STFT().sample_rate))
     paths = {k: folder / "audio" / f"component_{k:03d}.wav" for k in centroids.argsort().tolist()}
     components = [
         {"number": k, "centroid": round(float(centroids[k])), "path": path.relative_to(folder).as_posix()}
         for k, path in paths.items()
         if path.is_file()
     ]
-    return render("runs/dictionary/page.html", folder, {"run": Run.read(folder), "components": components})
+    return render("runs/dictionary/page.html", folder, {"run": run, "components": components})

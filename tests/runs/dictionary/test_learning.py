@@ -88,7 +88,8 @@ def test_the_loss_falls_to_that_of_the_dictionary(learnt, waveforms, name):
     if name != "minibatch":  # a batch is judged before it changes the dictionary
         assert (log.loss.diff().dropna() <= 1e-9).all()
     results = results_of(folder)
-    assert results == {"loss": log.loss.iloc[-1], "frames": 30 * FRAMES, "components": COMPONENTS}
+    size = {"frames": 30 * FRAMES, "components": COMPONENTS, "sample_rate": 16000}
+    assert results == {"loss": log.loss.iloc[-1]} | size
     assert json.loads((folder / "best" / "metrics.json").read_text())["loss"] == log.loss.iloc[-1]
     # The module's formula, with the best activations for the dictionary that was kept.
     data, model = log_magnitude(STFT()(waveforms)).double(), audiointerp.load(folder)
