@@ -1,6 +1,6 @@
 """Processes killed by SIGKILL at random moments and started again: they must end as processes that were left alone.
 
-AUDIOINTERP_KILLS=50 kills 50 processes instead of 8, AUDIOINTERP_KILLS_SEED draws other moments.
+AUDIOINTERP_KILLS=50 kills 50 processes instead of 4, AUDIOINTERP_KILLS_SEED draws other moments.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kills import started
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("AUDIOINTERP_KILLS", "8"))
+KILLS = int(os.environ.get("AUDIOINTERP_KILLS", "4"))
 SEED = int(os.environ.get("AUDIOINTERP_KILLS_SEED", "0"))
 MOST_IN_A_ROW = 3  # kills of one folder before the command is left alone
 SHARES = {"run": 0.3, "interpret": 0.3, "compare": 0.1, "export": 0.3}
