@@ -44,8 +44,9 @@ class PlantedTruth:
         clips: number of clips of other classes that the cue is planted in, drawn by the seed.
         snr_db: level of the cue above the clip, in dB, both over the whole clip. Below 0 the loudest sound is not the
             cue, so that a method that keeps the loudest sound is wrong.
-        margin_db: an explanation is right if its SI-SDR to the cue improves on the mixture's by this much more than its
-            SI-SDR to the clip does.
+        margin_db: an explanation is right if its SI-SDR to the cue is higher than the mixture's, and improves by this
+            much more than its SI-SDR to the clip does. The second alone would hold for random bins too: they lower the
+            SI-SDR to the louder clip more than that to the cue.
         min_right: a method fails if its share of right explanations is below this.
         sounds: number of clips whose sounds are kept.
     """
@@ -185,7 +186,7 @@ def verdicts(rows: pd.DataFrame, wanted: PlantedTruth) -> pd.DataFrame:
                 "right_low": interval.low,
                 "right_high": interval.high,
                 **{name: float(value) for name, value in means.items()},
-                "rule": f"share nearer to the cue by {wanted.margin_db:g} dB >= {wanted.min_right:g}",
+                "rule": f"share nearer to the cue, {wanted.margin_db:g} dB more than to the clip >= {wanted.min_right:g}",
                 "verdict": "pass" if share >= wanted.min_right else "fail",
             }
         )
@@ -235,7 +236,7 @@ def _explain(
                 "probability": float(made.prediction.probabilities[0, index]),
                 "to_cue_db": gained[0],
                 "to_clip_db": gained[1],
-                "right": not silent and gained[0] - gained[1] >= wanted.margin_db,
+                "right": not silent and gained[0] > 0 and gained[0] - gained[1] >= wanted.margin_db,
                 "fidelity": float(int(alone.predicted[0]) == index),
                 "silent": silent,
                 "seconds": seconds,

@@ -8,7 +8,7 @@ import torch
 
 from audiointerp.contracts import Classifier, Prediction
 from audiointerp.datasets import Clip, ClipDataset
-from audiointerp.interpreters import LIME, AllPass, Loudest, MaskInterpreter, TargetMasking
+from audiointerp.interpreters import LIME, AllPass, Loudest, MaskInterpreter, RandomMask, TargetMasking
 from audiointerp.runs.planted import checks, page
 from audiointerp.runs.planted.checks import PlantedTruth
 from audiointerp.sound import StemMask
@@ -76,11 +76,12 @@ def test_who_shows_the_cue_and_who_does_not(test_clips, tmp_path):
         "lime": LIME(classifier, parts="bands", n_components=7),
         "loudest": Loudest(classifier, share=0.05),
         "all_pass": AllPass(classifier),
+        "random": RandomMask(classifier),
         "ideal": TargetMasking(classifier, StemMask(), "magnitude"),
     }
     table = checks.check_methods(WANTED, methods, test_clips, tmp_path / "run", 1).set_index("method")
     assert table["right"].to_dict() == {
-        "its_bins": 1.0, "other_bins": 0.0, "lime": 1.0, "loudest": 0.0, "all_pass": 0.0, "ideal": 1.0,
+        "its_bins": 1.0, "other_bins": 0.0, "lime": 1.0, "loudest": 0.0, "all_pass": 0.0, "random": 0.0, "ideal": 1.0,
     }  # fmt: skip
     assert set(table.loc[table["right"] == 1, "verdict"]) == {"pass"}
     assert set(table.loc[table["right"] == 0, "verdict"]) == {"fail"}
