@@ -186,7 +186,7 @@ def verdicts(rows: pd.DataFrame, wanted: PlantedTruth) -> pd.DataFrame:
                 "right_low": interval.low,
                 "right_high": interval.high,
                 **{name: float(value) for name, value in means.items()},
-                "rule": f"share nearer to the cue, {wanted.margin_db:g} dB more than to the clip >= {wanted.min_right:g}",
+                "rule": f"share nearer to the cue, by {wanted.margin_db:g} dB more to it >= {wanted.min_right:g}",
                 "verdict": "pass" if share >= wanted.min_right else "fail",
             }
         )
