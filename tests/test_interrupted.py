@@ -26,6 +26,7 @@ from audiointerp.__main__ import main
 from audiointerp.listening.making import blinding
 from audiointerp.results import folder as run_folder
 from audiointerp.results import tables
+from audiointerp.results.tables import Scores
 from audiointerp.sound.files import clear_time, write
 
 
@@ -232,26 +233,31 @@ def test_inputs_replaced_since_are_explained_again(root, tmp_path, capsys):
             assert str(new[name]).replace("out_replaced", "fresh") == expected[name], name
 
 
-def killed_once(command: list[str], out: Path, rows: int) -> None:
-    """Runs a comparison until its tables have so many rows of mixtures."""
-    for number in range(40, 10**4, 20):
-        with pytest.raises(Killed), killed_at(number, after=False):
-            main(command)
-        run_folder._LOCKS.clear()
-        scores = out / "scores.csv"
-        if scores.is_file() and pd.read_csv(scores).condition.eq("mixtures").sum() >= rows:
-            return
+def killed_once(command: list[str], rows: int, monkeypatch) -> None:
+    """Kills a comparison as soon as its table has so many rows of mixtures."""
+    original, written = Scores.add_rows, []
+
+    def add_rows(self: Scores, given: list[dict]) -> None:
+        original(self, given)
+        written.extend(row for row in given if row["condition"] == "mixtures")
+        if len(written) >= rows:
+            raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Scores, "add_rows", add_rows)
+        main(command)
+    run_folder._LOCKS.clear()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["m_0000_base.wav", "m_0000_other.wav", "m_0000_mixture.wav", "mixtures.csv"])
-def test_mixtures_changed_in_the_middle_of_a_comparison_are_made_again(victim, root, tmp_path, caplog):
+def test_mixtures_changed_in_the_middle_of_a_comparison_are_made_again(victim, root, tmp_path, caplog, monkeypatch):
     """Named, and with every row and sound as in a comparison that nobody disturbed, whatever was scored before."""
     whole, out = tmp_path / "out_whole", tmp_path / "out_other"
     finished(command_of("compare", root, whole))
     command = command_of("compare", root, out)
-    killed_once(command, out, rows=2)
-    mixtures = out / "mixtures" / "mixtures"
+    killed_once(command, 2, monkeypatch)
+    (mixtures,) = out.rglob("mixtures/mixtures")
     (path,) = mixtures.rglob(victim)
     if path.suffix == ".csv":
         path.write_text(path.read_text().replace("m_0001_other", "m_0000_other"))
