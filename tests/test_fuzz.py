@@ -1,7 +1,7 @@
 # ruff: noqa: E501
 """Damaged and hostile files: each kind of file that is read is mutated; a command ends with a result or with one line.
 
-A seeded fuzzer (hypothesis, derandomized): 8 cases a kind; AUDIOINTERP_FUZZ=200 sets more for `pytest -m slow`.
+A seeded fuzzer (hypothesis, derandomized): 8 cases a kind, and 200 with `pytest -m slow`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import shutil
 import time
 import warnings
@@ -234,4 +233,4 @@ def test_a_few_damaged_files(files, kind, record_property):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_damaged_files(files, kind, record_property):
-    fuzz(files, kind, int(os.environ.get("AUDIOINTERP_FUZZ", "8")), record_property)
+    fuzz(files, kind, 200, record_property)
