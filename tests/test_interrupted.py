@@ -279,6 +279,38 @@ def test_mixtures_changed_in_the_middle_of_a_comparison_are_made_again(victim, r
             assert new[name] == expected[name], name
 
 
+@pytest.mark.slow
+def test_noise_replaced_in_the_middle_of_a_comparison_is_noticed(root, tmp_path, caplog, monkeypatch):
+    """Clips with it are explained again, also those whose sounds are not kept, as by a comparison begun afterwards."""
+    noise, recipe = tmp_path / "noise" / "hum.wav", tmp_path / "compare.yaml"
+    noise.parent.mkdir()
+    samples = torch.rand(20_000, generator=torch.Generator().manual_seed(0)).numpy() - 0.5
+    soundfile.write(noise, samples, 16000)
+    condition = f"noisy: !new:audiointerp.evaluation.Noise\n            folder: {noise.parent}\n            clips: 2"
+    text = (root / "compare.yaml").read_text()
+    recipe.write_text(
+        text.replace(
+            "mixtures: !new:audiointerp.evaluation.Mixtures",
+            f"{condition}\n        mixtures: !new:audiointerp.evaluation.Mixtures",
+        )
+    )
+    out, fresh = tmp_path / "out_changed", tmp_path / "out_fresh"
+    commands = [
+        [word.replace(str(root / "compare.yaml"), str(recipe)) for word in command_of("compare", root, each)]
+        for each in (out, fresh)
+    ]
+    killed_once(commands[0], 1, monkeypatch)
+    soundfile.write(noise, samples[::-1], 16000)
+    caplog.clear()
+    finished(commands[0])
+    lines = [line for line in caplog.messages if "explained again" in line]
+    assert len(lines) == 2 and all("a file of it was changed since; noisy_000" in line for line in lines)
+    finished(commands[1])
+    (scores,) = out.rglob("scores.csv")
+    new, expected = (end_state(each)[scores.relative_to(out).as_posix()].splitlines() for each in (out, fresh))
+    assert sum(",noisy," in line for line in new) >= 4 and sorted(new) == sorted(expected)
+
+
 def test_stems_of_ones_own_mixtures_replaced_since_are_noticed(root, tmp_path, capsys):
     """`evaluate` of a mixtures.csv: scores depend on the stems, too; the stem is named, its item explained again."""
     finished(command_of("mix", root, tmp_path / "mixed"))

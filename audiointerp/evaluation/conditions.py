@@ -126,7 +126,7 @@ class Noise(Condition):
             )
         for number, clip in enumerate(clip_items(test, self.clips, seed)):
             waveform = next(clip.windows()).waveform
-            noise = _draw(files, waveform.shape[1], test.sample_rate, generator)
+            noise, drawn = _draw(files, waveform.shape[1], test.sample_rate, generator)
             if waveform.abs().max() <= audio.SILENCE or noise.abs().max() <= audio.SILENCE:
                 continue
             mixture, stem, rest = datasets.mix(waveform, noise, base_gain=gains[0], other_gain=gains[1])
@@ -140,14 +140,17 @@ class Noise(Condition):
                 condition=name,
                 snr_db=20 * math.log10(gains[0] / gains[1]),
                 recordings=clip.recordings,
+                files=drawn,  # so that an item is explained again once its noise has been replaced
             )
 
 
-def _draw(files: list[Path], samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:
-    """White noise, or a random section of a random file, (1, samples)."""
+def _draw(
+    files: list[Path], samples: int, sample_rate: int, generator: torch.Generator
+) -> tuple[Tensor, tuple[str, ...]]:
+    """White noise, or a random section of a random file, (1, samples), and the name of that file."""
     if not files:
-        return torch.randn(1, samples, generator=generator)
+        return torch.randn(1, samples, generator=generator), ()
     file = files[int(torch.randint(len(files), (), generator=generator))]
     sound = audio.read(file, sample_rate)
     start = int(torch.randint(max(1, sound.shape[1] - samples + 1), (), generator=generator))
-    return audio.fit_length(sound[:, start : start + samples], samples)
+    return audio.fit_length(sound[:, start : start + samples], samples), (str(file),)

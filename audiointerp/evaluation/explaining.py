@@ -113,7 +113,7 @@ class _Explanation:
         """Writes WAVs and figures and returns the rows; no rows if an oracle control lacks its stem."""
         if self.interpreter.needs_stem and self._oracle_stem(next(self.item.windows()), target) is None:
             return []
-        before = source_hash(self.item.source, *self.item.files) if self.keep else ""
+        before = source_hash(*self.item.made_of) if self.keep else ""
         rows, made = self._write_windows(target)
         if len(rows) == 1:
             rows[0] |= self._judge_files(made)

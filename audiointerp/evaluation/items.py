@@ -76,6 +76,11 @@ class Item:
             **rest,
         )
 
+    @property
+    def made_of(self) -> tuple[str, ...]:
+        """The source and the further files; results of the item are of these."""
+        return (self.source, *self.files)
+
     def stems_for(self, explained: Sequence[str]) -> list[Tensor]:
         """The target class's stem, then the other stems; no stem if the target class is not in the item."""
         if len(explained) != 1 or explained[0] not in self.stems:

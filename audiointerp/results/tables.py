@@ -20,7 +20,8 @@ import soundfile
 from audiointerp.metrics.names import INFO
 from audiointerp.results.paths import inside
 from audiointerp.results.reading import LIKELIEST, read_table
-from audiointerp.results.writing import csv_text, restored, write_table, write_text
+from audiointerp.results.shapes import read_json
+from audiointerp.results.writing import csv_text, restored, write_json, write_table, write_text
 
 __all__ = [
     "FACTS",
@@ -31,6 +32,7 @@ __all__ = [
     "Scores",
     "forget_damaged",
     "forget_items",
+    "forget_replaced",
     "source_hash",
 ]
 
@@ -250,6 +252,31 @@ def _replaced(row: dict[str, str], inputs: Mapping[str, Sequence[str]]) -> str:
     files = (row["source"], *inputs[row["source"]])
     hashes = zip(files, row["source_sha256"].split(";"), source_hash(*files).split(";"))
     return next((file for file, before, now in hashes if before not in ("", now)), "")
+
+
+def forget_replaced(folder: Path, files: Mapping[str, Sequence[str]]) -> list[str]:
+    """Removes the rows and WAVs of a run's items of which a file was replaced since they were first explained.
+
+    Unlike `forget_damaged`, it also finds items whose sounds are not kept, and items made of drawn files, such as a
+    clip with noise, when another file is drawn. The hashes lie in sources.json of the run folder.
+
+    Args:
+        folder: the run folder.
+        files: item id -> the files that the item is made of.
+
+    Returns:
+        A line for each item that is explained again.
+    """
+    path = folder / "sources.json"
+    known: dict[str, str] = read_json(path, {str: str}) if path.is_file() else {}
+    now = {item: source_hash(*each) for item, each in files.items()}
+    changed = [item for item, each in now.items() if known.get(item, each) != each]
+    if changed:
+        _forget_pictures(folder, changed)
+        forget_items(folder, changed)
+    if known | now != known:
+        write_json(path, known | now)
+    return [f"{files[item][0]}: a file of it was changed since; {item} is explained again" for item in changed]
 
 
 def _forget_pictures(folder: Path, items: Collection[str]) -> None:

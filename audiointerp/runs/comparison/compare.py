@@ -25,7 +25,7 @@ from audiointerp.evaluation.conditions import Condition
 from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import Item
 from audiointerp.interpreters import MaskInterpreter
-from audiointerp.results.tables import Embeddings, forget_damaged
+from audiointerp.results.tables import Embeddings, forget_damaged, forget_replaced
 from audiointerp.runs.comparison import tables as comparison_tables
 from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.methods import check_names, methods_of
@@ -131,6 +131,8 @@ def compare(
                 f"condition {name} has items of an earlier condition, such as {min(again)}; use each clip in one only"
             )
         known |= {item.item_id for item in items}
+        for line in forget_replaced(folder, {item.item_id: item.made_of for item in items}):
+            logger.warning("%s", line)
         if not subsets:  # the first condition is the clean one
             _embed_inputs(items, next(iter(everything.values())).classifier, folder)
         subsets[name] = _draw_subset(items, comparison.subset.get(name, 0), seed)
