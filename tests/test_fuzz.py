@@ -7,6 +7,7 @@ A seeded fuzzer (hypothesis, derandomized): 8 cases a kind, and 200 with `pytest
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import shutil
@@ -108,7 +109,7 @@ def _with_nodes(value, steps):
             if new is None and isinstance(owner, dict):
                 del owner[key]
             else:
-                owner[key] = new
+                owner[key] = copy.deepcopy(new)  # a value put into itself would have no end
     return value
 
 
