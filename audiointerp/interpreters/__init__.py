@@ -26,6 +26,7 @@ from audiointerp.interpreters.controls import (
     Threshold,
 )
 from audiointerp.interpreters.l2i import L2I, DictionaryClassifier, DictionaryTraining, RandomComponents
+from audiointerp.interpreters.most_faithful import MostFaithful
 from audiointerp.interpreters.piq import PIQ
 from audiointerp.interpreters.rde import RDE, BandRDE, CartoonX, Inpainter
 from audiointerp.interpreters.wam import WAM
@@ -54,6 +55,7 @@ __all__ = [
     "IntegratedGradients",
     "Loudest",
     "MaskInterpreter",
+    "MostFaithful",
     "Occlusion",
     "RandomComponents",
     "RandomMask",

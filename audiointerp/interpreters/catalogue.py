@@ -12,7 +12,7 @@ import torch
 
 from audiointerp import interpreters
 from audiointerp.contracts import Classifier, Interpreter, frozen
-from audiointerp.interpreters import L2I, LIME, PIQ, Beside, MaskInterpreter
+from audiointerp.interpreters import L2I, LIME, PIQ, Beside, MaskInterpreter, MostFaithful
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 
 TRAINED = (PIQ, L2I)
@@ -79,6 +79,10 @@ def _make(name: str, classifier: Classifier, own: Interpreter | None) -> Interpr
     if isinstance(method, Beside) and method.fits(own):
         assert isinstance(own, MaskInterpreter)
         method.like = own
+    if isinstance(method, MostFaithful):
+        tiles = LIME(classifier)
+        method.among = {type(own).__name__.lower(): own} if own else {}
+        method.among |= {"lime_nmf": default_method(classifier), "lime": tiles}
     return method
 
 

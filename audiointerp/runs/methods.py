@@ -10,7 +10,7 @@ import torch
 
 from audiointerp.bundles import bundle
 from audiointerp.contracts import Classifier, Interpreter
-from audiointerp.interpreters import Beside
+from audiointerp.interpreters import Beside, MostFaithful
 from audiointerp.runs.kind import Context
 
 ROLES = ("input", "mixture", "reference")  # names of sounds that do not belong to a method
@@ -66,7 +66,8 @@ def build_methods(makers: Mapping[str, Any], classifier: Classifier) -> dict[str
             raise ValueError(f"method {name}: {make} explains another classifier; train it on this one")
         device = classifier.device
         methods[name] = method.to(device) if isinstance(method, torch.nn.Module) else method
-    return methods
+    others = {name: each for name, each in methods.items() if not isinstance(each, MostFaithful)}
+    return {name: each.choosing(others) if isinstance(each, MostFaithful) else each for name, each in methods.items()}
 
 
 def build_controls(

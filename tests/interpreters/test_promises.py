@@ -23,7 +23,13 @@ def sounds(seconds: float = 0.3, rows: int = 3) -> torch.Tensor:
     return level * (torch.sin(2 * torch.pi * pitch * time) + 0.1 * noise)
 
 
-@pytest.fixture(scope="module", params=CLASSIFIERS, ids=str)
+# The other two differ from these in the kind of their labels and in their features; each doubles the time.
+EVERY_CLASSIFIER = [
+    pytest.param(name, marks=[] if name in ("vggsound", "external") else pytest.mark.slow) for name in CLASSIFIERS
+]
+
+
+@pytest.fixture(scope="module", params=EVERY_CLASSIFIER, ids=str)
 def classifier(request):
     return CLASSIFIERS[request.param]()
 

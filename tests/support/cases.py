@@ -32,6 +32,7 @@ from audiointerp.interpreters import (
     IGOSPlusPlus,
     IntegratedGradients,
     Loudest,
+    MostFaithful,
     Occlusion,
     RandomComponents,
     RandomMask,
@@ -330,6 +331,12 @@ INTERPRETERS = [
         by_class=True,
         stochastic=True,
         suits=has_bands,
+    ),
+    Case(
+        "most_faithful",
+        lambda it: MostFaithful(it, {"saliency": Saliency(it), "lime": LIME(it, tiles=(2, 2))}),
+        additive=True,
+        by_class=True,
     ),
     *ATTRIBUTIONS,
 ]

@@ -126,13 +126,8 @@ def compare(
         if name in skipped:
             continue
         items = list(condition.items(name, test, folder, seed))
-        if again := known & {item.item_id for item in items}:
-            raise ValueError(
-                f"condition {name} has items of an earlier condition, such as {min(again)}; use each clip in one only"
-            )
+        _check_items(name, items, known, folder)
         known |= {item.item_id for item in items}
-        for line in forget_replaced(folder, {item.item_id: item.made_of for item in items}):
-            logger.warning("%s", line)
         if not subsets:  # the first condition is the clean one
             _embed_inputs(items, next(iter(everything.values())).classifier, folder)
         subsets[name] = _draw_subset(items, comparison.subset.get(name, 0), seed)
@@ -153,6 +148,16 @@ def compare(
         "not_run": skipped,
         "conditions": [name for name in comparison.conditions if name not in skipped],
     }
+
+
+def _check_items(condition: str, items: list[Item], known: set[str], folder: Path) -> None:
+    """Refuses items of an earlier condition, and forgets the results of items whose files were replaced since."""
+    if again := known & {item.item_id for item in items}:
+        raise ValueError(
+            f"condition {condition} has items of an earlier condition, such as {min(again)}; use each clip in one only"
+        )
+    for line in forget_replaced(folder, {item.item_id: item.made_of for item in items}):
+        logger.warning("%s", line)
 
 
 def _judge(
