@@ -6,6 +6,7 @@ time); scores (batch, classes). Waveforms are mono float32, nominally in [-1, 1]
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,6 +23,8 @@ from audiointerp.sound.masking import Domain
 from audiointerp.sound.spectrogram import STFT
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from audiointerp.results.showing import ShownFigure
 
 SHOWN_ROWS = 3  # clips of a batch of which a text or a notebook shows details
@@ -352,6 +355,13 @@ class Interpreter(ABC):
     @abstractmethod
     def interpret(self, waveform: Tensor, target: Target = None, *, stem: Tensor | None = None) -> Interpretation:
         """Interpretation of (batch, samples); `stem`, the true sound, is for oracle controls only."""
+
+    def on(self, classifier: Classifier) -> Self:
+        """The same method, with the same settings and weights, on another classifier: a copy, as sanity checks need."""
+        twin = copy.copy(self)
+        # Trained methods are modules; their classifier is no submodule.
+        object.__setattr__(twin, "classifier", classifier)
+        return twin
 
     def several_targets(self) -> AbstractContextManager[None]:
         """Within it, several targets of one clip are explained: work that does not depend on the target may be kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import product
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from audiointerp.contracts import Classifier
 from audiointerp.interpreters.base import MaskInterpreter, Scene
 from audiointerp.sound.components import Parts, Splitter
 from audiointerp.sound.masking import Domain, EnergyMask, StemMask, TargetMask, ThresholdMask, loudest_mask
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 MOST_PARTS = 12  # every selection of the parts is tried
 
@@ -154,6 +158,12 @@ class Beside(MaskInterpreter):
     def fits(self, method: object) -> bool:
         """Whether the control can be matched to the method."""
         return isinstance(method, MaskInterpreter)
+
+    def on(self, classifier: Classifier) -> Self:
+        """The control with its matched method on another classifier."""
+        twin = super().on(classifier)
+        twin.like = None if self.like is None else self.like.on(classifier)
+        return twin
 
     def beside(self, method: MaskInterpreter) -> Beside:
         """A copy of the control, matched to the method."""

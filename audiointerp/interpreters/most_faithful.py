@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from torch import Tensor
 from audiointerp.contracts import Classifier, Interpreter, Prediction
 from audiointerp.interpreters.base import MaskInterpreter, Scene
 from audiointerp.sound.masking import apply_mask
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["MostFaithful", "log_odds"]
 
@@ -62,6 +66,12 @@ class MostFaithful(MaskInterpreter):
         made = copy.copy(self)
         made.among = {name: methods[name] for name in self.among}
         return made
+
+    def on(self, classifier: Classifier) -> Self:
+        """The choice among the same methods on another classifier."""
+        twin = super().on(classifier)
+        twin.among = {name: each.on(classifier) for name, each in self.methods.items()}
+        return twin
 
     @property
     def methods(self) -> dict[str, MaskInterpreter]:

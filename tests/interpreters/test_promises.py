@@ -117,6 +117,26 @@ def test_deterministic_and_leaves_the_input_alone(interpret):
     assert torch.equal(first.waveform, second.waveform) and torch.equal(first.residual, second.residual)
 
 
+def test_on_another_classifier(case, classifier):
+    """A copy that explains the other one, as the method made for it does; the method itself stays where it is."""
+    other, waveform = copy.deepcopy(classifier), sounds(rows=1)
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for each in other.parameters():
+            each.add_(0.1 * each.abs().mean() * torch.randn(each.shape, generator=generator))
+    stem = waveform / 2 if case.needs_stem else None
+    method = case.build(classifier)
+    before = method.interpret(waveform, stem=stem).waveform
+    moved = method.on(other)
+    assert moved.classifier is other and method.classifier is classifier and type(moved) is type(method)
+    made = moved.interpret(waveform, stem=stem)
+    torch.testing.assert_close(made.prediction.logits, other(waveform * made.input_gain[:, None]).logits)
+    if not case.trained:
+        expected = case.build(other).interpret(waveform, stem=stem)
+        torch.testing.assert_close(made.waveform, expected.waveform)
+    assert torch.equal(method.interpret(waveform, stem=stem).waveform, before)
+
+
 def test_the_seed_alone_decides_what_is_drawn(case, classifier):
     if not case.stochastic:
         pytest.skip("draws nothing")

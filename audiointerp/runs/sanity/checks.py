@@ -26,7 +26,6 @@ from audiointerp.contracts import Classifier, Interpreter, frozen
 from audiointerp.datasets import ClipDataset
 from audiointerp.evaluation.conditions import Mixtures
 from audiointerp.evaluation.items import Item, clip_items
-from audiointerp.interpreters import Beside
 from audiointerp.metrics import separation
 from audiointerp.metrics.faithfulness import target_probability
 from audiointerp.results.writing import write_table
@@ -183,7 +182,7 @@ def check_methods(
         rows += _randomise_labels(name, methods[name], retrained.get(name), mine)
         rows += _add_noise(name, methods[name], mine, sanity.noise_db, seed)
         *_, (_, random) = randomised(methods[name].classifier, seed)
-        others = {"model_randomisation": _on(methods[name], random), "label_randomisation": retrained.get(name)}
+        others = {"model_randomisation": methods[name].on(random), "label_randomisation": retrained.get(name)}
         rows += _ask_both(name, methods[name], mixtures[: sanity.costly_mixtures] if few else mixtures, others)
         rows += _ask_all(name, methods[name], [] if few else _a_few_of_each(test, sanity.table_clips, seed))
         write_table(done, pd.DataFrame(rows))
@@ -224,7 +223,7 @@ def _randomise_model(name: str, method: Interpreter, clips: Sequence[Item], seed
     before = [_mask(method, _waveform(item, method), None) for item in clips]
     rows = []
     for stage, classifier in randomised(method.classifier, seed):
-        other = _on(method, classifier)
+        other = method.on(classifier)
         for item, (mask, target) in zip(clips, before):
             after, _ = _mask(other, _waveform(item, method), target)
             rows.append(_row(name, "model_randomisation", item, mask_correlation(mask, after), stage))
@@ -339,18 +338,6 @@ def _a_few_of_each(test: ClipDataset, count: int, seed: int) -> list[Item]:
         if len(same) < count:
             same.append(item)
     return [item for same in chosen.values() for item in same]
-
-
-def _on(method: Interpreter, classifier: Classifier) -> Interpreter:
-    """The method on another classifier; for a matched control, the matched method too."""
-    twin: Any = copy.copy(method)
-    if isinstance(method, nn.Module):
-        object.__setattr__(twin, "classifier", classifier)
-    else:
-        twin.classifier = classifier
-    if isinstance(method, Beside) and method.like is not None:
-        twin.like = _on(method.like, classifier)
-    return twin
 
 
 def _mask(method: Interpreter, waveform: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
