@@ -6,43 +6,20 @@ import numpy as np
 import pytest
 import torch
 from cases import vggsound
+from magnitude_classifiers import HIGH_BINS, RATE, SAMPLES, OfMagnitude, band_level, tone
 
 from audiointerp.classifiers import External
-from audiointerp.contracts import Classifier, Prediction
 from audiointerp.interpreters import ExtremalPerturbation
 from audiointerp.interpreters.attribution.batched import SmoothCells
 from audiointerp.interpreters.attribution.extremal import smallest_sufficient
 from audiointerp.metrics.separation import si_sdr
-from audiointerp.sound.spectrogram import STFT
 
-RATE, SAMPLES = 16000, 9600
 FAST = {"steps": 60, "lr": 0.1, "cells": (16, 16)}
 
 
-class Hears(Classifier):
-    """Logit 0 is the log1p magnitude between two bins; logit 1 that of the bins beside them, twice."""
-
-    labels, sample_rate, multilabel, reads_magnitude = ("heard", "else"), RATE, False, True
-
-    def __init__(self, bins=slice(186, 199), reads_magnitude=True):
-        super().__init__()
-        self.spectrogram, self.bins, self.reads_magnitude = STFT(), bins, reads_magnitude
-
-    def features(self, waveform):
-        return self.spectrogram(waveform).abs()
-
-    def classify(self, features):
-        heard = features[:, self.bins].log1p().mean((1, 2))
-        other = features.log1p().mean((1, 2))
-        return Prediction.from_logits(torch.stack([heard, other], 1), False)
-
-    def classify_stft(self, stft, samples):
-        return self.classify(stft.abs())
-
-
-def tone(hertz, start, stop):
-    time = torch.arange(SAMPLES) / RATE
-    return torch.where((time >= start) & (time < stop), torch.sin(2 * torch.pi * hertz * time), 0.0)[None]
+def hears_more(bins: slice = HIGH_BINS) -> OfMagnitude:
+    """Logit 0 is the level of the bins, logit 1 that of the whole clip."""
+    return OfMagnitude(lambda it: (band_level(it, bins), band_level(it, slice(None))), ("heard", "else"))
 
 
 HIGH, LOW = tone(3000.0, 0.2, 0.4), tone(700.0, 0.0, 0.6)
@@ -107,7 +84,7 @@ def test_the_smallest_sufficient_area_rises_with_the_reward():
 @pytest.mark.parametrize("filler", ["silence", "noise_floor"])
 def test_the_planted_tone_is_found(game, filler):
     """Both tones are equally loud; the classifier hears the one of 3 kHz between 0.2 and 0.4 s only."""
-    made = ExtremalPerturbation(Hears(), filler=filler, game=game, **FAST).interpret(HIGH + LOW, 0)
+    made = ExtremalPerturbation(hears_more(), filler=filler, game=game, **FAST).interpret(HIGH + LOW, 0)
     mask, areas = made.mask[0], made.details["mean_masks"][0]
     # The tone's bins are kept, those of the other tone are not.
     assert mask[190:195, 18:34].mean() > 0.8 > 0.2 > mask[40:50].mean()
@@ -119,7 +96,7 @@ def test_the_planted_tone_is_found(game, filler):
 @pytest.mark.parametrize("game", ["sufficient", "deletion"])
 def test_the_planted_tone_is_found_among_noise(game):
     """The noise has each frequency's mean level, so that it replaces a part of the tone: the evidence is less clear."""
-    made = ExtremalPerturbation(Hears(), filler="noise", game=game, **FAST).interpret(HIGH + LOW, 0)
+    made = ExtremalPerturbation(hears_more(), filler="noise", game=game, **FAST).interpret(HIGH + LOW, 0)
     mask = made.mask[0]
     assert mask[190:195, 18:34].mean() > 0.6 > 0.3 > mask[40:50].mean()
     assert si_sdr(made.waveform, HIGH) > 5 > 0 > si_sdr(made.waveform, LOW)
@@ -127,7 +104,7 @@ def test_the_planted_tone_is_found_among_noise(game):
 
 def test_a_harder_demand_needs_no_smaller_area():
     """The area is monotone in the demand; all demands share their masks, so that only the choice differs."""
-    wide = Hears(slice(150, 400))
+    wide = hears_more(slice(150, 400))
     sound = torch.randn(1, SAMPLES, generator=torch.Generator().manual_seed(2))
     made = [
         ExtremalPerturbation(wide, enough=enough, areas=(0.1, 0.3, 0.5, 0.7), **FAST).interpret(sound, 0).details
@@ -144,9 +121,9 @@ def test_a_harder_demand_needs_no_smaller_area():
 def test_clips_of_a_batch_are_explained_apart():
     both = torch.cat([HIGH + LOW, 0.1 * (HIGH.flip(1) + LOW)])
     settings = FAST | {"steps": 10}
-    together = ExtremalPerturbation(Hears(), max_batch=3, **settings).interpret(both, 0)
+    together = ExtremalPerturbation(hears_more(), max_batch=3, **settings).interpret(both, 0)
     for row in range(2):
-        alone = ExtremalPerturbation(Hears(), max_batch=8, **settings).interpret(both[row : row + 1], 0)
+        alone = ExtremalPerturbation(hears_more(), max_batch=8, **settings).interpret(both[row : row + 1], 0)
         torch.testing.assert_close(alone.mask[0], together.mask[row], atol=1e-3, rtol=0)
         torch.testing.assert_close(alone.details["shares"][0], together.details["shares"][row], atol=1e-3, rtol=0)
 
@@ -168,11 +145,11 @@ def test_the_margin_is_that_to_the_best_other_class():
     """The other class hears everything, so that the margin wants the other tone out even at a large area."""
     settings = FAST | {"areas": (0.3,)}
     by_logit, by_margin = (
-        ExtremalPerturbation(Hears(), reward=reward, **settings).interpret(HIGH + LOW, 0)
+        ExtremalPerturbation(hears_more(), reward=reward, **settings).interpret(HIGH + LOW, 0)
         for reward in ("logit", "margin")
     )
     assert by_margin.mask[0, 30:60].mean() <= by_logit.mask[0, 30:60].mean() + 1e-3
-    every = ExtremalPerturbation(Hears(), reward="margin", **settings)
+    every = ExtremalPerturbation(hears_more(), reward="margin", **settings)
     assert torch.isfinite(every.interpret(HIGH, torch.tensor([[True, True]])).mask).all()
 
 

@@ -3,41 +3,14 @@
 import pytest
 import torch
 from cases import vggsound
+from magnitude_classifiers import RATE, hears, tone
 from torch.nn import functional
 
 from audiointerp.classifiers import External
-from audiointerp.contracts import Classifier, Prediction
 from audiointerp.interpreters import IGOSPlusPlus
 from audiointerp.metrics.separation import si_sdr
-from audiointerp.sound.spectrogram import STFT
 
-RATE, SAMPLES = 16000, 9600
 FAST = {"cells": (16, 16), "points": 6, "steps": 8}
-
-
-class Hears(Classifier):
-    """Logit 0 is the log1p magnitude between two bins; logit 1 is 0."""
-
-    labels, sample_rate, multilabel, reads_magnitude = ("heard", "nothing"), RATE, False, True
-
-    def __init__(self):
-        super().__init__()
-        self.spectrogram = STFT()
-
-    def features(self, waveform):
-        return self.spectrogram(waveform).abs()
-
-    def classify(self, features):
-        heard = features[:, 186:199].log1p().mean((1, 2))
-        return Prediction.from_logits(torch.stack([heard, 0 * heard], 1), False)
-
-    def classify_stft(self, stft, samples):
-        return self.classify(stft.abs())
-
-
-def tone(hertz, start, stop):
-    time = torch.arange(SAMPLES) / RATE
-    return torch.where((time >= start) & (time < stop), torch.sin(2 * torch.pi * hertz * time), 0.0)[None]
 
 
 HIGH, LOW = tone(3000.0, 0.2, 0.4), tone(700.0, 0.0, 0.6)
@@ -91,7 +64,7 @@ def literal(classifier, waveform, target, cells, points, l1, variation, edges, s
     return large(1 - (1 - masks[0]) * (1 - masks[1]))[0], torch.stack(losses)
 
 
-@pytest.mark.parametrize("build", [Hears, vggsound])
+@pytest.mark.parametrize("build", [hears, vggsound])
 def test_the_mask_is_that_of_the_literal_version(build):
     classifier, waveform = build().eval(), (HIGH + LOW) / (HIGH + LOW).abs().max()
     settings = {"cells": (5, 4), "points": 3, "l1": 0.7, "variation": 5.0, "edges": 0.2}
@@ -105,7 +78,7 @@ def test_the_mask_is_that_of_the_literal_version(build):
 
 @pytest.mark.parametrize("filler", ["silence", "noise_floor"])
 def test_the_planted_tone_is_found(filler):
-    made = IGOSPlusPlus(Hears(), filler=filler, **FAST).interpret(HIGH + LOW, 0)
+    made = IGOSPlusPlus(hears(), filler=filler, **FAST).interpret(HIGH + LOW, 0)
     mask = made.mask[0]
     assert mask[190:195, 18:34].mean() > 0.8 > 0.2 > mask[40:50].mean()
     assert si_sdr(made.waveform, HIGH) > 10 > 0 > si_sdr(made.waveform, LOW)
@@ -118,9 +91,9 @@ def test_the_planted_tone_is_found(filler):
 def test_clips_of_a_batch_are_explained_apart():
     both = torch.cat([HIGH + LOW, 0.1 * (HIGH.flip(1) + LOW)])
     settings = FAST | {"steps": 2}
-    together = IGOSPlusPlus(Hears(), max_batch=3, **settings).interpret(both, 0)
+    together = IGOSPlusPlus(hears(), max_batch=3, **settings).interpret(both, 0)
     for row in range(2):
-        alone = IGOSPlusPlus(Hears(), max_batch=8, **settings).interpret(both[row : row + 1], 0)
+        alone = IGOSPlusPlus(hears(), max_batch=8, **settings).interpret(both[row : row + 1], 0)
         torch.testing.assert_close(alone.mask[0], together.mask[row], atol=1e-3, rtol=0)
         torch.testing.assert_close(alone.details["kept"][0], together.details["kept"][row], atol=1e-3, rtol=0)
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from captum import attr
 from cases import vggsound
+from magnitude_classifiers import HIGH_BINS, LOW_BINS, RATE, SAMPLES, OfMagnitude, band_level, hears, tone
 from references.shapley import shapley_values
 
 from audiointerp.classifiers import External
-from audiointerp.contracts import Classifier, Prediction
 from audiointerp.interpreters import Shapley
 from audiointerp.interpreters.attribution.shapley import (
     all_selections,
@@ -19,9 +19,7 @@ from audiointerp.interpreters.attribution.shapley import (
     permutation_values,
 )
 from audiointerp.metrics.separation import si_sdr
-from audiointerp.sound.spectrogram import STFT
 
-RATE, SAMPLES = 16000, 9600
 ESTIMATORS = {"kernel": kernel_values, "permutation": lambda *given: permutation_values(*given)[0]}
 
 
@@ -158,30 +156,14 @@ def test_no_more_selections_than_announced(name, count, samples):
         np.testing.assert_allclose(made, torch.arange(count), atol=1e-6)  # an additive game
 
 
-class Hears(Classifier):
-    """Logit 0 is the log1p magnitude above 2,900 and below 3,100 Hz; with `both`, only if 700 Hz is there, too."""
+def hears_both() -> OfMagnitude:
+    """Logit 0 is high only if a tone of 3,000 and one of 700 Hz are there."""
 
-    labels, sample_rate, multilabel, reads_magnitude = ("heard", "nothing"), RATE, False, True
+    def logits(magnitude):
+        heard = band_level(magnitude, HIGH_BINS) * band_level(magnitude, LOW_BINS)
+        return heard, 0 * heard
 
-    def __init__(self, both=False):
-        super().__init__()
-        self.spectrogram, self.both = STFT(), both
-
-    def features(self, waveform):
-        return self.spectrogram(waveform).abs()
-
-    def classify(self, features):
-        high, low = features[:, 186:199].log1p().mean((1, 2)), features[:, 43:47].log1p().mean((1, 2))
-        heard = high * low if self.both else high
-        return Prediction.from_logits(torch.stack([heard, 0 * heard], 1), False)
-
-    def classify_stft(self, stft, samples):
-        return self.classify(stft.abs())
-
-
-def tone(hertz, start, stop):
-    time = torch.arange(SAMPLES) / RATE
-    return torch.where((time >= start) & (time < stop), torch.sin(2 * torch.pi * hertz * time), 0.0)[None]
+    return OfMagnitude(logits, ("heard", "nothing"))
 
 
 HIGH, LOW = tone(3000.0, 0.3, 0.4), tone(700.0, 0.0, 0.6)
@@ -190,11 +172,11 @@ HIGH, LOW = tone(3000.0, 0.3, 0.4), tone(700.0, 0.0, 0.6)
 @pytest.mark.parametrize("arguments", [{}, {"exact_parts": 0}, {"exact_parts": 0, "estimator": "permutation"}])
 def test_the_part_that_counts_is_found(arguments):
     parts = {"parts": ["bands", "onsets"], "n_components": 3, "n_segments": 4}
-    made = Shapley(Hears(), **parts, **arguments).interpret(HIGH + LOW, 0)
+    made = Shapley(hears(), **parts, **arguments).interpret(HIGH + LOW, 0)
     assert si_sdr(made.waveform, HIGH) > 10 > 0 > si_sdr(made.waveform, LOW)
     values = made.details["values"][0]
     with torch.no_grad():
-        change = Hears()((HIGH + LOW) / (HIGH + LOW).abs().max()).logits[0, 0]
+        change = hears()((HIGH + LOW) / (HIGH + LOW).abs().max()).logits[0, 0]
     assert float(values.sum()) == pytest.approx(float(change), rel=1e-4)
     assert float(made.details["completeness"]) < 1e-5
     torch.testing.assert_close(made.waveform + made.residual, HIGH + LOW, atol=1e-5, rtol=0)
@@ -202,7 +184,7 @@ def test_the_part_that_counts_is_found(arguments):
 
 def test_two_sounds_that_need_each_other_share_alike():
     """The band below 1 kHz and the band around 3 kHz are worth nothing alone: each gets half."""
-    made = Shapley(Hears(both=True), parts="bands", n_components=2).interpret(HIGH + LOW, 0).details["values"][0]
+    made = Shapley(hears_both(), parts="bands", n_components=2).interpret(HIGH + LOW, 0).details["values"][0]
     assert made[0] == pytest.approx(float(made[1]), rel=0.02) and made[0] > 0
 
 

@@ -5,39 +5,28 @@ import json
 import pandas as pd
 import pytest
 import torch
+from magnitude_classifiers import OfMagnitude
 
-from audiointerp.contracts import Classifier, Prediction
 from audiointerp.datasets import Clip, ClipDataset
 from audiointerp.interpreters import LIME, AllPass, Loudest, MaskInterpreter, RandomMask, TargetMasking
 from audiointerp.runs.planted import checks, page
 from audiointerp.runs.planted.checks import PlantedTruth
 from audiointerp.sound import StemMask
 from audiointerp.sound import files as audio
-from audiointerp.sound.spectrogram import STFT
 
 RATE, SAMPLES = 16000, 24000
 WANTED = PlantedTruth(label="rain", clips=6, snr_db=-8.0, sounds=2)
 
 
-class HearsBeeps(Classifier):
+def hears_beeps() -> OfMagnitude:
     """Says rain if more than a hundredth of the energy is between 2 and 3 kHz, else dog."""
 
-    labels, sample_rate, multilabel, reads_magnitude = ("dog", "rain"), RATE, False, True
-
-    def __init__(self):
-        super().__init__()
-        self.spectrogram = STFT()
-
-    def features(self, waveform):
-        return self.spectrogram(waveform).abs()
-
-    def classify(self, features):
-        power = features.square().sum(2)
+    def logits(magnitude):
+        power = magnitude.square().sum(2)
         share = power[:, 128:193].sum(1) / power.sum(1).clamp(min=1e-9)
-        return Prediction.from_logits(torch.stack([torch.full_like(share, 0.01), share], 1) * 50, False)
+        return 50 * torch.full_like(share, 0.01), 50 * share
 
-    def classify_stft(self, stft, samples):
-        return self.classify(stft.abs())
+    return OfMagnitude(logits, ("dog", "rain"))
 
 
 class Bins(MaskInterpreter):
@@ -69,7 +58,7 @@ def test_clips(tmp_path):
 
 
 def test_who_shows_the_cue_and_who_does_not(test_clips, tmp_path):
-    classifier = HearsBeeps()
+    classifier = hears_beeps()
     methods = {
         "its_bins": Bins(classifier),
         "other_bins": Bins(classifier, others=True),
@@ -97,7 +86,7 @@ def test_who_shows_the_cue_and_who_does_not(test_clips, tmp_path):
 
 
 def test_methods_that_are_done_are_not_run_again(test_clips, tmp_path, monkeypatch):
-    method = Bins(HearsBeeps())
+    method = Bins(hears_beeps())
     first = checks.check_methods(WANTED, {"its_bins": method}, test_clips, tmp_path, 1)
     monkeypatch.setattr(Bins, "make_mask", None)
     again = checks.check_methods(WANTED, {"its_bins": method}, test_clips, tmp_path, 1)
@@ -107,7 +96,7 @@ def test_methods_that_are_done_are_not_run_again(test_clips, tmp_path, monkeypat
 def test_a_classifier_that_does_not_know_the_cue_is_refused(test_clips, tmp_path):
     with pytest.raises(ValueError, match="none of 6 clips with a hum at -8 dB is classified as 'rain'"):
         wanted = PlantedTruth(label="rain", cue="hum", clips=6)
-        checks.check_methods(wanted, {"bins": Bins(HearsBeeps())}, test_clips, tmp_path, 1)
+        checks.check_methods(wanted, {"bins": Bins(hears_beeps())}, test_clips, tmp_path, 1)
 
 
 def test_settings_that_cannot_work(test_clips):
@@ -118,7 +107,7 @@ def test_settings_that_cannot_work(test_clips):
 
 
 def test_page_shows_sounds_and_verdicts(test_clips, tmp_path):
-    classifier = HearsBeeps()
+    classifier = hears_beeps()
     methods = {"its_bins": Bins(classifier), "all_pass": AllPass(classifier)}
     checks.check_methods(WANTED, methods, test_clips, tmp_path, 1)
     about = {"name": "planted", "kind": "planted", "scored": False, "seed": 1, "labels": ["dog", "rain"]}
