@@ -117,8 +117,8 @@ def log_odds(prediction: Prediction, target: Tensor) -> Tensor:
 
     >>> logits = torch.tensor([[2.0, 0.0]])
     >>> target = torch.tensor([[True, False]])
-    >>> float(log_odds(Prediction(logits, logits.softmax(1)), target))  # of two classes: the difference of the logits
-    2.0...
+    >>> round(float(log_odds(Prediction(logits, logits.softmax(1)), target)), 3)  # here the difference of the logits
+    2.0
     """
     # Rounding makes a probability 0 or 1; float32 tells 1 - 6e-8 from 1.
     odds = torch.logit(prediction.probabilities.double(), eps=1e-7)

@@ -19,10 +19,12 @@ from audiointerp.recipe.merging import (
     RecipeError,
     arguments_of,
     children,
+    names_in,
+    path_of,
     walk,
     where,
 )
-from audiointerp.recipe.references import SINGLE, Values, find, names_in, path_of
+from audiointerp.recipe.references import SINGLE, Values, find
 from audiointerp.recipe.signatures import (
     UNKNOWN,
     Instance,

@@ -24,6 +24,7 @@ __all__ = ["RecipeError", "parse_overrides", "read"]
 
 COMMAND_LINE = "command line"
 STR, MAP, MERGE = (f"tag:yaml.org,2002:{name}" for name in ("str", "map", "merge"))
+REFERENCE = re.compile(r"<([^>]*)>")  # a name in the text of a reference
 PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "timestamp", "seq", "map")}
 INCLUDE, REFERENCES, CALLS = "!include:", ("!ref", "!copy"), ("!new:", "!name:", "!apply:", "!module:")
 
@@ -90,6 +91,20 @@ def children(node: Node) -> list[Node]:
     return node.value if isinstance(node, SequenceNode) else []
 
 
+def names_in(node: Node) -> list[str]:
+    """The names in a `!ref` or `!copy`, without the angle brackets; empty for other nodes."""
+    return REFERENCE.findall(node.value) if node.tag in REFERENCES and isinstance(node, ScalarNode) else []
+
+
+def path_of(name: str) -> tuple[str, ...]:
+    """Keys of a reference, without its attribute.
+
+    >>> path_of("a[b].c")
+    ('a', 'b')
+    """
+    return tuple(part.strip("]") for part in name.partition(".")[0].split("["))
+
+
 def arguments_of(node: Node) -> list[tuple[Node, Node]] | None:
     """Entries of a mapping or of a call written without arguments; None for anything else."""
     if isinstance(node, MappingNode):
@@ -113,13 +128,27 @@ def read(
     root = _Reader(problems).document(Path(path), (), "")
     if not isinstance(root, MappingNode) or root.tag != MAP:
         raise RecipeError([f"{where(root)}: a recipe is a mapping, `key: value` on each line"])
+    referred = _referred(root)
     for dotted, text in overrides.items():
         try:
             _override(root, dotted, text, schema, allow)
         except RecipeError as error:
             problems += error.problems
+    _drop_forsaken(root, referred - {dotted.partition(".")[0] for dotted in overrides} - set(schema))
     _refuse_size(root)
     return root
+
+
+def _referred(root: MappingNode) -> set[str]:
+    """Top-level keys that references name."""
+    return {path_of(name)[0] for node in walk(root) for name in names_in(node)}
+
+
+def _drop_forsaken(root: MappingNode, keys: set[str]) -> None:
+    """Leaves out those of the keys that no reference names any more, such as the donors of a method given as null."""
+    while forsaken := keys - _referred(root):
+        root.value = [(key, value) for key, value in root.value if key.value not in forsaken]
+        keys -= forsaken
 
 
 class _Named(io.StringIO):

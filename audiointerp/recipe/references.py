@@ -6,38 +6,22 @@ import ast
 import datetime
 import functools
 import inspect
-import re
 from collections.abc import Collection
 from typing import Any
 
 import ruamel.yaml
 import yaml as pyyaml
 from hyperpyyaml.core import parse_arithmetic
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from audiointerp.recipe.allowed import locate
-from audiointerp.recipe.merging import CALLS, PLAIN, REFERENCES, RecipeError, children, walk, where
+from audiointerp.recipe.merging import CALLS, PLAIN, REFERENCES, RecipeError, children, names_in, path_of, walk, where
 from audiointerp.recipe.signatures import UNKNOWN, Instance
 
-__all__ = ["Values", "check_arithmetic", "find", "names_in", "path_of", "shorten_chains"]
+__all__ = ["Values", "check_arithmetic", "find", "shorten_chains"]
 
-REFERENCE = re.compile(r"<([^>]*)>")
 MAX_TEXT, MAX_POWER, MAX_STEPS = 1000, 1000, 10_000  # bounds of what references may grow to
 SINGLE = (str, int, float, bool, type(None), datetime.date)
-
-
-def names_in(node: Node) -> list[str]:
-    """The names in a `!ref` or `!copy`, without the angle brackets; empty for other nodes."""
-    return REFERENCE.findall(node.value) if node.tag in REFERENCES and isinstance(node, ScalarNode) else []
-
-
-def path_of(name: str) -> tuple[str, ...]:
-    """Keys of a reference, without its attribute.
-
-    >>> path_of("a[b].c")
-    ('a', 'b')
-    """
-    return tuple(part.strip("]") for part in name.partition(".")[0].split("["))
 
 
 def find(root: Node, path: tuple[str, ...]) -> Node | None:

@@ -227,6 +227,21 @@ def test_an_override_adds_a_name_where_names_are_the_users_own(write):
     assert recipe.check(path, {"methods.rize.n_masks": "2"}, schema, ALLOW) == [problem]
 
 
+def test_keys_of_a_method_that_is_left_out_need_not_be_used(write):
+    """`donors`, and `files`, which only donors use; keys that nothing used before are still a mistake."""
+    text = "seed: 1\nfiles: [a]\ndonors: !ref <files>\nmethods: {rise: a, rde: !ref <donors>, tiles: !ref <donors>}\n"
+    schema = {**SCHEMA, "methods": Mapping}
+    path, left_out = write(text), {"methods.rde": "null", "methods.tiles": "null"}
+    assert recipe.load(path, {"methods.rde": "null"}, schema, ALLOW)["methods"]["tiles"] == ["a"]
+    assert recipe.load(path, left_out, schema, ALLOW)["methods"] == {"rise": "a", "rde": None, "tiles": None}
+    (problem,) = recipe.check(path, left_out | {"files": "[b]"}, schema, ALLOW)
+    assert "unknown key 'files', and no !ref uses it" in problem
+    again = write(recipe.resolve(path, left_out, schema, ALLOW))
+    assert recipe.check(again, {}, schema, ALLOW) == []
+    (problem,) = recipe.check(write(text + "other: 2\n"), left_out, schema, ALLOW)
+    assert "unknown key 'other', and no !ref uses it" in problem
+
+
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
