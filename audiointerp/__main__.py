@@ -90,12 +90,11 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     run = command("run", "train and evaluate as a recipe states; resumes an interrupted run", takes_overrides=True)
-    run.add_argument("recipe", help="RECIPE.yaml, then any of its keys as --key value")
     run.add_argument("--rotate_folds", action="store_true", help="one run per fold; each fold is the test fold once")
     check = command("check", "list every problem of a recipe without running it", takes_overrides=True)
-    check.add_argument("recipe", help="RECIPE.yaml, then any of its keys as --key value")
-    _add_allow(run)
-    _add_allow(check)
+    for each in (run, check):
+        _add_recipe(each)
+    command("recipes", "list the recipes that come with the package, which run and check find from any folder")
     _add_interpret(command("interpret", "explain recordings: writes WAVs, figures, scores and a page"))
     _add_explore(command("explore", "a page on this computer to hear, see and question the decision on a sound"))
     mix = command("mix", "mix pairs of clips of different classes; also writes the stems")
@@ -183,6 +182,12 @@ def _add_explore(parser: argparse.ArgumentParser) -> None:
         "--no_browser", dest="browser", action="store_false", help="print the address without opening a browser"
     )
     _add_model_options(parser, figures=False)
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    own = "RECIPE.yaml, or the name of one of the package, see `audiointerp recipes`"
+    parser.add_argument("recipe", help=f"{own}; then any of its keys as --key value")
+    _add_allow(parser)
 
 
 def _add_allow(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ import argparse
 import math
 import os
 import sys
-import sysconfig
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from audiointerp.evaluation.items import Item
     from audiointerp.runs.experiment import Described, Experiment
 
-__all__ = ["check", "demo", "evaluate", "explore", "interpret", "layers", "listen", "mix", "report", "run"]
+__all__ = ["check", "demo", "evaluate", "explore", "interpret", "layers", "listen", "mix", "recipes", "report", "run"]
 
 
 def run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -75,6 +75,18 @@ def check(options: argparse.Namespace, rest: list[str]) -> int:
 
     Experiment(options.recipe, recipe.parse_overrides(rest), allow=options.allow)
     print(f"{options.recipe}: no problems")
+    return 0
+
+
+def recipes(options: argparse.Namespace, rest: list[str]) -> int:
+    """Lists the recipes that come with the package, which `run` and `check` find by name from any folder."""
+    from audiointerp.recipe import shipped
+
+    known = shipped.names()
+    width = max(map(len, known))
+    print(f"in {shipped.folder()}:")
+    for name, sentence in known.items():
+        print(textwrap.fill(f"{name:{width}}  {sentence}", 120, subsequent_indent=" " * (width + 2)))
     return 0
 
 
@@ -301,6 +313,7 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:
     The demo resumes in the folder of an interrupted demo; it refuses any other folder that is not empty.
     """
     from audiointerp.datasets import make_synthetic
+    from audiointerp.recipe import shipped
     from audiointerp.results.page import write_report
     from audiointerp.runs.experiment import Experiment
 
@@ -311,22 +324,16 @@ def demo(options: argparse.Namespace, rest: list[str]) -> int:
     make_synthetic(data, clips_per_class=40)
     common = {"data_folder": str(data), "output_folder": str(options.output / "results")}
     print("2/3  training the classifier")
-    classifier = Experiment(_recipe_folder() / "demo_classifier.yaml", common)
+    recipes = shipped.folder() / "esc50"
+    classifier = Experiment(recipes / "demo_classifier.yaml", common)
     classifier.run()
     print("3/3  training PIQ to explain it, then explaining test clips and mixtures")
-    explainer = Experiment(_recipe_folder() / "demo_piq.yaml", {**common, "classifier": str(classifier.folder)})
+    explainer = Experiment(
+        shipped.folder() / "esc50" / "demo_piq.yaml", {**common, "classifier": str(classifier.folder)}
+    )
     explainer.run()
     print(f"open {write_report([explainer.folder])}")
     return 0
-
-
-def _recipe_folder() -> Path:
-    """Folder of the ESC-50 recipes: in the checkout, or as installed with the package."""
-    installed = Path(sysconfig.get_path("data")) / "share" / "audiointerp"
-    for folder in (each / "recipes" / "esc50" for each in (Path(__file__).parents[1], installed)):
-        if (folder / "base.yaml").is_file():
-            return folder
-    raise ValueError("the recipes are not installed; run from a checkout of the project")
 
 
 def _load(model: str, classifier: str | None = None, labels: list[str] | None = None, allow: Sequence[str] = ()) -> Any:

@@ -11,6 +11,7 @@ by argument; references in the base take the recipe's values.
     references    the node that `<a[b]>` names, and its value if it is known without building any object
     checking      the problems of a document
     building      the objects of a checked document
+    shipped       the recipes that come with the package
     moved         names that recipes of earlier versions use
     loading       check, preview, load, resolve: the functions for programs
 

@@ -16,6 +16,7 @@ import ruamel.yaml
 from ruamel.yaml.error import FileMark, MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from audiointerp.recipe import shipped
 from audiointerp.recipe.allowed import locate
 from audiointerp.recipe.moved import names_of_today
 from audiointerp.recipe.signatures import Signature, is_list, is_text, nearest, shorten
@@ -125,7 +126,7 @@ def read(
     Raises:
         RecipeError: if a file is missing or is not YAML, or the recipe is too large.
     """
-    root = _Reader(problems).document(Path(path), (), "")
+    root = _Reader(problems).document(_present(Path(path), str(path)), (), "")
     if not isinstance(root, MappingNode) or root.tag != MAP:
         raise RecipeError([f"{where(root)}: a recipe is a mapping, `key: value` on each line"])
     referred = _referred(root)
@@ -259,8 +260,7 @@ class _Reader:
             return self._include(node, path, chain)
         for base in bases:
             if base.tag.startswith(INCLUDE) and path == ():
-                file = Path(base.start_mark.name).parent / base.tag.removeprefix(INCLUDE)
-                base = self.document(file, chain, where(base))
+                base = self.document(_included(base), chain, where(base))
                 if not isinstance(base, MappingNode):
                     raise RecipeError([f"{where(base)}: a base recipe is a mapping, `key: value` on each line"])
                 node = merge(base, node)
@@ -276,7 +276,7 @@ class _Reader:
 
     def _include(self, node: Node, path: tuple[str, ...] | None, chain: tuple[Path, ...]) -> Node:
         """Replaces a value by a file. References in the file keep naming its own keys: `<a>` becomes `<path[a]>`."""
-        file = Path(node.start_mark.name).parent / node.tag.removeprefix(INCLUDE)
+        file = _included(node)
         root = self.document(file, chain, where(node))
         references = [each for each in walk(root) if each.tag in REFERENCES and isinstance(each, ScalarNode)]
         if references and not path:
@@ -288,6 +288,22 @@ class _Reader:
         if isinstance(node, MappingNode):
             return merge(root, MappingNode(MAP, node.value, node.start_mark, node.end_mark))
         return root
+
+
+def _included(node: Node) -> Path:
+    """The file that an `!include:` names: beside the recipe, or one that comes with the package."""
+    name = node.tag.removeprefix(INCLUDE)
+    return _present(Path(node.start_mark.name).parent / name, name, f"{where(node)}: ")
+
+
+def _present(path: Path, name: str, at: str = "") -> Path:
+    """The path, or if there is no such file, the recipe of this name that comes with the package."""
+    try:
+        return path if path.exists() else shipped.find(name) or path
+    except ValueError as error:
+        raise RecipeError([f"{at}{error}"]) from None
+    except OSError:  # such as a name that is too long
+        return path
 
 
 def _content(path: Path, at: str, most: int) -> bytes:
@@ -304,7 +320,9 @@ def _content(path: Path, at: str, most: int) -> bytes:
         return content
     except FileNotFoundError as error:
         siblings = [each.stem for each in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise RecipeError([f"{at}there is no file '{path}'" + nearest(path.stem, siblings, "{}.yaml")]) from error
+        hint = nearest(path.stem, siblings, "{}.yaml")
+        hint = hint if at or hint else "; `audiointerp recipes` lists those of the package"
+        raise RecipeError([f"{at}there is no file '{path}'{hint}"]) from error
     except OSError as error:
         raise RecipeError([f"{at}'{path}' cannot be read: {error}"]) from error
 
