@@ -112,3 +112,8 @@ def tiny(tmp_path_factory, _own_cache) -> Tiny:
     for command in made.commands():
         assert main(command) == 0
     return made
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """The demo first: it takes longest, and meanwhile the other process does the rest."""
+    items.sort(key=lambda item: item.path.name != "test_demo.py")
