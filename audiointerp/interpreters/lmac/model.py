@@ -186,8 +186,8 @@ class LMAC(TrainedInterpreter):
             logits = self.mask_logits(prediction, target, stft, samples)
             mask = logits.sigmoid()
             kept, left = mask_losses.classify_parts(classifier, stft, mask, samples, self.domain)
-            with torch.no_grad():
-                stem = None if batch.stem is None else classifier.spectrogram(batch.stem)
+            wanted = batch.stem is not None and (self.guidance is not None or self.target_mask is not None)
+            stem = classifier.spectrogram(batch.stem) if wanted else None
         losses = {
             "masked_in": mask_losses.masked_in(kept.logits, target, classifier.multilabel),
             "masked_out": mask_losses.masked_out(left.logits, target, classifier.multilabel),
