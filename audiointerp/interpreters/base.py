@@ -12,6 +12,7 @@ from torch import Tensor
 
 from audiointerp.contracts import (
     Batch,
+    Classifier,
     Interpretation,
     Interpreter,
     Prediction,

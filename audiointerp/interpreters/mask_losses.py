@@ -6,9 +6,9 @@ are the frozen classifier's, for the part of the clip that M keeps (x_in) or for
     kept, left = classify_parts(classifier, stft, mask, samples, domain)
     masked_in(kept.logits, target, multilabel) + masked_out(left.logits, target, multilabel) + mean_area(mask)
 
-L-MAC: Paissan, Della Libera, Ravanelli, Subakan (2024), https://arxiv.org/abs/2403.13086. Its released code (SpeechBrain)
-sums area and total variation over the batch, so that their strength grows with the batch size, while the cross-entropies
-are means; and it subtracts the cross-entropy of the left part, which has no lower bound.
+L-MAC: Paissan, Della Libera, Ravanelli, Subakan (2024), https://arxiv.org/abs/2403.13086. Its released code
+(SpeechBrain) sums area and total variation over the batch, so that their strength grows with the batch size, while the
+cross-entropies are means; and it subtracts the cross-entropy of the left part, which has no lower bound.
 """
 
 from __future__ import annotations
@@ -61,9 +61,7 @@ def classify_parts(
     made = classifier.classify_stft(both, samples)
     if mask.requires_grad:
         check_gradient(classifier, "training on masked sounds", made.logits)
-    kept, left = (
-        Prediction.from_logits(logits, classifier.multilabel) for logits in made.logits.tensor_split(2)
-    )
+    kept, left = (Prediction.from_logits(logits, classifier.multilabel) for logits in made.logits.tensor_split(2))
     return kept, left
 
 
@@ -83,8 +81,8 @@ def masked_in(logits: Tensor, target: Tensor, multilabel: bool) -> Tensor:
 def masked_out(logits: Tensor, target: Tensor, multilabel: bool, bounded: bool = True) -> Tensor:
     """How probable the explained classes still are on the part left: mean over clips and S of -log(1 - p_c(x_out)).
 
-    It is 0 when no explained class is heard in the part left. p as in `masked_in`; 1 - p is computed from the logits, so
-    that a p that rounds to 1 gives neither infinity nor a vanishing gradient.
+    It is 0 when no explained class is heard in the part left. p as in `masked_in`; 1 - p is computed from the logits,
+    so that a p that rounds to 1 gives neither infinity nor a vanishing gradient.
 
     Args:
         logits: (batch, classes), of the part left.
@@ -146,8 +144,9 @@ def similarity(mask: Tensor, stft: Tensor, clean: Tensor) -> Tensor:
 def guidance(logits: Tensor, clean: Tensor, counted: Tensor, threshold: float = 0.35) -> Tensor:
     """L-MAC's fine-tuning term: binary cross-entropy of M with 1[log1p|X| > threshold * max log1p|X|].
 
-    Mean over bins, then over clips; X is the clean sound's STFT. In the paper it counts for the clips whose `similarity`
-    is at least 0.6, and area and total variation count for the others. A silent sound's goal is an empty mask.
+    Mean over bins, then over clips; X is the clean sound's STFT. In the paper it counts for the clips whose
+    `similarity` is at least 0.6, and area and total variation count for the others. A silent sound's goal is an empty
+    mask.
 
     Args:
         logits: of M, (batch, freq, time).
@@ -156,7 +155,9 @@ def guidance(logits: Tensor, clean: Tensor, counted: Tensor, threshold: float = 
         threshold: share of the clip's largest log-magnitude; 0.35 as PIQ's training target.
     """
     goal = threshold_mask(clean.abs(), threshold)
-    return _over_clips(functional.binary_cross_entropy_with_logits(logits, goal, reduction="none").mean((1, 2)), counted)
+    return _over_clips(
+        functional.binary_cross_entropy_with_logits(logits, goal, reduction="none").mean((1, 2)), counted
+    )
 
 
 def reconstruction(logits: Tensor, goal: Tensor, stft: Tensor, kind: str) -> Tensor:

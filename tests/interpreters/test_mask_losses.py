@@ -85,7 +85,11 @@ def test_area_and_variation_are_the_formulas():
 
 def test_no_term_grows_with_the_batch():
     """Defect D21: the official code sums area and total variation over the batch."""
-    mask, logits, clean = drawn(1, 5, 7).sigmoid(), drawn(1, 4), torch.polar(drawn(1, 5, 7).exp(), drawn(1, 5, 7, seed=1))
+    mask, logits, clean = (
+        drawn(1, 5, 7).sigmoid(),
+        drawn(1, 4),
+        torch.polar(drawn(1, 5, 7).exp(), drawn(1, 5, 7, seed=1)),
+    )
     target, yes = TARGET[:1], torch.tensor([True])
     terms = {
         "area": lambda n: mean_area(mask.expand(n, -1, -1)),

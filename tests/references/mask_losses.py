@@ -82,7 +82,7 @@ def guidance(logits: Tensor, clean: Tensor, counted: list[bool], threshold: floa
         level = [math.log(1 + abs(complex(each))) for each in sound]
         terms = []
         for logit, each in zip(clip.tolist(), level):
-            m = 1 / (1 + math.exp(-logit))
-            terms.append(-math.log(m) if each > threshold * max(level) else -math.log(1 - m))
+            # m = 1 / (1 + exp(-logit)), so that -log m = log(1 + exp(-logit)) and -log(1 - m) = log(1 + exp(logit))
+            terms.append(math.log(1 + math.exp(-logit if each > threshold * max(level) else logit)))
         total += sum(terms) / len(terms)
     return total / len(logits)

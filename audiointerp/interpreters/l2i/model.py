@@ -229,7 +229,7 @@ def global_relevance(interpreter: L2I, waveforms: Iterable[Tensor]) -> Tensor:
 
 
 def _layout(classifier: Classifier, layers: Sequence[int] | None) -> tuple[list[int], list[int], list[float | None]]:
-    """Indices of the feature maps that are read, their channels, and the STFT frames per column of each (its stride)."""
+    """Indices of the feature maps that are read, their channels, and the STFT frames per column of each (stride)."""
     maps = map_layouts(classifier)
     layers = list(range(-1, -1 - min(LAYERS, len(maps)), -1)) if layers is None else list(layers)
     check_layers("L2I", layers, maps)

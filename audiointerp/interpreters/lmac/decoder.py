@@ -1,8 +1,8 @@
 """The decoder of L-MAC: all feature maps that are read, and the target class -> logits of a mask on the STFT grid.
 
-A U-Net whose encoder is the classifier. Each map enters at the level of the decoder whose grid is nearest to its own: its
-channels are mixed, scaled and shifted for the target class, and its cells interpolated at the frequencies and times of
-the level's cells. Cell j of a level of stride s is centred on bin (and frame) s (j + 1/2) - 1/2, where transposed
+A U-Net whose encoder is the classifier. Each map enters at the level of the decoder whose grid is nearest to its own:
+its channels are mixed, scaled and shifted for the target class, and its cells interpolated at the frequencies and times
+of the level's cells. Cell j of a level of stride s is centred on bin (and frame) s (j + 1/2) - 1/2, where transposed
 convolutions with kernel 4, stride 2 and padding 1 put it.
 """
 
@@ -169,6 +169,10 @@ def _at_cells(x: Tensor, axis: int, position: Tensor, level: int, count: int, wi
         kernel = (within, 1) if axis == 2 else (1, within)
         x = functional.avg_pool2d(x, kernel, ceil_mode=True, count_include_pad=False)
         at = (at + 0.5) / within - 0.5
-    if count == x.shape[axis] and torch.equal(at, torch.arange(count, device=at.device, dtype=at.dtype)):
-        return x
+    have = x.shape[axis]
+    own = torch.arange(count, device=at.device, dtype=at.dtype).clamp(max=have - 1)
+    if torch.equal(at.clamp(0, have - 1), own):  # the map's grid is the level's: nothing to interpolate
+        more = max(0, count - have)
+        padding = (0, 0, 0, more) if axis == 2 else (0, more, 0, 0)
+        return functional.pad(x, padding, mode="replicate") if more else x.narrow(axis, 0, count)
     return between(x, at, axis)

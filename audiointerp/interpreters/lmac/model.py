@@ -1,8 +1,8 @@
 """L-MAC: listenable maps for audio classifiers.
 
-Paissan, Della Libera, Ravanelli, Subakan (2024), https://arxiv.org/abs/2403.13086. A frozen classifier's feature maps are
-decoded into a mask on the STFT. It is trained by what the classifier says about the masked sound: the part that the mask
-keeps must still be of the explained class, the part that it leaves must not, and the mask must be small.
+Paissan, Della Libera, Ravanelli, Subakan (2024), https://arxiv.org/abs/2403.13086. A frozen classifier's feature maps
+are decoded into a mask on the STFT. It is trained by what the classifier says about the masked sound: the part that the
+mask keeps must still be of the explained class, the part that it leaves must not, and the mask must be small.
 
     feature maps, target class -> decoder -> M;   x_in = expm1(M log1p|X|),   x_out = expm1((1 - M) log1p|X|)
     w_in CE(f(x_in), c) + w_out (-log(1 - f_c(x_out))) + w_1 mean|M| + w_tv TV(M)
@@ -82,14 +82,14 @@ class LMAC(TrainedInterpreter):
             one: the mask is the same for every target.
         condition: the class explained in training. "likeliest": drawn at equal chance among the `likeliest` most
             probable classes whose probability is at least `least`, so that both sounds of a mixture are explained;
-            "predicted": the most probable one (multilabel: all above 0.5); "label": the clip's label (for mixtures: that of
-            the known stem).
+            "predicted": the most probable one (multilabel: all above 0.5); "label": the clip's label (for mixtures:
+            that of the known stem).
         likeliest: number of classes to draw from.
         least: probability below which a class is not drawn, unless it is the most probable one.
         domain: the quantity that the mask multiplies; log_magnitude in the paper.
         guidance: adds L-MAC's fine-tuning term "guidance"; None: not.
-        target_mask: adds the term "stems", (stft, stem's stft) -> the mask to learn where the stem of the explained class
-            is known, such as `StemMask`; None: not.
+        target_mask: adds the term "stems", (stft, stem's stft) -> the mask to learn where the stem of the explained
+            class is known, such as `StemMask`; None: not.
         mask_loss: of the term "stems", see `mask_losses.reconstruction`.
         binary: round masks at 0.5 when interpreting.
         fill: leave removed bins at the clip's noise floor when interpreting.
@@ -157,7 +157,7 @@ class LMAC(TrainedInterpreter):
             cell_positions(self.classifier, layout, each.shape[3], samples) for layout, each in zip(self.layouts, maps)
         ]
         level = log_magnitude(stft)
-        # One pass for the first class of every clip, one for the second, ...; a clip with fewer repeats its first class.
+        # A pass for the first class of every clip, one for the second, ...; a clip with fewer repeats its first class.
         order = target.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices
         counts = target.sum(1)
         passes = int(counts.max()) if self.conditional else 1
@@ -174,7 +174,7 @@ class LMAC(TrainedInterpreter):
         return {"interpreter": list(self.parameters())}
 
     def losses(self, batch: Batch, group: str = "interpreter") -> dict[str, Tensor]:
-        """"masked_in", "masked_out", "area" and "tv", see `mask_losses`; "guidance" and "stems" if they are set.
+        """ "masked_in", "masked_out", "area" and "tv", see `mask_losses`; "guidance" and "stems" if they are set.
 
         Raises:
             ValueError: if no gradient passes through the classifier, or `target_mask` needs stems and there are none.
@@ -233,8 +233,8 @@ class LMAC(TrainedInterpreter):
 def _draw_likeliest(probabilities: Tensor, count: int, least: float) -> Tensor:
     """One class for each row, at equal chance among its `count` most probable ones of at least `least`.
 
-    The most probable class is always among them. Random numbers are drawn on the CPU, one for each row, so that a resumed
-    run draws the same on any device.
+    The most probable class is always among them. Random numbers are drawn on the CPU, one for each row, so that a
+    resumed run draws the same on any device.
     """
     values, classes = probabilities.topk(min(count, probabilities.shape[1]), 1)
     possible = (values >= least).sum(1).clamp(min=1)

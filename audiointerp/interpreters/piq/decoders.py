@@ -74,8 +74,8 @@ class LightDecoder(nn.Module):
         Args:
             latent: (batch, channels, freq / stride, time / stride).
             log_magnitude: of the clip, (batch, freq, time).
-            skips: finer maps, which are added to the result of each stage, as in a U-Net; none by default. Stage i, from
-                0, has twice the rows and columns of the one before, and `widths[i]` channels.
+            skips: finer maps, which are added to the result of each stage, as in a U-Net; none by default. Stage i,
+                from 0, has twice the rows and columns of the one before, and `widths[i]` channels.
         """
         x = latent
         for stage, skip in zip_longest(self.stages, skips):

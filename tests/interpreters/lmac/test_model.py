@@ -70,7 +70,7 @@ def test_losses_written_out(classifier, domain):
 
 def test_a_batch_of_copies_has_the_losses_of_one():
     """Defect D21: no term is a sum over the batch."""
-    interpreter, one = lmac(vggsound(), guidance=Guidance(0.0)), noise(1)
+    interpreter, one = lmac(vggsound(), guidance=Guidance(0.0), condition="predicted"), noise(1)
     alone, many = interpreter.losses(batch_of(one)), interpreter.losses(batch_of(one.repeat(6, 1)))
     for name, value in alone.items():
         torch.testing.assert_close(many[name], value, atol=1e-5, rtol=1e-4, msg=name)
@@ -79,11 +79,11 @@ def test_a_batch_of_copies_has_the_losses_of_one():
 def test_guided_clips_lose_area_and_variation():
     classifier = vggsound()
     waveform = noise()
-    plain = lmac(classifier).losses(batch_of(waveform))
-    never = lmac(classifier, guidance=Guidance(similar=1.0)).losses(batch_of(waveform))
+    plain = lmac(classifier, condition="predicted").losses(batch_of(waveform))
+    never = lmac(classifier, guidance=Guidance(similar=1.0), condition="predicted").losses(batch_of(waveform))
     assert set(never) == TERMS | {"guidance"} and never["guidance"] == 0
     torch.testing.assert_close(never["area"], plain["area"])
-    always = lmac(classifier, guidance=Guidance(similar=0.0))
+    always = lmac(classifier, guidance=Guidance(similar=0.0), condition="predicted")
     losses = always.losses(batch_of(waveform))
     assert losses["area"] == 0 and losses["tv"] == 0
     with torch.no_grad():
@@ -176,18 +176,21 @@ def test_the_classifier_is_not_changed_by_training(classifier):
     assert set(map(id, interpreter.parameter_groups()["interpreter"])) == set(map(id, interpreter.parameters()))
 
 
-def test_masked_in_alone_raises_the_classes_probability(classifier):
-    interpreter = lmac(classifier, condition="predicted").train()
+def test_steps_on_the_masked_terms_lower_them(classifier):
+    """The gradient passes through the classifier's front end, for External through the inverse STFT."""
+    torch.manual_seed(0)
+    interpreter = LMAC(classifier, width=4, fine_width=4, condition="predicted").train()
     batch = batch_of(noise())
-    optimizer = torch.optim.Adam(interpreter.parameters(), 0.01)
+    optimizer = torch.optim.Adam(interpreter.parameters(), 0.02)
     values = []
-    for _ in range(10):
+    for _ in range(12):
         losses = interpreter.losses(batch)
-        values.append(float((losses["masked_in"] + losses["masked_out"]).detach()))
+        loss = losses["masked_in"] + losses["masked_out"]
+        values.append(float(loss.detach()))
         optimizer.zero_grad()
-        (losses["masked_in"] + losses["masked_out"]).backward()
+        loss.backward()
         optimizer.step()
-    assert values[-1] < values[0] - 0.01
+    assert values[-1] < values[0] - 1e-3, values
 
 
 def test_cached_feature_maps_save_a_pass():
@@ -259,7 +262,8 @@ def test_cells_lie_where_the_convolutions_put_them():
     """Row j of a map of stride s is centred on bin s (j + 1/2) - 1/2, and an impulse there comes out there."""
     classifier = vggsound()
     layouts = map_layouts(classifier)
-    assert [each.stride for each in layouts] == [2, 4, 8, 16, 16] and [each.rows for each in layouts] == [256, 128, 64, 32, 32]
+    assert [each.stride for each in layouts] == [2, 4, 8, 16, 16]
+    assert [each.rows for each in layouts] == [256, 128, 64, 32, 32]
     for layout in layouts:
         rows, columns = cell_positions(classifier, layout, 200, 186 * 430)
         stride = int(layout.stride)
@@ -267,7 +271,7 @@ def test_cells_lie_where_the_convolutions_put_them():
             before = math.floor(stride * (j + 0.5) - 0.5)  # the centre lies between this bin and the next
             assert float(rows[before : before + 2].mean()) == pytest.approx(j, abs=1e-3)
             assert float(columns[before : before + 2].mean()) == pytest.approx(j, abs=1e-3)
-    decoder = MaskDecoder([MapLayout(1, 32, 16.0), MapLayout(1, 256, 2.0)], None, 4, 4).eval()
+    decoder = MaskDecoder([MapLayout(1, 32, 16.0), MapLayout(1, 256, 2.0)], None, 4, 4).eval().requires_grad_(False)
     for part in decoder.modules():
         if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.constant_(part.weight, 0.1)
@@ -319,7 +323,7 @@ def test_several_targets_are_the_largest_of_their_masks(classifier):
 # --- bundles and refusals
 
 
-@pytest.mark.parametrize("settings", [{}, {"conditional": False, "layers": [-1, 1], "detail": True}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"conditional": False, "layers": [-1], "detail": True}], ids=str)
 def test_a_bundle_gives_the_same_masks(classifier, settings, tmp_path):
     interpreter = lmac(classifier, guidance=Guidance(), target_mask=StemMask(), **settings)
     bundle.save(interpreter, tmp_path / "bundle")
@@ -367,10 +371,10 @@ def test_one_silent_clip_trains():
 LOW, HIGH = 40, 168  # bins of the two tones: 625 Hz and 2,625 Hz
 
 
-class OneBand(Classifier):
+class TwoTones(Classifier):
     """Says "low" by the level around 625 Hz and "high" by the level around 2,625 Hz, whatever else sounds."""
 
-    labels, sample_rate, multilabel = ("low", "high"), 16000, True
+    labels, sample_rate, multilabel = ("low", "high"), 16000, False
     reads_magnitude = True
 
     def __init__(self):
@@ -384,9 +388,12 @@ class OneBand(Classifier):
         return self.classify(log_magnitude(stft))
 
     def classify(self, features):
-        maps = functional.avg_pool2d(features.unsqueeze(1), 4, ceil_mode=True)[:, :, :128]
+        pooled = functional.avg_pool2d(features.unsqueeze(1), 4, ceil_mode=True)[:, :, :128]
+        # As in a trained network, a channel answers to what speaks for a class.
+        below = (torch.arange(128) < 26).float()[:, None]
+        maps = torch.cat([pooled * below, pooled * (1 - below)], 1)
         level = torch.stack([features[:, each - 4 : each + 5].mean((1, 2)) for each in (LOW, HIGH)], 1)
-        return Prediction.from_logits(4 * (level - 1.0), True, embedding=maps.mean((2, 3)), feature_maps=(maps,))
+        return Prediction.from_logits(3 * level, False, embedding=maps.mean((2, 3)), feature_maps=(maps,))
 
 
 def two_tones(rows, generator):
@@ -402,14 +409,13 @@ def two_tones(rows, generator):
 def test_the_mask_keeps_the_band_that_speaks_for_the_class():
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
-    classifier = OneBand()
+    classifier = TwoTones()
     batches = [two_tones(4, generator) for _ in range(4)]
-    assert all(bool((classifier(each.waveform).probabilities > 0.9).all()) for each in batches)
-    interpreter = LMAC(classifier, width=8, fine_width=8).train()
+    interpreter = LMAC(classifier, width=8, fine_width=8, least=0.0).train()  # both classes in turn
     optimizer = torch.optim.Adam(interpreter.parameters(), 0.01)
     for step in range(80):
         losses = interpreter.losses(batches[step % 4])
-        loss = 4 * losses["masked_in"] + losses["masked_out"] + 4 * losses["area"]
+        loss = 4 * losses["masked_in"] + losses["masked_out"] + losses["area"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
