@@ -21,6 +21,7 @@ from audiointerp.interpreters.lmac.model import _draw_likeliest
 from audiointerp.interpreters.mask_losses import reconstruction
 from audiointerp.sound.masking import StemMask
 from audiointerp.sound.spectrogram import STFT, log_magnitude
+from audiointerp.training.loop import Trainer, TrainingSettings
 
 SAMPLES = 4800
 TERMS = {"masked_in", "masked_out", "area", "tv"}
@@ -318,6 +319,39 @@ def test_several_targets_are_the_largest_of_their_masks(classifier):
     found = interpreter.interpret(noise(), wanted).mask
     expected = [torch.maximum(masks[0][0], masks[2][0]), masks[1][1], torch.stack(masks)[:, 2].amax(0)]
     torch.testing.assert_close(found, torch.stack(expected), atol=1e-5, rtol=1e-4)
+
+
+# --- resuming
+
+
+def test_a_run_that_is_stopped_at_any_step_ends_alike(tmp_path):
+    """The classes that are drawn, too: their random numbers go on where the checkpoint was written."""
+    batches = [batch_of(noise(4, 1600 + 186 * step)) for step in range(3)]
+
+    def trainer(folder):
+        torch.manual_seed(3)
+        made = LMAC(vggsound(), width=4, fine_width=4, least=0.0)
+        settings = TrainingSettings(epochs=2, lr=0.01, seed=5, checkpoint_minutes=0.0)
+        return made, Trainer(made, folder, settings, len(batches))
+
+    whole, loop = trainer(tmp_path / "whole")
+    loop.fit(lambda epoch: batches)
+    for stop_at in range(1, 6):
+        folder = tmp_path / str(stop_at)
+        seen = []
+
+        def fail(batch, generator, seen=seen, stop_at=stop_at):
+            seen.append(batch)
+            if len(seen) > stop_at:
+                raise InterruptedError("killed")
+            return batch
+
+        with pytest.raises(InterruptedError):
+            trainer(folder)[1].fit(lambda epoch: batches, augment=fail)
+        resumed, loop = trainer(folder)
+        torch.rand(stop_at)
+        loop.fit(lambda epoch: batches)
+        torch.testing.assert_close(dict(resumed.state_dict()), dict(whole.state_dict()), rtol=0, atol=0)
 
 
 # --- bundles and refusals
