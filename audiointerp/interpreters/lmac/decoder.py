@@ -86,7 +86,8 @@ class MaskDecoder(nn.Module):
             read[level] = read[level] + made if level in read else made
         stages = [self.start >> stage for stage in range(1, len(self.decoder.widths) + 1)]
         latent = self.bottom(read[self.start])
-        return self.decoder(latent, log_magnitude, [read.get(level) for level in stages])
+        logits = self.decoder(latent, log_magnitude, [read.get(level) for level in stages])
+        return logits.to(log_magnitude.dtype)  # under mixed precision, the sound is masked in full precision
 
 
 class _Reader(nn.Module):
