@@ -87,7 +87,8 @@ class LMAC(TrainedInterpreter):
         likeliest: number of classes to draw from.
         least: probability below which a class is not drawn, unless it is the most probable one.
         domain: the quantity that the mask multiplies; log_magnitude in the paper.
-        guidance: adds L-MAC's fine-tuning term "guidance"; None: not.
+        guidance: adds L-MAC's fine-tuning term "guidance": towards the stem of the label where it is known and the label
+            explained, else towards the clip where the predicted class is explained; None: not.
         target_mask: adds the term "stems", (stft, stem's stft) -> the mask to learn where the stem of the explained
             class is known, such as `StemMask`; None: not.
         mask_loss: of the term "stems", see `mask_losses.reconstruction`.
@@ -174,7 +175,7 @@ class LMAC(TrainedInterpreter):
         return {"interpreter": list(self.parameters())}
 
     def losses(self, batch: Batch, group: str = "interpreter") -> dict[str, Tensor]:
-        """ "masked_in", "masked_out", "area" and "tv", see `mask_losses`; "guidance" and "stems" if they are set.
+        """The terms "masked_in", "masked_out", "area" and "tv", see `mask_losses`; "guidance" and "stems" if set.
 
         Raises:
             ValueError: if no gradient passes through the classifier, or `target_mask` needs stems and there are none.
@@ -192,17 +193,18 @@ class LMAC(TrainedInterpreter):
             "masked_in": mask_losses.masked_in(kept.logits, target, classifier.multilabel),
             "masked_out": mask_losses.masked_out(left.logits, target, classifier.multilabel),
         }
-        # The stem is the sound of the label, and says nothing about another class.
-        of_label = torch.ones_like(target[:, 0]) if stem is None else self._is_label(batch, target)
+        # The stem is the sound of the label, and a whole clip that of the predicted class; about the sound of another
+        # class they say nothing.
+        own = target.gather(1, prediction.predicted[:, None])[:, 0] if stem is None else self._is_label(batch, target)
         small = None
         if self.guidance is not None:
             clean = stft if stem is None else stem
-            guided = of_label & (mask_losses.similarity(mask.detach(), stft, clean) >= self.guidance.similar)
+            guided = own & (mask_losses.similarity(mask.detach(), stft, clean) >= self.guidance.similar)
             losses["guidance"] = mask_losses.guidance(logits, clean, guided, self.guidance.threshold)
             small = ~guided
         losses |= {"area": mask_losses.mean_area(mask, small), "tv": mask_losses.total_variation(mask, small)}
         if self.target_mask is not None:
-            losses["stems"] = self._stems(logits, stft, stem, of_label)
+            losses["stems"] = self._stems(logits, stft, stem, own)
         return losses
 
     def training_target(self, batch: Batch, prediction: Prediction) -> Tensor:
@@ -219,15 +221,15 @@ class LMAC(TrainedInterpreter):
         label = batch.label if batch.label.ndim == 2 else functional.one_hot(batch.label, target.shape[1])
         return ~(target & (label <= 0)).any(1)
 
-    def _stems(self, logits: Tensor, stft: Tensor, stem: Tensor | None, of_label: Tensor) -> Tensor:
+    def _stems(self, logits: Tensor, stft: Tensor, stem: Tensor | None, own: Tensor) -> Tensor:
         """Mean over clips of the loss between the mask and its goal; clips explained for another class count 0."""
         assert self.target_mask is not None
         with torch.no_grad():
             goal = self.target_mask(stft, stem)
-        if not of_label.any():
+        if not own.any():
             return 0.0 * logits.sum()
-        loss = mask_losses.reconstruction(logits[of_label], goal[of_label], stft[of_label], self.mask_loss)
-        return loss * of_label.float().mean()
+        loss = mask_losses.reconstruction(logits[own], goal[own], stft[own], self.mask_loss)
+        return loss * own.float().mean()
 
 
 def _draw_likeliest(probabilities: Tensor, count: int, least: float) -> Tensor:

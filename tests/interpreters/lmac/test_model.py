@@ -84,6 +84,10 @@ def test_guided_clips_lose_area_and_variation():
     never = lmac(classifier, guidance=Guidance(similar=1.0), condition="predicted").losses(batch_of(waveform))
     assert set(never) == TERMS | {"guidance"} and never["guidance"] == 0
     torch.testing.assert_close(never["area"], plain["area"])
+    # A whole clip is the sound of the predicted class only.
+    other = lmac(classifier, guidance=Guidance(similar=0.0), condition="label")
+    told = other.losses(batch_of(waveform, (classifier(waveform).predicted + 1) % 4))
+    assert told["guidance"] == 0 and told["area"] > 0
     always = lmac(classifier, guidance=Guidance(similar=0.0), condition="predicted")
     losses = always.losses(batch_of(waveform))
     assert losses["area"] == 0 and losses["tv"] == 0
