@@ -87,7 +87,7 @@ class LMAC(TrainedInterpreter):
         likeliest: number of classes to draw from.
         least: probability below which a class is not drawn, unless it is the most probable one.
         domain: the quantity that the mask multiplies; log_magnitude in the paper.
-        guidance: adds L-MAC's fine-tuning term "guidance": towards the stem of the label where it is known and the label
+        guidance: adds L-MAC's fine-tuning term "guidance": towards the label's stem where it is known and the label is
             explained, else towards the clip where the predicted class is explained; None: not.
         target_mask: adds the term "stems", (stft, stem's stft) -> the mask to learn where the stem of the explained
             class is known, such as `StemMask`; None: not.
