@@ -16,7 +16,7 @@ results       a run folder: opened, appended to, read, drawn, shown as a page
 datasets      clips, folds, batches, mixtures, augmentation, the embedded default
 classifiers   the models that are explained: those of this package, and wrappers for any other
 training      the training loop
-interpreters  methods that explain a decision with a sound: attribution, PIQ, L2I, rate-distortion; controls
+interpreters  methods that explain a decision with a sound: attribution, PIQ, L2I, L-MAC, rate-distortion; controls
 bundles       trained models as files to share
 evaluation    sounds explained by interpreters: WAVs, figures, scores
 runs          kinds of run that a recipe can start: training, comparison, sanity checks, ...

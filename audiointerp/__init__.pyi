@@ -14,6 +14,7 @@ from .contracts import Interpreter as Interpreter
 from .contracts import Prediction as Prediction
 from .interpreters import L2I as L2I
 from .interpreters import LIME as LIME
+from .interpreters import LMAC as LMAC
 from .interpreters import PIQ as PIQ
 from .interpreters import RDE as RDE
 from .interpreters import RISE as RISE

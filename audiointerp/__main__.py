@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     report = command("report", "write the page, tables and figures of a run, or compare several runs (mean and SD)")
     report.add_argument("runs", nargs="+", metavar="RUN", type=Path)
     report.add_argument("-o", "--output", type=Path, help="folder of the comparison (needed for several runs)")
-    layers = command("layers", "list a classifier's layers, which Grad-CAM, PIQ and L2I can read")
+    layers = command("layers", "list a classifier's layers, which Grad-CAM, PIQ, L2I and L-MAC can read")
     layers.add_argument("model", metavar="MODEL", help="a bundle, a run or a classifier by name")
     _add_labels(layers)
     add_listen_parser(command("listen", "listening tests: export, host, analyse, plan"))

@@ -26,6 +26,7 @@ from audiointerp.interpreters.controls import (
     Threshold,
 )
 from audiointerp.interpreters.l2i import L2I, DictionaryClassifier, DictionaryTraining, RandomComponents
+from audiointerp.interpreters.lmac import LMAC
 from audiointerp.interpreters.most_faithful import MostFaithful
 from audiointerp.interpreters.piq import PIQ
 from audiointerp.interpreters.rde import RDE, BandRDE, CartoonX, Inpainter
@@ -34,6 +35,7 @@ from audiointerp.interpreters.wam import WAM
 __all__ = [
     "L2I",
     "LIME",
+    "LMAC",
     "PIQ",
     "RDE",
     "RISE",

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from audiointerp.contracts import (
     Batch,
+    Classifier,
     Interpretation,
     Interpreter,
     Prediction,
@@ -25,7 +26,7 @@ from audiointerp.contracts import (
 from audiointerp.sound.files import normalize_peak
 from audiointerp.sound.masking import Domain, apply_mask, binary_mask, fill_with_noise_floor
 
-__all__ = ["MaskInterpreter", "Scene", "TrainedInterpreter", "check_layers"]
+__all__ = ["MapLayout", "MaskInterpreter", "Scene", "TrainedInterpreter", "check_layers", "map_layouts"]
 
 
 @dataclass(frozen=True)
@@ -168,13 +169,43 @@ class TrainedInterpreter(MaskInterpreter, Trainable):
         return {"fidelity": fidelity, "faithfulness": fall, "mean_mask": mask.mean((1, 2))}
 
 
-def check_layers(method: str, layers: Sequence[int], maps: Sequence[Tensor]) -> None:
+class MapLayout(NamedTuple):
+    """Size of a feature map of a classifier.
+
+    Attributes:
+        channels: number of channels.
+        rows: number of rows, which does not depend on the clip's length.
+        stride: STFT frames per column; None for a map whose number of columns does not depend on the clip's length.
+    """
+
+    channels: int
+    rows: int
+    stride: float | None
+
+
+def map_layouts(classifier: Classifier) -> list[MapLayout]:
+    """Layout of each feature map, earliest first, measured by two passes over silence of 64 and 448 frames."""
+    sizes, frames = [], (64, 448)
+    spectrogram = classifier.spectrogram
+    with frozen(classifier), torch.no_grad():
+        for each in frames:
+            silence = torch.zeros(1, (each - 1) * spectrogram.hop_length, device=classifier.device)
+            maps = classifier.classify_stft(spectrogram(silence), silence.shape[1]).feature_maps
+            sizes.append([each.shape for each in maps])
+    layouts = []
+    for short, long in zip(*sizes):
+        grown = long[3] - short[3]
+        layouts.append(MapLayout(long[1], long[2], (frames[1] - frames[0]) / grown if grown > 0 else None))
+    return layouts
+
+
+def check_layers(method: str, layers: Sequence[int], maps: Sequence[Any]) -> None:
     """Checks that a classifier gives the feature maps that a method reads.
 
     Args:
         method: its name, for the message.
         layers: indices of feature maps; negative indices count from the last.
-        maps: the classifier's feature maps.
+        maps: the classifier's feature maps, or their layouts.
 
     Raises:
         ValueError: if a feature map is missing, or `layers` is empty.

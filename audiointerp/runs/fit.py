@@ -23,7 +23,7 @@ from audiointerp.interpreters import L2I
 from audiointerp.results.page import write_report
 from audiointerp.results.tables import forget_damaged
 from audiointerp.runs.kind import Context, Kind
-from audiointerp.runs.methods import build_controls
+from audiointerp.runs.methods import build_controls, build_methods
 from audiointerp.training.schedules import Schedule
 
 logger = logging.getLogger(__name__)
@@ -172,17 +172,26 @@ class InterpreterTraining(Training):
     keys = {
         **Training.keys,
         "interpreter": Callable,
+        "start_from": str | None,
         "dictionary": str | None,
         "controls": Mapping,
         "evaluation": Evaluation,
     }
-    defaults = {**Training.defaults, "dictionary": None, "controls": {}, "evaluation": Evaluation()}
+    defaults = {
+        **Training.defaults,
+        "start_from": None,
+        "dictionary": None,
+        "controls": {},
+        "evaluation": Evaluation(),
+    }
 
     def build(self, context: Context) -> tuple[Trainable, Interpreter]:
-        """The recipe's interpreter of its classifier."""
+        """The recipe's interpreter of its classifier; with `start_from`, it has the weights of a trained one."""
         interpreter = context.values["interpreter"](
             context.classifier, **_dictionary(context), **self._classes(context)
         )
+        if context.values["start_from"]:
+            _start_from(interpreter, context.values["start_from"])
         return interpreter, interpreter
 
     def _classes(self, context: Context) -> dict[str, Any]:
@@ -213,6 +222,22 @@ class InterpreterTraining(Training):
 
             relevance.write_page(folder)
         return super().page(folder)
+
+
+def _start_from(interpreter: Any, source: str) -> None:
+    """Copies the weights of a trained interpreter of the same kind, shape and classifier.
+
+    Raises:
+        ValueError: naming the source and what differs.
+    """
+    trained = build_methods({"start_from": source}, interpreter.classifier)["start_from"]
+    if type(trained) is not type(interpreter):
+        raise ValueError(f"start_from {source}: is a {type(trained).__name__}, not a {type(interpreter).__name__}")
+    try:
+        interpreter.load_state_dict(trained.state_dict())  # pyright: ignore[reportAttributeAccessIssue]
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(f"start_from {source}: its weights do not fit this interpreter ({reason})") from None
 
 
 def _dictionary(context: Context) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def test_by_design_needs_no_training():
         (["grandcam"], r"'grandcam' is unknown \(did you mean 'gradcam'\?\)"),
         (["nothing"], "'nothing' is unknown; choose from"),
         (["l2i"], "l2i must be trained"),
+        (["lmac"], "lmac must be trained"),
     ],
 )
 def test_what_cannot_be_chosen(classifier, names, message):

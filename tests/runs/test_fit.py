@@ -18,7 +18,7 @@ import audiointerp
 from audiointerp.classifiers import Supervised, VGGSound
 from audiointerp.contracts import Classifier
 from audiointerp.datasets import WeakBinMask
-from audiointerp.interpreters import L2I, PIQ, DictionaryClassifier
+from audiointerp.interpreters import L2I, LMAC, PIQ, DictionaryClassifier
 from audiointerp.runs import fit
 from audiointerp.training.loop import Trainer
 
@@ -145,6 +145,35 @@ def test_l2i_by_design(tiny, trained, tmp_path):
     made = L2I(classifier).interpret(waveform)
     assert torch.allclose(made.details["theta_probabilities"], made.prediction.probabilities, atol=1e-5)
     assert not (folder / "scores.csv").exists()
+
+
+# --- L-MAC
+
+
+def test_lmac_and_its_fine_tuning(tiny, tmp_path):
+    small = ("--classifier", tiny.classifier, "--interpreter.width", 8, "--interpreter.fine_width", 4)
+    small += ("--batch_size", 10, *EVALUATED)
+    run(with_options(tiny.recipe("lmac", tmp_path), *small, "--epochs", 2, "--lr", 0.01))
+    folder = tmp_path / "lmac" / "1234"
+    weights = {"masked_in": 4.0, "masked_out": 0.2, "area": 0.4, "tv": 0.0}
+    check_loss(log_of(folder, 2), weights)
+    check_scores(folder, {"lmac", "threshold", "loudest"}, 2, 2, others=("lmac_other",))
+    check_first_row(folder, tiny.data)
+    # Fine-tuning starts from these weights: with next to no learning rate it stays there.
+    still = (*small, "--start_from", folder, "--lr", 1e-12)
+    run(with_options(tiny.recipe("lmac_ft", tmp_path), *still))
+    fine = tmp_path / "lmac_ft" / "1234"
+    check_loss(log_of(fine, 1), {"masked_in": 4.0, "masked_out": 0.2, "guidance": 4.0, "area": 0.4, "tv": 0.0})
+    before, after = audiointerp.load(folder), audiointerp.load(fine)
+    assert isinstance(before, LMAC) and isinstance(after, LMAC)
+    for (name, one), (_, other) in zip(before.named_parameters(), after.named_parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-7, rtol=0, msg=name)
+    # What it cannot start from is said in a line.
+    fresh = LMAC(before.classifier, width=6)
+    for source, message in ((tiny.piq, "is a PIQ, not a LMAC"), (folder, "do not fit this interpreter")):
+        with pytest.raises(ValueError, match=message) as caught:
+            fit._start_from(fresh, str(source))
+        assert str(source) in str(caught.value) and "\n" not in str(caught.value)
 
 
 # --- several labels

@@ -16,6 +16,7 @@ from audiointerp.contracts import Classifier, Interpreter
 from audiointerp.interpreters import (
     L2I,
     LIME,
+    LMAC,
     PIQ,
     RDE,
     RISE,
@@ -128,6 +129,17 @@ def _lively_network(network: nn.Module) -> None:
     nn.init.normal_(network.psi.last.weight, std=0.3)
     nn.init.constant_(network.psi.last.bias, 0.5)
     nn.init.normal_(network.theta.linear.weight, std=0.1)
+
+
+def lmac(classifier: Classifier, **arguments) -> LMAC:
+    """L-MAC with running statistics as after training, so that another class or another map gives another mask."""
+    torch.manual_seed(1)
+    made = LMAC(classifier, **{"width": 4, "fine_width": 4} | arguments)
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -0.1, 0.1)
+            nn.init.uniform_(module.running_var, 0.01, 0.1)
+    return made.eval()
 
 
 CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
@@ -268,6 +280,11 @@ INTERPRETERS = [
     trained("l2i", l2i),
     trained("l2i_topk", lambda it: l2i(it, top_k=1, threshold=0.0)),
     trained("l2i_magnitude", lambda it: l2i(it, domain="magnitude"), additive=True),
+    trained("lmac", lmac),
+    trained("lmac_magnitude", lambda it: lmac(it, domain="magnitude", detail=True), additive=True),
+    trained("lmac_binary", lambda it: lmac(it, binary=True, layers=(-1,)), binary=True),
+    # The paper's own: the mask is the same for every class.
+    Case("lmac_paper", lambda it: lmac(it, conditional=False), trained=True, suits=has_feature_maps),
     Case("all_pass", AllPass, binary=True),
     Case("empty", Empty, binary=True),
     Case("threshold", Threshold, binary=True),

@@ -14,7 +14,11 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-RECIPES = {"classifier": ("--epochs", "14"), "piq_stems": ("--epochs", "12", "--evaluation.mixtures", "2")}
+RECIPES = {
+    "classifier": ("--epochs", "14"),
+    "piq_stems": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.codes", "40"),
+    "lmac": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +67,8 @@ def stop(command: list[str], folder: Path, after: int, delay: float, how: signal
 @pytest.mark.parametrize("name", RECIPES)
 def test_killed_runs_end_alike(tiny, tmp_path, name):
     more = list(RECIPES[name])
-    if name == "piq_stems":
-        more += tiny.interpreter("--evaluation.clips", "2", "--evaluation.figures", "false")
+    if name != "classifier":
+        more += ["--classifier", str(tiny.classifier), "--evaluation.clips", "2", "--evaluation.figures", "false"]
     commands = {kind: tiny.recipe(name, tmp_path / kind, *more) for kind in ("whole", "killed")}
     for command in commands.values():
         # The recipe's own number of epochs replaces the tiny one.

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiointerp.contracts import Batch, Classifier, Prediction, frozen, resolve_target
-from audiointerp.interpreters.base import Scene, TrainedInterpreter, check_layers
+from audiointerp.interpreters.base import Scene, TrainedInterpreter, check_layers, map_layouts
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 from audiointerp.interpreters.l2i.networks import DictionaryNetwork, read_dictionary
 from audiointerp.interpreters.l2i.relevance import class_relevance, component_mask, select
@@ -229,20 +229,8 @@ def global_relevance(interpreter: L2I, waveforms: Iterable[Tensor]) -> Tensor:
 
 
 def _layout(classifier: Classifier, layers: Sequence[int] | None) -> tuple[list[int], list[int], list[float | None]]:
-    """Indices of the feature maps that are read, their channels, and the STFT frames per column of each (its stride).
-
-    The strides are measured by two passes over silence of 64 and 448 frames; a map with the same number of columns for
-    both has the stride None.
-    """
-    columns, frames = [], (64, 448)
-    spectrogram = classifier.spectrogram
-    with frozen(classifier), torch.no_grad():
-        for each in frames:
-            silence = torch.zeros(1, (each - 1) * spectrogram.hop_length, device=classifier.device)
-            maps = classifier.classify_stft(spectrogram(silence), silence.shape[1]).feature_maps
-            columns.append([each.shape[3] for each in maps])
+    """Indices of the feature maps that are read, their channels, and the STFT frames per column of each (stride)."""
+    maps = map_layouts(classifier)
     layers = list(range(-1, -1 - min(LAYERS, len(maps)), -1)) if layers is None else list(layers)
     check_layers("L2I", layers, maps)
-    grown = [columns[1][layer] - columns[0][layer] for layer in layers]
-    strides = [(frames[1] - frames[0]) / each if each > 0 else None for each in grown]
-    return layers, [maps[layer].shape[1] for layer in layers], strides
+    return layers, [maps[layer].channels for layer in layers], [maps[layer].stride for layer in layers]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import pairwise, zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class LightDecoder(nn.Module):
 
     Args:
         channels: channels of the codes.
-        stride: bins and frames per code, 32 or 16.
+        stride: bins and frames per code, a power of two from 8.
         width: channels of the maps at half resolution.
         detail: the last layers also read the clip's log-magnitude, so that the mask can follow a partial or an onset,
             which the codes (one per 500 Hz x 0.37 s at stride 32) do not resolve. The target class enters through the
@@ -51,6 +52,7 @@ class LightDecoder(nn.Module):
         self.detail = detail
         doublings = stride.bit_length() - 2  # up to half the resolution
         widths = (channels,) * (doublings - 1) + (width,) * 2
+        self.widths = widths[1:]
         self.stages = nn.Sequential(
             *(
                 nn.Sequential(
@@ -66,9 +68,18 @@ class LightDecoder(nn.Module):
         self.last = nn.Conv2d(width, 4, 3, padding=1)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def forward(self, latent: Tensor, log_magnitude: Tensor) -> Tensor:
-        """Logits (batch, freq, time), cropped to the size of the input's log-magnitude."""
-        x = self.stages(latent)
+    def forward(self, latent: Tensor, log_magnitude: Tensor, skips: Sequence[Tensor | None] = ()) -> Tensor:
+        """Logits (batch, freq, time), cropped to the size of the input's log-magnitude.
+
+        Args:
+            latent: (batch, channels, freq / stride, time / stride).
+            log_magnitude: of the clip, (batch, freq, time).
+            skips: finer maps, which are added to the result of each stage, as in a U-Net; none by default. Stage i,
+                from 0, has twice the rows and columns of the one before, and `widths[i]` channels.
+        """
+        x = latent
+        for stage, skip in zip_longest(self.stages, skips):
+            x = stage(x) if skip is None else stage(x) + skip
         if self.detail:
             # Four neighbouring bins become four channels at half the resolution, so that no value is lost.
             size = [2 * each for each in x.shape[2:]]

@@ -24,6 +24,7 @@ from torch.nn import functional
 from audiointerp.classifiers.vggsound import ResidualBlock
 from audiointerp.contracts import Batch, Classifier, Prediction, frozen, resolve_target
 from audiointerp.interpreters.base import Scene, TrainedInterpreter, check_layers
+from audiointerp.interpreters.mask_losses import MaskLoss, reconstruction
 from audiointerp.interpreters.piq.codebook import ClassCodebook, Quantized, even_offsets
 from audiointerp.interpreters.piq.decoders import Decoder, LightDecoder
 from audiointerp.sound.masking import Domain, TargetMask, ThresholdMask, apply_mask
@@ -31,7 +32,6 @@ from audiointerp.sound.spectrogram import log_magnitude
 
 LOGGED_CLASSES = 50  # with more classes, log.csv has no column for each
 COARSEST = 32  # largest number of bins and frames per code; the grid is padded to a multiple of it
-MaskLoss = Literal["bce", "weighted_bce", "dice"]
 CodesOf = Literal["predicted", "label"]
 DecoderKind = Literal["paper", "light"]
 
@@ -253,24 +253,6 @@ class PIQ(TrainedInterpreter):
 
 # Class attributes are found before submodules: the field's default "paper" would hide the decoder module.
 del PIQ.decoder
-
-
-def reconstruction(logits: Tensor, goal: Tensor, stft: Tensor, kind: str) -> Tensor:
-    """Loss between the mask, given as logits, and its goal, both (batch, freq, time).
-
-    "bce": mean binary cross-entropy over bins. "weighted_bce": each bin is weighted by its log-magnitude over the
-    clip's mean, so that the many silent bins do not dominate. "dice": 1 - Dice overlap (Sudre et al., 2017), mean over
-    clips.
-    """
-    if kind == "bce":
-        return functional.binary_cross_entropy_with_logits(logits, goal)
-    if kind == "weighted_bce":
-        level = stft.abs().log1p()
-        weight = level / level.mean((1, 2), keepdim=True).clamp(min=1e-8)
-        return functional.binary_cross_entropy_with_logits(logits, goal, weight=weight)
-    mask = logits.sigmoid()
-    overlap = 2 * (mask * goal).sum((1, 2)) + 1
-    return (1 - overlap / (mask.sum((1, 2)) + goal.sum((1, 2)) + 1)).mean()
 
 
 def _fit(maps: Tensor, wanted: list[int], fold: int) -> Tensor:

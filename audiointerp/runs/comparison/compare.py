@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,11 @@ class Comparison:
     reference: str | None = None
     verdicts: str | None = None
 
+    def without(self, names: Collection[str]) -> Comparison:
+        """The same settings for fewer methods: names of methods that a recipe leaves out (`NAME: null`) are dropped."""
+        lists = {each: getattr(self, each) for each in ("like", "costly", "beyond", "other_class")}
+        return replace(self, **{key: tuple(name for name in each if name not in names) for key, each in lists.items()})
+
 
 class MethodComparison(Kind):
     """Runs a recipe with the key `methods`: compares them on the same classifier, clips, mixtures and metrics."""
@@ -82,7 +87,9 @@ class MethodComparison(Kind):
         context.start(data={"test": test})
         for line in forget_damaged(context.folder):
             logger.warning("%s", line)
-        facts = compare(context.values["comparison"], methods, controls, test, context.folder, context.seed)
+        left_out = {name for name, make in context.values["methods"].items() if make is None}
+        comparison = context.values["comparison"].without(left_out)
+        facts = compare(comparison, methods, controls, test, context.folder, context.seed)
         context.finish(results={}, comparison=facts)
         self.page(context.folder)
 

@@ -13,7 +13,7 @@ from audiointerp.bundles import bundle
 from audiointerp.classifiers import VGGSound
 from audiointerp.contracts import Batch, Classifier, Prediction
 from audiointerp.interpreters import PIQ
-from audiointerp.interpreters.piq.model import reconstruction
+from audiointerp.interpreters.mask_losses import reconstruction
 from audiointerp.sound.masking import StemMask
 from audiointerp.sound.spectrogram import STFT, log_magnitude
 

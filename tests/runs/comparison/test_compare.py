@@ -28,6 +28,7 @@ from audiointerp.interpreters import PIQ, AllPass, Empty, Loudest
 from audiointerp.results import tables
 from audiointerp.results.reading import describe
 from audiointerp.results.tables import Scores
+from audiointerp.runs.comparison import compare as comparison
 from audiointerp.runs.comparison import figures as comparison_figures
 from audiointerp.runs.comparison import page as comparison_report
 from audiointerp.runs.comparison.compare import Comparison, compare
@@ -368,6 +369,21 @@ def test_the_page_alone_by_report(done, tmp_path, drawn):
     assert_same_tables(done, copy)
     assert {path.name for path in (done / "figures").iterdir()} == set(drawn)
     assert (copy / "report.html").is_file()
+
+
+def test_a_method_that_is_left_out_is_not_missed(root, tmp_path, monkeypatch):
+    """Its name may remain in the lists of the recipe's comparison."""
+    compared = []
+
+    def stop(wanted, methods, *rest):
+        compared.append((wanted, methods))
+        raise ValueError("stopped")
+
+    monkeypatch.setattr(comparison, "compare", stop)
+    assert status_of(*command(root, tmp_path, "--methods.l2i", "null", "--comparison.reference", "piq")) == 2
+    ((wanted, methods),) = compared
+    assert list(wanted.like) == ["piq"] and "l2i" not in methods and "piq" in methods
+    assert list(wanted.other_class) == ["piq", "slow"] and list(wanted.costly) == ["slow"]
 
 
 # --- what cannot be compared
