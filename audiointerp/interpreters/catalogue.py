@@ -80,9 +80,10 @@ def _make(name: str, classifier: Classifier, own: Interpreter | None) -> Interpr
         assert isinstance(own, MaskInterpreter)
         method.like = own
     if isinstance(method, MostFaithful):
-        tiles = LIME(classifier)
-        method.among = {type(own).__name__.lower(): own} if own else {}
-        method.among |= {"lime_nmf": default_method(classifier), "lime": tiles}
+        other = {"lime": LIME(classifier)} if own is None else {}
+        method.among = (
+            ({type(own).__name__.lower(): own} if own else {}) | {"lime_nmf": default_method(classifier)} | other
+        )
     return method
 
 
