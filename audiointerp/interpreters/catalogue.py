@@ -80,10 +80,8 @@ def _make(name: str, classifier: Classifier, own: Interpreter | None) -> Interpr
         assert isinstance(own, MaskInterpreter)
         method.like = own
     if isinstance(method, MostFaithful):
-        other = {"lime": LIME(classifier)} if own is None else {}
-        method.among = (
-            ({type(own).__name__.lower(): own} if own else {}) | {"lime_nmf": default_method(classifier)} | other
-        )
+        given = {"lime_nmf": default_method(classifier)}
+        method.among = {type(own).__name__.lower(): own, **given} if own else {**given, "lime": LIME(classifier)}
     return method
 
 
