@@ -6,28 +6,17 @@ from cases import LABELS, WITH_FEATURE_MAPS, TinyConv, by_design, external, l2i,
 from references import l2i as formulas
 from torch import nn
 from torch.nn import functional
+from training_batches import SAMPLES, batch_of, noise
 
 from audiointerp.bundles import bundle
 from audiointerp.classifiers import External, Supervised, VGGSound
-from audiointerp.contracts import Batch, Classifier, Prediction, Trainable
+from audiointerp.contracts import Classifier, Prediction, Trainable
 from audiointerp.interpreters import L2I
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier, DictionaryTraining
 from audiointerp.interpreters.l2i.model import global_relevance
 from audiointerp.interpreters.l2i.networks import ActivationNetwork, AttentionPooling, read_dictionary
 from audiointerp.interpreters.l2i.relevance import class_relevance, component_mask, select
 from audiointerp.sound.spectrogram import STFT, log_magnitude
-
-SAMPLES = 4800
-
-
-def noise(rows=3, samples=SAMPLES):
-    waveform = torch.randn(rows, samples, generator=torch.Generator().manual_seed(5)) * torch.linspace(1, 0.1, samples)
-    return waveform / waveform.abs().amax(1, keepdim=True)
-
-
-def batch_of(waveform, label=None, **rest):
-    label = torch.zeros(len(waveform), dtype=torch.long) if label is None else label
-    return Batch(waveform, label, torch.arange(len(waveform)), **rest)
 
 
 @pytest.fixture(params=[*WITH_FEATURE_MAPS, "by_design", "by_design_multilabel"])

@@ -9,10 +9,11 @@ from cases import LABELS, WITH_FEATURE_MAPS, external, lmac, vggsound
 from references import mask_losses as formulas
 from torch import nn
 from torch.nn import functional
+from training_batches import SAMPLES, batch_of, noise
 
 from audiointerp.bundles import bundle
 from audiointerp.classifiers import CNN14, EfficientAT, External, VGGSound
-from audiointerp.contracts import Batch, Classifier, Prediction, frozen
+from audiointerp.contracts import Classifier, Prediction, frozen
 from audiointerp.interpreters import LMAC
 from audiointerp.interpreters.base import MapLayout, map_layouts
 from audiointerp.interpreters.lmac import Guidance
@@ -23,18 +24,7 @@ from audiointerp.sound.masking import StemMask
 from audiointerp.sound.spectrogram import STFT, log_magnitude
 from audiointerp.training.loop import Trainer, TrainingSettings
 
-SAMPLES = 4800
 TERMS = {"masked_in", "masked_out", "area", "tv"}
-
-
-def noise(rows=3, samples=SAMPLES):
-    waveform = torch.randn(rows, samples, generator=torch.Generator().manual_seed(5)) * torch.linspace(1, 0.1, samples)
-    return waveform / waveform.abs().amax(1, keepdim=True)
-
-
-def batch_of(waveform, label=None, **rest):
-    label = torch.zeros(len(waveform), dtype=torch.long) if label is None else label
-    return Batch(waveform, label, torch.arange(len(waveform)), **rest)
 
 
 @pytest.fixture(params=WITH_FEATURE_MAPS, ids=str)

@@ -8,26 +8,15 @@ from cases import LABELS, WITH_FEATURE_MAPS, external, piq, vggsound
 from references import piq_formulas
 from torch import nn
 from torch.nn import functional
+from training_batches import SAMPLES, batch_of, noise
 
 from audiointerp.bundles import bundle
 from audiointerp.classifiers import VGGSound
-from audiointerp.contracts import Batch, Classifier, Prediction
+from audiointerp.contracts import Classifier, Prediction
 from audiointerp.interpreters import PIQ
 from audiointerp.interpreters.mask_losses import reconstruction
 from audiointerp.sound.masking import StemMask
 from audiointerp.sound.spectrogram import STFT, log_magnitude
-
-SAMPLES = 4800
-
-
-def noise(rows=3, samples=SAMPLES):
-    waveform = torch.randn(rows, samples, generator=torch.Generator().manual_seed(5)) * torch.linspace(1, 0.1, samples)
-    return waveform / waveform.abs().amax(1, keepdim=True)
-
-
-def batch_of(waveform, label=None, **rest):
-    label = torch.zeros(len(waveform), dtype=torch.long) if label is None else label
-    return Batch(waveform, label, torch.arange(len(waveform)), **rest)
 
 
 @pytest.fixture(params=WITH_FEATURE_MAPS, ids=str)
