@@ -12,14 +12,15 @@ import librosa
 import numpy as np
 import pytest
 import torch
-from references import official_piq
+from references import official_lmac, official_piq
 from torch import nn
 from torch.nn import functional
 
 from audiointerp.classifiers import VGGSound
 from audiointerp.classifiers.vggsound import Encoder
+from audiointerp.contracts import Batch, frozen
 from audiointerp.datasets.mixtures import gains_from_snr, mix
-from audiointerp.interpreters import PIQ
+from audiointerp.interpreters import LMAC, PIQ, mask_losses
 from audiointerp.metrics import compactness, faithfulness
 from audiointerp.sound import files as audio
 from audiointerp.sound.masking import ThresholdMask
@@ -251,3 +252,76 @@ def test_torchaudio_add_noise(snr_db):
     mixture, _, _ = mix(base, other, base_gain=base_gain, other_gain=other_gain)
     expected = oracle("torchaudio.functional").add_noise(base, other, torch.full((3,), snr_db))
     torch.testing.assert_close(mixture, expected / expected.abs().amax(1, keepdim=True), atol=1e-6, rtol=0)
+
+
+# --- L-MAC
+
+
+@pytest.fixture(scope="module")
+def lmac(features):
+    """A batch of noise, SpeechBrain's modules with random weights, and our L-MAC on the same modules."""
+    cnn14, head = oracle("speechbrain.lobes.models.Cnn14"), oracle("speechbrain.lobes.models.ECAPA_TDNN")
+    torch.manual_seed(0)
+    embedding = randomize(cnn14.Cnn14(mel_bins=80, emb_dim=2048, return_reps=True))
+    embedding.norm0.running_mean.uniform_(0, 0.1)
+    classes = randomize(head.Classifier(2048, out_neurons=official_lmac.CLASSES, lin_blocks=1, lin_neurons=192))
+    fbank = features.Filterbank(n_mels=80, n_fft=1024, sample_rate=16_000, log_mel=False)
+    classifier = official_lmac.OfficialClassifier(fbank, embedding, classes).eval()
+    psi, waveform = cnn14.CNN14PSI_stft(dim=2048, outdim=1), noise(2, official_lmac.samples_for(3))
+    ours = official_lmac.OfficialDecoder(classifier, conditional=False).use(psi)
+    with torch.no_grad():  # fresh weights give nearly the same value to every bin
+        logits = ours.mask_logits(classifier(waveform), torch.empty(0), torch.empty(0), 0)
+        psi.convt9.weight.div_(logits.std())
+        psi.convt9.bias.sub_(logits.mean() / logits.std())
+    return waveform, classifier, ours
+
+
+def test_lmac_loss(lmac, features):
+    waveform, classifier, ours = lmac
+    official_stft = features.STFT(**official_piq.WINDOW, n_fft=official_piq.N_FFT)
+    level = torch.log1p(features.spectral_magnitude(official_stft(waveform), power=0.5))
+    with torch.no_grad(), frozen(classifier):
+        embedded, maps = classifier.embedding(classifier.fbank(level.expm1()).log1p())
+        predicted = classifier.head(embedded).squeeze(1).argmax(1)
+        mask = ours.decoder(maps).squeeze(1).sigmoid()
+        assert mask.shape == level.shape and mask.std() > 0.1
+
+        def classify(mel):
+            return classifier.head(classifier.embedding(mel)[0]).squeeze(1)
+
+        expected = official_lmac.official_loss(classify, classifier.fbank, mask, level, predicted)
+
+        stft, prediction = classifier.spectrogram(waveform), classifier(waveform)
+        target = functional.one_hot(predicted, official_lmac.CLASSES).bool()
+        own = ours.mask_logits(prediction, target, stft, waveform.shape[1]).sigmoid()
+        kept, left = mask_losses.classify_parts(classifier, stft, own, waveform.shape[1], "log_magnitude")
+    torch.testing.assert_close(own.transpose(1, 2), mask, atol=1e-4, rtol=1e-4)
+    terms = {
+        "masked_in": mask_losses.masked_in(kept.logits, target, False),
+        "masked_out": mask_losses.masked_out(left.logits, target, False, bounded=False),
+        "area": len(mask) * mask_losses.mean_area(own),  # the released code sums it over the batch
+    }
+    found = sum(official_lmac.WEIGHTS[name] * value for name, value in terms.items())
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_lmac_training_step_has_the_same_terms(lmac):
+    """`LMAC.losses`, which classifies both parts in one pass, on the released decoder's mask."""
+    waveform, classifier, ours = lmac
+    assert isinstance(ours, LMAC) and not ours.conditional
+    index = torch.arange(len(waveform))
+    with torch.no_grad():
+        losses = ours.losses(Batch(waveform, torch.zeros_like(index), index))
+        prediction = classifier(waveform)
+        own = ours.mask_logits(prediction, torch.empty(0), classifier.spectrogram(waveform), 0).sigmoid()
+        level = log_magnitude(classifier.spectrogram(waveform)).transpose(1, 2)
+        target = prediction.predicted
+        parts = (own.transpose(1, 2) * level, (1 - own).transpose(1, 2) * level)
+        kept, left = (
+            classifier.head(classifier.embedding(classifier.fbank(each.expm1()).log1p())[0]).squeeze(1)
+            for each in parts
+        )
+    torch.testing.assert_close(losses["masked_in"], functional.cross_entropy(kept, target), atol=1e-4, rtol=1e-4)
+    probability = left.softmax(1).gather(1, target[:, None])
+    torch.testing.assert_close(losses["masked_out"], -(1 - probability).log().mean(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(losses["area"], own.mean(), atol=1e-6, rtol=1e-5)
