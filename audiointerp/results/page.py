@@ -15,7 +15,17 @@ from typing import Any
 import pandas as pd
 
 from audiointerp.results.paths import inside, why_not_inside
-from audiointerp.results.reading import LIKELIEST, Run, describe, is_true, pivot, read_likeliest, score_columns, summary
+from audiointerp.results.reading import (
+    LIKELIEST,
+    Run,
+    describe,
+    is_true,
+    pivot,
+    read_likeliest,
+    score_columns,
+    spread,
+    summary,
+)
 from audiointerp.results.templating import fill, link, picture, render
 from audiointerp.results.writing import write_table, write_text
 
@@ -24,7 +34,8 @@ __all__ = ["write_report"]
 MOST_CLIPS = 5000  # shown on a page, about 25 MB; browsers become slow with more
 SOUNDS = ("mixture", "reference", "interpretation", "listening", "residual")
 FILES = ("recipe.yaml", "run.json", "log.csv", "scores.csv", "manifest.csv", LIKELIEST, "components.html")
-SHOWN_APART = ("name", "labels", "finished", "kind", "scored", "start", "end", "command", "seed", "device")
+SHOWN_APART = ("name", "labels", "finished", "kind", "scored", "start", "end", "command", "seed", "device", "failed")
+FEWEST = 5  # clips of which a distribution of scores is shown
 
 
 def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:
@@ -67,7 +78,10 @@ def _write_page(run: Run, out: Path) -> Path:
         "more": {name: value for name, value in run.about.items() if name not in SHOWN_APART},
         "files": [(path.name, link(path, out)) for path in files if path.is_file()],
         "recipe": recipe.read_text("utf-8", errors="replace") if recipe.is_file() else "",
+        "failed": run.about.get("failed") or [],
+        "silent": _silent_clips(run.scores),
         "table": pivot(summary(run.scores)) if len(run.scores) else None,
+        "spread": spread(run.scores) if len(names) >= FEWEST and len(run.scores) else [],
         "figures": {name: figure for name, figure in figures.items() if figure},
         "items": items,
         "clips": len(names),
@@ -169,6 +183,13 @@ def _sounds(run: Run, out: Path, rows: list[dict]) -> list[dict[str, Any]]:
                 "peak": peak,
             }
     return list(sounds.values())
+
+
+def _silent_clips(scores: pd.DataFrame) -> int:
+    """Number of clips of which a method gave a silent output."""
+    if "silent" not in scores:
+        return 0
+    return int(scores.loc[scores["silent"].map(is_true).astype(bool), "item_id"].nunique())
 
 
 def _figure(run: Run, name: str, out: Path) -> dict[str, Any] | None:

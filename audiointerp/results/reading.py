@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ __all__ = [
     "read_likeliest",
     "read_table",
     "score_columns",
+    "spread",
     "summary",
 ]
 
@@ -175,7 +176,42 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     [['piq', 'ad', 20.0, 2, 2, 1]]
     """
     rows = []
-    # Clean clips and mixtures are not averaged together: if there are both, each method has one entry per condition.
+    for method, metric, values, n, n_silent in _finite(scores):
+        rows.append((method, metric, values.mean(), values.std(), len(values), n, n_silent))
+    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+
+
+def spread(scores: pd.DataFrame) -> list[dict[str, Any]]:
+    """How every score is distributed over clips, per method; the values are those whose mean `summary` gives.
+
+    Args:
+        scores: one row per item and method, as scores.csv.
+
+    Returns:
+        One dict per metric whose values differ: "info", its description; "low" and "high", its smallest and largest
+        value of all methods; "methods": name -> (smallest value, lower quartile, median, upper quartile, largest).
+
+    >>> (line,) = spread(pd.DataFrame({"method": ["piq"] * 5, "ad": [0.0, 10.0, 20.0, 30.0, 90.0]}))
+    >>> line["methods"]
+    {'piq': [0.0, 10.0, 20.0, 30.0, 90.0]}
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for method, metric, values, _, _ in _finite(scores):
+        if len(values):
+            found.setdefault(metric, {})[method] = values.quantile([0.0, 0.25, 0.5, 0.75, 1.0]).tolist()
+    lines = []
+    for metric, methods in found.items():
+        low, high = min(each[0] for each in methods.values()), max(each[-1] for each in methods.values())
+        if high > low:
+            lines.append({"info": describe(metric), "low": low, "high": high, "methods": methods})
+    return lines
+
+
+def _finite(scores: pd.DataFrame) -> Iterator[tuple[str, str, pd.Series, int, int]]:
+    """Method, metric, the values that count, and the numbers of the method's rows and silent rows.
+
+    Clean clips and mixtures are not put together: if there are both, each method has one entry per condition.
+    """
     name = scores["method"]
     if "condition" in scores and scores["condition"].nunique() > 1:
         name = name + ", " + scores["condition"]
@@ -184,9 +220,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
         for metric in score_columns(scores):
             values = group.loc[~silent, metric] if metric in LEFT_OUT_WHEN_SILENT else group[metric]
             values = values.astype(float)
-            values = values[np.isfinite(values)]
-            rows.append((method, metric, values.mean(), values.std(), len(values), len(group), int(silent.sum())))
-    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+            yield str(method), metric, values[np.isfinite(values)], len(group), int(silent.sum())
 
 
 def format_score(value: float | None, unit: str = "", show_unit: bool = True) -> str:

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import soundfile
+from browsing import chromium, need
 from two_tones import RATE, tones
 
 from audiointerp.__main__ import main
@@ -74,13 +74,6 @@ def wav(samples, rate: int = RATE) -> bytes:
     return file.getvalue()
 
 
-def need(found: bool, what: str) -> None:
-    """Skips where something is missing; on the build machine it must be there."""
-    if not found:
-        reason = f"{what} is missing: `pip install playwright axe-playwright-python`, and Debian's package chromium"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
     """Address and run folder of the command, which explains a classifier of known answers."""
@@ -103,21 +96,9 @@ def served(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sync_playwright = None
-    need(sync_playwright is not None, "playwright")
-    path = next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-    )
-    need(path is not None, "Chromium")
     devices = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    sound = ["--autoplay-policy=no-user-gesture-required"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *devices, *sound])
-        yield browser
-        browser.close()
+    with chromium(*devices, "--autoplay-policy=no-user-gesture-required") as started:
+        yield started
 
 
 @pytest.fixture

@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from browsing import chromium, complaints
 
 from audiointerp.results import page as pages
 from audiointerp.results.figures import plot_training
 from audiointerp.results.page import write_report
+from audiointerp.results.reading import spread
 
 EVIL = "<script>alert(1)<script> & co #1 100%.wav"
 METHODS = ("piq", "l2i & <b>")
@@ -301,3 +303,78 @@ def test_a_report_needs_no_model_code(run):
     )
     done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_distributions_by_hand(tmp_path):
+    run = make_run(tmp_path, items=5)
+    lines = {line["info"].name: line for line in spread(pd.read_csv(run / "scores.csv"))}
+    assert set(lines) == {"ad"}  # all other scores have one value
+    assert lines["ad"]["methods"] == {name: [0.0, 10.0, 20.0, 30.0, 40.0] for name in METHODS}
+    page = Page(write_report([run]))
+    assert "Distribution over clips" in page.text
+    told = "median 20.0 %, middle half 10.0 % to 30.0 %, all 0.0 % to 40.0 %"
+    assert [each["aria-label"] for each in page.all("span") if "median" in each.get("aria-label", "")] == [
+        f"{name}: {told}" for name in METHODS
+    ]
+
+
+def test_failed_files_and_silent_outputs_are_told_before_the_clips(tmp_path):
+    run = make_run(tmp_path)
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(about | {"failed": ["a <b>.wav: no sound", "c.wav: cut off"]}))
+    text = Page(write_report([run])).text
+    told = text.index("2 failed These files were not explained: a <b>.wav: no sound c.wav: cut off")
+    silent = text.index("silent output 1 of 3 clips has an explanation without any sound")
+    assert told < silent < text.index("Input")
+
+
+# ---- in the browser -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium("--autoplay-policy=no-user-gesture-required") as started:
+        yield started
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """The page of a run whose sounds last 3 s, in Chromium."""
+    run = make_run(tmp_path)
+    for path in run.glob("audio/*/*.wav"):
+        soundfile.write(path, np.zeros(48000), 16000)
+    context = browser.new_context()
+    errors = []
+    context.on("weberror", lambda error: errors.append(str(error.error)))
+    page = context.new_page()
+    page.goto(write_report([run]).as_uri())
+    yield page
+    context.close()
+    assert not errors
+
+
+def test_the_sounds_of_a_clip_go_on_where_the_last_one_was(opened):
+    card = opened.locator(".card").nth(0)
+    card.hover()
+    opened.keyboard.press("1")  # the input
+    audio = "[...document.querySelectorAll('.card')[0].querySelectorAll('audio')]"
+    opened.wait_for_function(f"{audio}[0].currentTime > 0.4")
+    opened.keyboard.press("2")  # the first method's interpretation
+    opened.wait_for_function(f"!{audio}[1].paused && {audio}[1].currentTime > 0")
+    first, second, playing = opened.evaluate(
+        f"[{audio}[0].currentTime, {audio}[1].currentTime, {audio}.filter(each => !each.paused).length]"
+    )
+    assert playing == 1 and second >= first >= 0.4
+    assert card.locator(".sound.playing kbd").text_content() == "2"
+    opened.keyboard.press("0")
+    opened.wait_for_function(f"{audio}[1].currentTime < 0.3")
+    opened.keyboard.press("2")
+    opened.wait_for_function(f"{audio}.every(each => each.paused)")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_wrong_with_the_page_on_a_phone(opened, scheme):
+    opened.emulate_media(color_scheme=scheme)
+    opened.set_viewport_size({"width": 390, "height": 800})
+    assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+    assert complaints(opened) == []

@@ -1,0 +1,46 @@
+"""A real Chromium for the tests of pages; where it is missing they skip by name, and fail on the build machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def need(found: bool, what: str) -> None:
+    """Skips where something is missing; on the build machine it must be there."""
+    if not found:
+        reason = f"{what} is missing: `pip install playwright axe-playwright-python`, and Debian's package chromium"
+        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
+
+
+@contextmanager
+def chromium(*options: str) -> Iterator[Any]:
+    """Playwright's browser, started with the given options of Chromium."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        sync_playwright = None
+    need(sync_playwright is not None, "playwright")
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    need(path is not None, "Chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *options])
+        yield browser
+        browser.close()
+
+
+def complaints(page: Any) -> list[str]:
+    """What axe finds wrong with the page, one line for each rule."""
+    try:
+        from axe_playwright_python.sync_playwright import Axe
+    except ImportError:
+        need(False, "axe-playwright-python")
+    found = Axe().run(page).response["violations"]
+    return [f"{each['id']}: {each['help']} {each['nodes'][0]['html'][:200]}" for each in found]
