@@ -56,8 +56,35 @@ class OfMagnitude(nn.Module):
         return self.classifier.classify(magnitude[:, 0].log1p()).logits
 
 
+def ours(classifier: VGGSound) -> dict[str, Attribution]:
+    """Our methods by name."""
+    return {
+        "Saliency": Saliency(classifier),
+        "SmoothGrad, 25": SmoothGrad(classifier, n_samples=25),
+        "IntegratedGradients, 50, linear": IntegratedGradients(classifier, path="linear"),
+        "IntegratedGradients, 50, log-spaced": IntegratedGradients(classifier),
+        "GradientSHAP, 20": GradientSHAP(classifier, n_samples=20, baselines=["silence"]),
+        "GradCAM": GradCAM(classifier),
+        "GuidedGradCAM": GuidedGradCAM(classifier),
+        "Occlusion, 1 kHz x 0.5 s": Occlusion(classifier),
+        "LIME, 4 x 6 tiles, 200": LIME(classifier, n_samples=200),
+        "RISE, 200": RISE(classifier, n_masks=200),
+    }
+
+
+@torch.no_grad()
+def rise(model: nn.Module, magnitude: Tensor) -> Tensor:
+    """RISE's formula with 200 masks of 8 x 12 cells, for magnitudes (1, 1, freq, time)."""
+    total = torch.zeros_like(magnitude[0, 0])
+    for _ in range(200 // BATCH):
+        cells = (torch.rand(BATCH, 1, 9, 13) < 0.5).float()
+        masks = nn.functional.interpolate(cells, (9 * 65, 13 * 36), mode="bilinear")[:, :, 7:520, 5:436]
+        total += (model(masks * magnitude)[:, TARGET, None, None] * masks[:, 0]).sum(0)
+    return total / (200 * 0.5)
+
+
 def sides(classifier: VGGSound, waveform: Tensor) -> dict[str, tuple[Attribution, Callable[[], object]]]:
-    """Method name -> our method, and a direct call of captum."""
+    """Method name -> our method, and a direct call of captum, in the order of `ours`."""
     model = OfMagnitude(classifier)
     stft = classifier.spectrogram(waveform / waveform.abs().max())
     magnitude = stft.abs().unsqueeze(1)
@@ -93,28 +120,6 @@ def sides(classifier: VGGSound, waveform: Tensor) -> dict[str, tuple[Attribution
             magnitude, target=TARGET, feature_mask=tiles, n_samples=200, perturbations_per_eval=BATCH
         )
 
-    @torch.no_grad()
-    def rise() -> Tensor:
-        total = torch.zeros_like(magnitude[0, 0])
-        for _ in range(200 // BATCH):
-            cells = (torch.rand(BATCH, 1, 9, 13) < 0.5).float()
-            masks = nn.functional.interpolate(cells, (9 * 65, 13 * 36), mode="bilinear")[:, :, 7:520, 5:436]
-            total += (model(masks * magnitude)[:, TARGET, None, None] * masks[:, 0]).sum(0)
-        return total / (200 * 0.5)
-
-    ours: dict[str, Attribution] = {
-        "Saliency": Saliency(classifier),
-        "SmoothGrad, 25": SmoothGrad(classifier, n_samples=25),
-        "IntegratedGradients, 50, linear": IntegratedGradients(classifier, path="linear"),
-        "IntegratedGradients, 50, log-spaced": IntegratedGradients(classifier),
-        "GradientSHAP, 20": GradientSHAP(classifier, n_samples=20, baselines=["silence"]),
-        "GradCAM": GradCAM(classifier),
-        "GuidedGradCAM": GuidedGradCAM(classifier),
-        "Occlusion, 1 kHz x 0.5 s": Occlusion(classifier),
-        "LIME, 4 x 6 tiles, 200": LIME(classifier, n_samples=200),
-        "RISE, 200": RISE(classifier, n_masks=200),
-    }
-
     def integrated() -> object:
         return attr.IntegratedGradients(model).attribute(leaf(), 0, TARGET, n_steps=50, internal_batch_size=BATCH)
 
@@ -128,9 +133,9 @@ def sides(classifier: VGGSound, waveform: Tensor) -> dict[str, tuple[Attribution
         lambda: attr.GuidedGradCam(model, layer).attribute(leaf(), TARGET, interpolate_mode="bilinear"),
         occlusion,
         lime,
-        rise,
+        lambda: rise(model, magnitude),
     )
-    return {name: (method, by_hand) for (name, method), by_hand in zip(ours.items(), theirs)}
+    return {name: (method, by_hand) for (name, method), by_hand in zip(ours(classifier).items(), theirs, strict=True)}
 
 
 def clip() -> Tensor:
