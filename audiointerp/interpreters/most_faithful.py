@@ -35,7 +35,8 @@ class MostFaithful(MaskInterpreter):
     Args:
         classifier: the classifier to explain, never changed.
         among: name -> method, in order of preference. In a recipe: names of other methods of the recipe.
-        margin: in nats; the first method whose faithfulness is at most this much below the highest is chosen.
+        margin: in nats; the first method whose faithfulness is at most this much below the highest is chosen. 1 was
+            chosen on ESC-10's fold 3, with a classifier and a PIQ of folds 1 and 2.
     Raises:
         ValueError: for a margin below 0; when explaining, if there is no method or one of them has no mask.
     """
@@ -44,7 +45,7 @@ class MostFaithful(MaskInterpreter):
         self,
         classifier: Classifier,
         among: Mapping[str, Interpreter] | Sequence[str] = (),
-        margin: float = 0.0,
+        margin: float = 1.0,
     ):
         super().__init__(classifier)
         if not margin >= 0:

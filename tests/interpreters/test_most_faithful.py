@@ -75,7 +75,7 @@ def test_the_first_within_the_margin_is_preferred(chooser):
     classifier = chooser.classifier
     weaker, whole = Band(classifier, 0, 2000, 0.999), Band(classifier, 0, 2000)
     sound = tones()[None]
-    strict = MostFaithful(classifier, {"weaker": weaker, "whole": whole}).interpret(sound, 0).details
+    strict = MostFaithful(classifier, {"weaker": weaker, "whole": whole}, margin=0).interpret(sound, 0).details
     gap = float(strict["faithfulness"][0, 1] - strict["faithfulness"][0, 0])
     assert strict["chosen"].tolist() == [1] and gap > 0
     lenient = MostFaithful(classifier, {"weaker": weaker, "whole": whole}, margin=gap * 1.01).interpret(sound, 0)
