@@ -17,6 +17,7 @@ from scipy import stats
 
 Alternative = Literal["two-sided", "less", "greater"]
 DECIMALS = 9  # 0.3 - 0.1 and 0.2 are equal only after rounding
+ALL_SIGNS = 13  # largest sample whose signs SciPy's `method="auto"` tries all, ties or not
 _BLOCK = 2_000_000  # resampled values held at once
 
 __all__ = [
@@ -223,9 +224,10 @@ def wilcoxon(differences: ArrayLike) -> PairedTest:
     """Wilcoxon's signed-rank test of paired differences, two-sided, zeros by Pratt's method.
 
     Wilcoxon (1945); Pratt (1959): zeros are ranked, then their ranks are dropped. Differences are first rounded to
-    1e-9, because equal differences of decimal fractions are not equal as floats. p is SciPy's `method="auto"`: exact or
-    by permutation for small samples, otherwise asymptotic, but never below 2 / 2^(non-zero differences), the smallest
-    possible value: fewer than six non-zero differences never reach 0.05. If all differences are zero, p is 1.
+    1e-9, because equal differences of decimal fractions are not equal as floats. p is that of SciPy's `method="auto"`:
+    of all signs of the differences for small samples, otherwise asymptotic, but never below 2 / 2^(non-zero
+    differences), the smallest possible value: fewer than six non-zero differences never reach 0.05. If all differences
+    are zero, p is 1.
 
     >>> wilcoxon([1, 2, 0, 1, 3, 1, 0, 2, -1, 1, 2, 1]).w
     5.5
@@ -239,10 +241,26 @@ def wilcoxon(differences: ArrayLike) -> PairedTest:
         return PairedTest(0.0, n, n_zero, 1.0, 0.0, median)
     ranks = stats.rankdata(np.abs(observed))
     positive, negative = float(ranks[observed > 0].sum()), float(ranks[observed < 0].sum())
-    found = float(stats.wilcoxon(observed, zero_method="pratt", method="auto").pvalue)  # pyright: ignore
+    if n <= ALL_SIGNS:
+        found = _p_of_all_signs(ranks[observed != 0], positive)
+    else:
+        found = float(stats.wilcoxon(observed, zero_method="pratt", method="auto").pvalue)  # pyright: ignore
     p = min(1.0, max(found, 2.0 ** (1 - (n - n_zero))))
     effect = (positive - negative) / (positive + negative)
     return PairedTest(min(positive, negative), n, n_zero, p, effect, median)
+
+
+def _p_of_all_signs(ranks: NDArray[np.float64], positive: float) -> float:
+    """Two-sided p of a sum of positive ranks if each rank's sign is drawn: shares of all 2^n sums, counted exactly.
+
+    Ranks are multiples of 1/2, so that twice the sums are whole numbers. SciPy takes the same p from 2^n permutations
+    where differences tie, which takes a second.
+    """
+    counts = np.ones(1)
+    for step in np.rint(2 * ranks).astype(int):
+        counts = np.pad(counts, (0, step)) + np.pad(counts, (step, 0))
+    place = round(2 * positive)
+    return float(min(1.0, 2 * min(counts[: place + 1].sum(), counts[place:].sum()) / counts.sum()))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

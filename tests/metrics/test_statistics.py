@@ -1,9 +1,8 @@
 """Statistics: the specification's numbers, SciPy, and literal slow versions."""
 
-import itertools
-
 import numpy as np
 import pytest
+from references.signed_ranks import all_sign_flips
 from scipy import stats
 
 from audiointerp.metrics.statistics import (
@@ -22,15 +21,6 @@ from audiointerp.metrics.statistics import (
 
 SCORES = [4, 5, 3, 4, 5, 4, 2, 5, 4, 4]
 DIFFERENCES = [1, 2, 0, 1, 3, 1, 0, 2, -1, 1, 2, 1]
-
-
-def all_sign_flips(differences):
-    """Two-sided exact p of the signed-rank sum, by trying all signs of the non-zero differences."""
-    ranks = stats.rankdata(np.abs(differences))
-    used = ranks[np.asarray(differences) != 0]
-    sums = np.array([used[list(signs)].sum() for signs in itertools.product([False, True], repeat=len(used))])
-    observed = ranks[np.asarray(differences) > 0].sum()
-    return min(1.0, 2 * min((sums <= observed + 1e-9).mean(), (sums >= observed - 1e-9).mean()))
 
 
 def test_t_interval_of_the_specification():
@@ -111,6 +101,19 @@ def test_wilcoxon_of_the_specification():
 def test_small_samples_agree_with_all_sign_flips(seed):
     differences = np.random.default_rng(seed).integers(-2, 5, 9) / 4
     assert wilcoxon(differences).p == pytest.approx(all_sign_flips(differences))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_ties_and_zeros_agree_with_scipy(seed):
+    """Seven differences: SciPy takes a second for twelve."""
+    differences = np.random.default_rng(seed).integers(-2, 5, 7) / 4
+    assert wilcoxon(differences).p == pytest.approx(stats.wilcoxon(differences, zero_method="pratt").pvalue)
+
+
+@pytest.mark.parametrize("n", [8, 12, 13, 14, 30, 60])
+def test_samples_of_any_size_agree_with_scipy(n):
+    differences = np.random.default_rng(n).normal(0.3, 1, n)
+    assert wilcoxon(differences).p == pytest.approx(stats.wilcoxon(differences.round(9), zero_method="pratt").pvalue)
 
 
 def test_differences_that_tie_only_in_decimals_tie():
