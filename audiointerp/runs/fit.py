@@ -24,6 +24,7 @@ from audiointerp.results.page import write_report
 from audiointerp.results.tables import forget_damaged
 from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.methods import build_controls, build_methods
+from audiointerp.training.progress import tracked
 from audiointerp.training.schedules import Schedule
 
 logger = logging.getLogger(__name__)
@@ -264,10 +265,13 @@ def _explain(interpreter: Interpreter, test: ClipDataset, context: Context) -> i
     own = {context.name: interpreter}
     methods = own | build_controls(context.values["controls"], interpreter.classifier, own)
     plain = Wanted(figures=wanted.figures)
-    made = evaluate(clip_items(test, wanted.clips, context.seed), methods, context.folder, plain)
+    clips = min(len(test), len(test) if wanted.clips is None else wanted.clips)
+    items = tracked(clip_items(test, wanted.clips, context.seed), clips, "explaining clips")
+    made = evaluate(items, methods, context.folder, plain)
     if wanted.mixtures:
         settings = {"items": wanted.mixtures, "seed": context.seed, "snr_db": wanted.snr_db, "gains": wanted.gains}
         table = made_mixtures(test, context.folder / "mixtures", context.folder, **settings)
         both = Wanted(figures=wanted.figures, other_class=(context.name,))
-        made += evaluate(mixture_items(table, test.sample_rate), methods, context.folder, both)
+        mixtures = tracked(mixture_items(table, test.sample_rate), wanted.mixtures, "explaining mixtures")
+        made += evaluate(mixtures, methods, context.folder, both)
     return made

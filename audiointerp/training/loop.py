@@ -19,10 +19,10 @@ import pandas
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from audiointerp.contracts import Batch, Trainable
 from audiointerp.results.writing import write_bytes, write_table
+from audiointerp.training.progress import Progress
 from audiointerp.training.schedules import Schedule, Weight, weight_at
 
 Augment = Callable[[Batch, torch.Generator], Batch]
@@ -155,16 +155,20 @@ class Trainer:
         if not self._resume():
             torch.manual_seed(self.settings.seed)
             self.trainable.on_start(each.to(self.fabric.device) for each in batches(0))
-        while self.epoch < self.settings.epochs:
-            if self.step == 0:
-                self._start_epoch()
-            self._train_epoch(batches, augment)
-            row = self._log_row() | self._validate(valid_batches)
-            if self._is_best(row):
-                self.best = row
-                if on_best is not None and self.fabric.is_global_zero:
-                    on_best(row)
-            self._finish_epoch(row)
+        epochs, steps = self.settings.epochs, self.steps_per_epoch
+        done = self.epoch * steps + self.step
+        with Progress(epochs * steps, "training", done, self.fabric.is_global_zero) as progress:
+            while self.epoch < epochs:
+                if self.step == 0:
+                    self._start_epoch()
+                progress.rename(f"training, epoch {self.epoch + 1} of {epochs}")
+                self._train_epoch(batches, augment, progress)
+                row = self._log_row() | self._validate(valid_batches)
+                if self._is_best(row):
+                    self.best = row
+                    if on_best is not None and self.fabric.is_global_zero:
+                        on_best(row)
+                self._finish_epoch(row)
         assert self.best is not None
         return self.best
 
@@ -175,18 +179,18 @@ class Trainer:
         self.sums = {}
         self.trainable.on_epoch(self.epoch)
 
-    def _train_epoch(self, batches: Callable[[int], Iterable[Batch]], augment: Augment | None) -> None:
+    def _train_epoch(
+        self, batches: Callable[[int], Iterable[Batch]], augment: Augment | None, progress: Progress
+    ) -> None:
         self.trainable.train()
-        label = f"epoch {self.epoch + 1}/{self.settings.epochs}"
-        with tqdm(total=self.steps_per_epoch, initial=self.step, desc=label, leave=False, disable=None) as bar:
-            for number, batch in enumerate(batches(self.epoch)):
-                if number < self.step:
-                    continue
-                self._train_step(augment(batch, self.generator) if augment else batch)
-                self.step = number + 1
-                bar.update()
-                if time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes:
-                    self._save()
+        for number, batch in enumerate(batches(self.epoch)):
+            if number < self.step:
+                continue
+            self._train_step(augment(batch, self.generator) if augment else batch)
+            self.step = number + 1
+            progress.step()
+            if time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes:
+                self._save()
 
     def _train_step(self, batch: Batch) -> None:
         batch = batch.to(self.fabric.device)
