@@ -8,12 +8,12 @@ there have their last two axes swapped.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiointerp.classifiers.encoding import HalvingConv2d, ImageStage
 from audiointerp.contracts import Classifier, Prediction
 from audiointerp.sound.spectrogram import STFT, log_magnitude
 
@@ -49,13 +49,11 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        widths = (1, channels, channels, channels, channels)
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(before, after, 4, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
-            )
-            for before, after in pairwise(widths)
+        later = (
+            nn.Sequential(HalvingConv2d(channels, channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+            for _ in range(3)
         )
+        self.stages = nn.ModuleList([ImageStage(channels), *later])
         self.residual = ResidualBlock(channels)
         # Channels last in memory: training on a CPU is 1.7 times as fast, and GPUs prefer this layout.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,16 +89,31 @@ def loudest_mask(magnitude: Tensor, share: float | Tensor) -> Tensor:
 def energy_mask(magnitude: Tensor, share: float = 0.9, quantile: float = 0.1) -> Tensor:
     """1 on the fewest bins that hold `share` of the clip's energy above its noise floor (power, per frequency)."""
     above = (magnitude.square() - noise_floor(magnitude, quantile).square()).clamp(min=0).flatten(1)
-    power, order = above.sort(1, descending=True)
+    power = _sorted(above).flip(1)
     # A bin is kept as long as the louder bins before it hold less than the share.
     before = power.cumsum(1) - power
-    keep = (before < share * power.sum(1, keepdim=True)) & (power > 0)
-    return torch.zeros_like(above).scatter(1, order, keep.to(above.dtype)).view_as(magnitude)
+    count = ((before < share * power.sum(1, keepdim=True)) & (power > 0)).sum(1, keepdim=True)
+    least = power.gather(1, (count - 1).clamp(min=0))
+    louder, equal = above > least, (above == least) & (count > 0)
+    room = count - louder.sum(1, keepdim=True)
+    if (equal.sum(1, keepdim=True) > room).any():  # of equally loud bins the first ones are kept
+        equal &= equal.cumsum(1) <= room
+    return (louder | equal).to(magnitude.dtype).view_as(magnitude)
 
 
 def noise_floor(magnitude: Tensor, quantile: float = 0.1) -> Tensor:
     """A clip's steady background, (batch, freq, 1): a low quantile of the magnitude over time, per frequency."""
-    return magnitude.quantile(quantile, dim=2, keepdim=True)
+    values, place = _sorted(magnitude), quantile * (magnitude.shape[2] - 1)
+    below = int(place)
+    above = min(below + 1, magnitude.shape[2] - 1)
+    return torch.lerp(values[..., below], values[..., above], place - below).unsqueeze(-1)
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """Values in ascending order along the last axis; on a CPU by NumPy, several times as fast as torch's sort."""
+    if values.device.type == "cpu" and not values.requires_grad:
+        return torch.from_numpy(np.sort(values.numpy(), axis=-1))
+    return values.sort(-1).values
 
 
 def fill_with_noise_floor(mask: Tensor, magnitude: Tensor, domain: Domain, quantile: float = 0.1) -> Tensor:

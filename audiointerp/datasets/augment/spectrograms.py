@@ -5,6 +5,7 @@ Everything random comes from the torch.Generator passed in, as in `waveforms`.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -66,8 +67,15 @@ class WeakBinMask:
         chosen = uniform < share.to(features.device)[:, None, None]
         flat = features.flatten(1)
         rank = (quantile * (flat.shape[1] - 1)).long() + 1
-        level = torch.stack([row.kthvalue(int(k)).values for row, k in zip(flat, rank)])
+        level = torch.stack([_smallest(row, int(k)) for row, k in zip(flat, rank)])
         return features.masked_fill(chosen & (features < level[:, None, None]), 0)
+
+
+def _smallest(values: Tensor, k: int) -> Tensor:
+    """The k-th smallest value, k from 1; on a CPU by NumPy, several times as fast as torch's kthvalue."""
+    if values.device.type == "cpu" and not values.requires_grad:
+        return torch.as_tensor(np.partition(values.numpy(), k - 1)[k - 1])
+    return values.kthvalue(k).values
 
 
 def _stripe(features: Tensor, size: int, widest: int, generator: Generator) -> Tensor:

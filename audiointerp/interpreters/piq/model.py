@@ -185,9 +185,10 @@ class PIQ(TrainedInterpreter):
             with torch.no_grad():
                 stem = None if batch.stem is None else classifier.spectrogram(batch.stem)
                 goal = self.target_mask(stft, stem)
-            logits, quantized = self.mask_logits(prediction, allowed, stft)
+                magnitude = stft.abs()  # decoder and loss read no phase
+            logits, quantized = self.mask_logits(prediction, allowed, magnitude)
             losses = {
-                "reconstruction": reconstruction(logits, goal, stft, self.mask_loss),
+                "reconstruction": reconstruction(logits, goal, magnitude, self.mask_loss),
                 "codebook": quantized.codebook_loss,
                 "commitment": quantized.commitment_loss,
             }

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from audiointerp.classifiers.encoding import update_running
+
 # Largest number of values in a temporary copy. Smaller copies need less memory but more operations, and the threads
 # synchronise after each operation, which is slow on a busy machine.
 PART = 2**23
@@ -87,17 +89,8 @@ class NormalizedUpsampling(nn.Module):
             input, norm.weight, norm.bias, conv.weight, conv.bias, norm.eps, conv.stride, conv.padding, *known
         )
         if norm.training:
-            self._remember(mean, variance * (count / (count - 1)))
+            update_running(norm, mean, variance * (count / (count - 1)))
         return output
-
-    @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        norm = self.norm
-        assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
-        norm.num_batches_tracked += 1
-        momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-        norm.running_mean.lerp_(mean, momentum)
-        norm.running_var.lerp_(variance, momentum)
 
 
 class _Upsample(torch.autograd.Function):
