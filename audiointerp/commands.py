@@ -308,32 +308,76 @@ def listen(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def demo(options: argparse.Namespace, rest: list[str]) -> int:
-    """The whole chain on synthetic sounds: synthesises them, trains a classifier and PIQ, explains mixtures, one page.
+    """The whole chain on synthetic sounds: a first page by the shipped PIQ, then training, and the page of the new PIQ.
 
     The demo resumes in the folder of an interrupted demo; it refuses any other folder that is not empty.
     """
     from audiointerp.datasets import make_synthetic
-    from audiointerp.recipe import shipped
-    from audiointerp.results.page import write_report
-    from audiointerp.runs.experiment import Experiment
 
     data = options.output / "data"
     going_on = (data / "meta" / "synthetic.json").is_file()
     run_folder.prepare_output(options.output, options.force or going_on)
-    print(f"1/3  synthesising ten classes of sound events into {data}")
+    # Each line is flushed, so that a file shows it at once, too.
+    print(f"1/4  synthesising ten classes of sound events into {data}", flush=True)
     make_synthetic(data, clips_per_class=40)
+    print(f"2/4  explaining mixtures of them by {DEFAULT_MODEL}, which is trained on recordings", flush=True)
+    first = _first_page(data, options.output / "first")
+    print(f"first page, to open while the rest is made: {first}", flush=True)
+
+    from audiointerp.recipe import shipped
+    from audiointerp.results.page import write_report
+    from audiointerp.runs.experiment import Experiment
+
     common = {"data_folder": str(data), "output_folder": str(options.output / "results")}
-    print("2/3  training the classifier")
+    print("3/4  training a classifier of the ten classes", flush=True)
     recipes = shipped.folder() / "esc50"
     classifier = Experiment(recipes / "demo_classifier.yaml", common)
     classifier.run()
-    print("3/3  training PIQ to explain it, then explaining test clips and mixtures")
-    explainer = Experiment(
-        shipped.folder() / "esc50" / "demo_piq.yaml", {**common, "classifier": str(classifier.folder)}
-    )
+    print("4/4  training PIQ to explain it, then explaining test clips and mixtures", flush=True)
+    explainer = Experiment(recipes / "demo_piq.yaml", {**common, "classifier": str(classifier.folder)})
     explainer.run()
+    print(f"{DEFAULT_MODEL}, to compare: {first}")
     print(f"open {write_report([explainer.folder])}")
     return 0
+
+
+def _first_page(data: Path, folder: Path, mixtures: int = 3) -> Path:
+    """The page of the shipped PIQ on mixtures of synthetic sounds whose classes its classifier knows.
+
+    Args:
+        data: the synthetic data.
+        folder: the run folder; what is there already is not made again.
+        mixtures: number of mixtures; both classes of each are explained if one of them is predicted.
+    """
+    from audiointerp.bundles import bundle
+    from audiointerp.datasets import ClipDataset, read_esc50, relabel
+    from audiointerp.evaluation.explaining import Wanted
+    from audiointerp.evaluation.explaining import evaluate as evaluate_items
+    from audiointerp.evaluation.items import mixture_items
+    from audiointerp.evaluation.made_mixtures import made_mixtures
+    from audiointerp.results.page import write_report
+    from audiointerp.results.tables import forget_damaged
+
+    model = bundle.load(DEFAULT_MODEL)
+    classifier = model.classifier
+    clips = relabel(lambda: [clip for clip in read_esc50(data) if clip.fold == 5], "synthetic_to_esc10")
+    dataset = ClipDataset(clips, classifier.labels, classifier.sample_rate)
+    info = run_folder.start(
+        folder,
+        f"# audiointerp demo: {mixtures} mixtures by {DEFAULT_MODEL}\n",
+        name=DEFAULT_MODEL,
+        kind="evaluate",
+        model=DEFAULT_MODEL,
+        labels=list(classifier.labels),
+        device="cpu",
+    )
+    for line in forget_damaged(folder):
+        print(f"audiointerp: {line}", file=sys.stderr)
+    table = made_mixtures(dataset, folder / "mixtures", folder, items=mixtures, seed=1, snr_db=0.0)
+    wanted = Wanted(other_class=(DEFAULT_MODEL,))
+    evaluate_items(mixture_items(table, classifier.sample_rate), {DEFAULT_MODEL: model}, folder, wanted)
+    run_folder.finish(folder, info, results={})
+    return write_report([folder])
 
 
 def _load(model: str, classifier: str | None = None, labels: list[str] | None = None, allow: Sequence[str] = ()) -> Any:

@@ -31,6 +31,12 @@ def explained(demo) -> Path:
     return folder
 
 
+def test_the_shipped_piq_has_a_page_of_its_own(demo):
+    names = linked(demo / "first" / "report.html")
+    assert "scores.csv" in names and results_of(demo / "first") == {}
+    assert len(pd.read_csv(demo / "first" / "mixtures" / "mixtures.csv")) == 3
+
+
 def test_the_classifier_hears_the_classes(demo):
     (folder,) = (demo / "results" / "demo_classifier").iterdir()
     results = results_of(folder)
@@ -86,5 +92,8 @@ def test_again_nothing_is_done(demo, capsys, monkeypatch):
     monkeypatch.setattr("audiointerp.datasets.synthetic.synthesize", lambda *given: pytest.fail("it synthesises again"))
     run(["demo", "-o", demo])
     assert not changed_files(before, demo)
-    (page,) = re.findall(r"^open (.*)$", capsys.readouterr().out, re.M)
+    said = capsys.readouterr().out
+    (page,) = re.findall(r"^open (.*)$", said, re.M)
+    first, again = re.findall(r": (.*first/report.html)$", said, re.M)
+    assert first == again and Path(first).samefile(demo / "first" / "report.html")
     assert Path(page).samefile(next((demo / "results" / "demo_piq").iterdir()) / "report.html")

@@ -12,7 +12,7 @@ from audiointerp.datasets.clips import Clip
 from audiointerp.datasets.table import read_rows
 
 COLUMNS = ("class", "label")
-SHIPPED = ("esc50_to_audioset",)
+SHIPPED = ("esc50_to_audioset", "synthetic_to_esc10")
 
 __all__ = ["relabel", "split_recordings"]
 
@@ -23,8 +23,9 @@ def relabel(clips: Callable[[], Sequence[Clip]], labels: str | Path) -> list[Cli
     Args:
         clips: a reader, such as `read_esc50` with its folder.
         labels: a CSV file with the columns class and label, or the name of one of this package:
-            "esc50_to_audioset" gives ESC-50's classes the AudioSet label of the same sound. Several labels of a class
-            are separated by `;`. Clips whose classes all have an empty label are left out.
+            "esc50_to_audioset" gives ESC-50's classes the AudioSet label of the same sound, "synthetic_to_esc10" the
+            synthetic classes that of ESC-10. Several labels of a class are separated by `;`. Clips whose classes all
+            have an empty label are left out.
 
     Raises:
         ValueError: no such file, a class of the clips has no row, a class has two rows, or no clip is left.

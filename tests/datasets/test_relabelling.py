@@ -1,6 +1,7 @@
 """Clips with another classifier's labels, and folds that no source recording crosses."""
 
 import csv
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from audiointerp import datasets
 from audiointerp.datasets import Clip, relabel, split_recordings
+from audiointerp.datasets.synthetic import CLASSES
 
 CLIPS = [
     Clip(Path(f"{label}{i}.wav"), (label,), 4, recording=f"{label}-{i // 2}")
@@ -75,3 +77,13 @@ def test_the_shipped_map_names_audioset_labels():
         lambda: [Clip(Path("a.wav"), ("dog",), 1), Clip(Path("b.wav"), ("can_opening",), 1)], "esc50_to_audioset"
     )
     assert found == [Clip(Path("a.wav"), ("Dog",), 1)]
+
+
+def test_the_map_of_the_synthetic_classes_names_labels_of_the_shipped_classifier():
+    """Every synthetic class has a row; at least two sounds are known, so that they can be mixed."""
+    folder = Path(datasets.__file__).parent
+    with open(folder / "label_maps" / "synthetic_to_esc10.csv", newline="") as file:
+        rows = {row["class"]: row["label"] for row in csv.DictReader(file)}
+    config = json.loads((folder.parent / "bundles" / "esc10-piq" / "config.json").read_text())
+    known = {label for label in rows.values() if label}
+    assert list(rows) == list(CLASSES) and len(known) >= 2 and known <= set(config["classifier"]["labels"])
