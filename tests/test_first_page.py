@@ -40,6 +40,11 @@ def test_it_is_there_before_anything_is_trained(no_training, tmp_path, capsys, m
     scores = pd.read_csv(out / "first" / "scores.csv")
     table = pd.read_csv(out / "first" / "mixtures" / "mixtures.csv").set_index("item_id")
     assert set(scores.item_id) == set(table.index) and len(table) == 3
+    # Both classes of each mixture are explained, whatever is predicted, and compared with their known part.
+    explained = scores.set_index(["item_id", "method"]).target
+    assert explained.xs("esc10-piq", level=1).to_dict() == table.base_label.to_dict()
+    assert explained.xs("esc10-piq_other", level=1).to_dict() == table.other_label.to_dict()
+    assert len(scores) == 6 and scores.si_sdr_improvement.notna().all()
     for item, row in table.iterrows():
         assert {f"audio/{item}/mixture.wav", f"audio/{item}/esc10-piq.wav"} <= set(names)
         assert row.base_label != row.other_label and {row.base_label, row.other_label} <= {"clock_tick", "dog", "rain"}

@@ -139,8 +139,8 @@ class _Halving(torch.autograd.Function):
         input, weight = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         grad_input = _gradients(grad, input, weight, (True, False))[0] if ctx.needs_input_grad[0] else None
-        in_order = (each.contiguous() for each in (grad, input, weight))
-        return grad_input, _gradients(*in_order, (False, True))[1], grad.sum((0, 2, 3))
+        grad_weight = _gradients(grad.contiguous(), input.contiguous(), weight.contiguous(), (False, True))[1]
+        return grad_input, grad_weight, grad.sum((0, 2, 3))
 
 
 def _gradients(grad: Tensor, input: Tensor, weight: Tensor, wanted: tuple[bool, bool]) -> tuple[Tensor, Tensor]:
