@@ -53,9 +53,22 @@ def interpret(case, classifier):
     return run
 
 
-def test_shapes_and_mask(case, classifier, interpret):
+@pytest.fixture(scope="module")
+def interpretations(classifier):
+    """Name of a case -> its interpretation of `sounds()`, for the tests of one classifier."""
+    return {}
+
+
+@pytest.fixture
+def made(case, interpret, interpretations):
+    """The interpretation of `sounds()`, made once for all tests; no test changes it."""
+    if case.name not in interpretations:
+        interpretations[case.name] = interpret(sounds())
+    return interpretations[case.name]
+
+
+def test_shapes_and_mask(case, classifier, made):
     waveform = sounds()
-    made = interpret(waveform)
     assert made.waveform.shape == made.residual.shape == waveform.shape
     assert made.waveform.dtype == torch.float32
     assert made.target.shape == (3, len(LABELS)) and made.target.dtype == torch.bool
@@ -71,9 +84,8 @@ def test_shapes_and_mask(case, classifier, interpret):
         assert set(values.tolist()) <= {0.0, 1.0} if case.binary else len(values) > 2
 
 
-def test_what_the_mask_keeps_is_what_one_hears(case, classifier, interpret):
+def test_what_the_mask_keeps_is_what_one_hears(case, classifier, made):
     waveform = sounds()
-    made = interpret(waveform)
     if made.mask is None:
         pytest.skip("no mask")
     gain = made.input_gain[:, None]
@@ -85,16 +97,14 @@ def test_what_the_mask_keeps_is_what_one_hears(case, classifier, interpret):
         torch.testing.assert_close(heard * gain, expected, atol=1e-4, rtol=1e-3)
 
 
-def test_additive(case, interpret):
+def test_additive(case, made):
     waveform = sounds()
-    made = interpret(waveform)
     adds_up = torch.allclose(made.waveform + made.residual, waveform, atol=1e-5)
     assert adds_up == (case.additive or case.binary)
 
 
-def test_row_of_a_batch_is_a_batch_of_one(interpret, classifier):
-    waveform = sounds()
-    together = interpret(waveform)
+def test_row_of_a_batch_is_a_batch_of_one(interpret, made, classifier):
+    waveform, together = sounds(), made
     for row in range(len(waveform)):
         alone = interpret(waveform[row : row + 1])
         gain = together.input_gain[row]
@@ -179,10 +189,9 @@ def test_any_length(case, classifier, interpret, samples):
         assert made.mask.shape[1:] == (513, 1 + samples // 186)
 
 
-def test_any_level(interpret):
+def test_any_level(interpret, made):
     """Powers of two, which float32 scales by without rounding: not even a bit may change."""
     waveform = sounds()
-    made = interpret(waveform)
     for scale in (2.0**-3, 2.0**-10, 2.0**8):
         scaled = interpret(scale * waveform)
         assert torch.equal(scaled.waveform / scale, made.waveform)
@@ -190,21 +199,18 @@ def test_any_level(interpret):
         assert torch.equal(scaled.input_gain * scale, made.input_gain)
 
 
-def test_rounded_samples_change_nothing_one_can_hear(interpret, classifier):
+def test_rounded_samples_change_nothing_one_can_hear(interpret, made, classifier):
     """A factor of 0.1 rounds every sample anew."""
     if has_bands(classifier):
         pytest.skip("its phase is that of a band's strongest bin, and rounding decides between two equally strong ones")
-    waveform = sounds()
-    made = interpret(waveform)
-    scaled = interpret(0.1 * waveform)
+    scaled = interpret(0.1 * sounds())
     torch.testing.assert_close(scaled.waveform / 0.1, made.waveform, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(scaled.residual / 0.1, made.residual, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(scaled.input_gain * 0.1, made.input_gain)
 
 
-def test_targets(case, classifier, interpret):
+def test_targets(case, classifier, interpret, made):
     waveform = sounds()
-    made = interpret(waveform)
     if classifier.multilabel:
         expected = made.prediction.probabilities > 0.5
         strongest = nn.functional.one_hot(made.prediction.logits.argmax(1), 4).bool()

@@ -10,15 +10,17 @@ from torch import Tensor
 
 def attention_pooling(h: Tensor, v: Tensor, u: Tensor, w: Tensor) -> list[float]:
     """z = sum_t a_t h_t, a = softmax_t(w . [tanh(V h_t) * ReLU(U h_t)]); h (components, time)."""
+    h, v, u, w = (each.tolist() for each in (h, v, u, w))  # numbers; an element of a tensor takes microseconds
     scores = []
-    for t in range(h.shape[1]):
+    for t in range(len(h[0])):
         score = 0.0
         for row in range(len(v)):
-            left = math.tanh(sum(float(v[row, k] * h[k, t]) for k in range(len(h))))
-            right = max(0.0, sum(float(u[row, k] * h[k, t]) for k in range(len(h))))
-            score += float(w[row]) * left * right
+            left = math.tanh(sum(v[row][k] * h[k][t] for k in range(len(h))))
+            right = max(0.0, sum(u[row][k] * h[k][t] for k in range(len(h))))
+            score += w[row] * left * right
         scores.append(math.exp(score))
-    return [sum(scores[t] / sum(scores) * float(h[k, t]) for t in range(h.shape[1])) for k in range(len(h))]
+    whole = sum(scores)
+    return [sum(scores[t] / whole * h[k][t] for t in range(len(scores))) for k in range(len(h))]
 
 
 def relevance(z: list[float], theta: Tensor, classes: list[int]) -> list[float]:
@@ -40,12 +42,14 @@ def selection(r: list[float], threshold: float, top_k: int | None = None) -> lis
 
 def mask(w: Tensor, h: Tensor, selected: list[int], epsilon: float = 1e-6) -> Tensor:
     """sum over the selected of w_k h_k, over W H + eps, for one clip: (freq, time)."""
-    made = torch.zeros(len(w), h.shape[1])
-    for f in range(len(w)):
-        for t in range(h.shape[1]):
-            parts = [float(w[f, k] * h[k, t]) for k in range(len(h))]
-            made[f, t] = sum(parts[k] for k in selected) / (sum(parts) + epsilon)
-    return made
+    w, h = w.tolist(), h.tolist()
+    made = []
+    for row in w:
+        made.append([])
+        for t in range(len(h[0])):
+            parts = [row[k] * h[k][t] for k in range(len(h))]
+            made[-1].append(sum(parts[k] for k in selected) / (sum(parts) + epsilon))
+    return torch.tensor(made)
 
 
 def losses(x: Tensor, w: Tensor, h: Tensor, theta_logits: Tensor, heard: Tensor, multilabel: bool) -> dict[str, float]:

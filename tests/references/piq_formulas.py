@@ -12,6 +12,7 @@ def nearest_codes(vectors: Tensor, codebook: Tensor, owner: list[int], allowed: 
     """Index of the nearest code that a row's classes own (owner -1: everybody's), (batch, freq, time)."""
     batch, _, freq, time = vectors.shape
     codes = torch.zeros(batch, freq, time, dtype=torch.long)
+    values, words = vectors.permute(0, 2, 3, 1).tolist(), codebook.tolist()  # numbers are faster than elements
     for b in range(batch):
         for f in range(freq):
             for t in range(time):
@@ -19,7 +20,7 @@ def nearest_codes(vectors: Tensor, codebook: Tensor, owner: list[int], allowed: 
                 for k in range(len(codebook)):
                     if owner[k] >= 0 and not allowed[b, owner[k]]:
                         continue
-                    distance = sum((float(v) - float(c)) ** 2 for v, c in zip(vectors[b, :, f, t], codebook[k]))
+                    distance = sum((v - c) ** 2 for v, c in zip(values[b][f][t], words[k]))
                     if distance < best_distance:
                         best, best_distance = k, distance
                 codes[b, f, t] = best
