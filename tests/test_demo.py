@@ -1,4 +1,4 @@
-"""`audiointerp demo`, whole: it takes about 25 minutes on one core."""
+"""`audiointerp demo`, whole: it takes about 15 minutes on one core."""
 
 from __future__ import annotations
 

@@ -6,8 +6,8 @@
 1. A convolution of one channel leaves most of a vector register idle, and the passes of a batch normalisation over its
    large output take longer than the arithmetic. In training `ImageStage` takes the statistics of the convolution's
    output from those of its input, folds the normalisation into the kernel, and keeps one large tensor instead of three.
-2. oneDNN's convolutions of these shapes are faster in channels-last order, but their weight gradients take less than
-   half the time in torch's default order, copies included.
+2. oneDNN's convolutions of these shapes are faster in channels-last order, but without AVX-512 their weight gradients
+   take less than half the time in torch's default order (8 clips of 5 s, 32 channels: 0.08 instead of 0.2 s).
 """
 
 from __future__ import annotations
