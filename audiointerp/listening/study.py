@@ -7,7 +7,7 @@ A `Study` contains neither the method that made a sound nor the true class, so i
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,18 +25,24 @@ KEY_COLUMNS = (
 ANSWER_COLUMNS = (
     *("schema_version", "test_id", "session_id", "participant_code", "task", "trial_id", "stimulus_id", "position"),
     *("page_index", "answer", "answer_ms", "heard_fraction", "n_plays", "started_utc", "submitted_utc"),
-    *("user_agent", "sample_rate_hz", "transducer"),
+    *("user_agent", "sample_rate_hz", "transducer", "n_away", "away_ms", "headphone_check", "level_check"),
 )
+QUESTION = "q_"  # columns of answers about the listener begin with it: q_hearing
 
 _TRIAL = {
     **dict.fromkeys(("trial_id", "kind", "prompt"), str),
     "context": (str, None),
+    "context_is?": str,
     "stimuli": [str],
     "choices": [str],
 }
 SHAPE = {
     **dict.fromkeys(("schema", "test_id", "task", "title", "introduction"), str),
     **{"seed": int, "sample_rate": int, "files": {str: str}, "seconds": {str: float}},
+    "texts?": {
+        **{"language?": str, "consent?": str, "consent_tick?": str, "words?": {str: str}, "checks?": [str]},
+        "questions?": [{"name": str, "ask": str, "answers": {str: str}}],
+    },
     **{"trials": [_TRIAL], "sessions": [[{"trial_id": str, "stimuli": [str]}]]},
 }
 
@@ -45,6 +51,7 @@ __all__ = [
     "CANNOT_TELL",
     "KEY_COLUMNS",
     "NO_PREFERENCE",
+    "QUESTION",
     "SCHEMA",
     "Presentation",
     "Study",
@@ -66,6 +73,7 @@ class Trial:
             None.
         stimuli: ids of the sounds judged (mos, rating: all of them; ab, abx: two; simulate: candidates, of which each
             session plays one).
+        context_is: role of the context where the page must say it: "mixture" or "reference"; empty in older studies.
         choices: possible answers (simulate: class names and "cannot tell"; ab: may hold "no preference"); empty where
             the task has a scale.
     """
@@ -76,6 +84,7 @@ class Trial:
     context: str | None
     stimuli: tuple[str, ...]
     choices: tuple[str, ...] = ()
+    context_is: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,8 @@ class Study:
         sessions: participant p gets `sessions[p % len(sessions)]`, practice trials first.
         files: stimulus id -> path of its WAV relative to the folder that holds the study.
         seconds: stimulus id -> duration in seconds.
+        texts: language, consent, questions, words and checks of the page, see `texts.Texts.of_page`; empty in studies
+            of earlier versions, whose page is in English.
     """
 
     test_id: str
@@ -114,6 +125,7 @@ class Study:
     sessions: tuple[tuple[Presentation, ...], ...]
     files: dict[str, str]
     seconds: dict[str, float]
+    texts: dict[str, Any] = field(default_factory=dict)
 
     def trial(self, trial_id: str) -> Trial:
         """The trial with that id; KeyError if there is none."""

@@ -16,11 +16,12 @@ import pandas as pd
 
 from audiointerp.listening.analysis import figures as plots
 from audiointerp.listening.analysis import report, screening
-from audiointerp.listening.analysis.answers import SCALES, Answers, Repeat, load, with_conditions
+from audiointerp.listening.analysis.answers import SCALES, Answers, Repeat, load, places, with_conditions
 from audiointerp.listening.analysis.choices import abx_tables, preference_tables, simulation_tables
 from audiointerp.listening.analysis.opinion import IntervalKind, opinion_tables
 from audiointerp.listening.analysis.report import Outcome
 from audiointerp.listening.analysis.screening import is_mushra
+from audiointerp.listening.study import QUESTION
 from audiointerp.results.writing import write_json, write_table
 
 PACKAGES = ("audiointerp", "numpy", "scipy", "pandas", "matplotlib")
@@ -37,6 +38,7 @@ def analyse(
     ci: IntervalKind = "t",
     repeat: Repeat = "first",
     complete_only: bool = False,
+    leave_out: Sequence[str] = (),
     screen: Sequence[str] | None = None,
     force: bool = False,
 ) -> Path:
@@ -50,6 +52,7 @@ def analyse(
         ci: intervals of means: Student's t, or the percentile bootstrap over listeners.
         repeat: see `answers.load`.
         complete_only: leave out sessions in which a question is unanswered.
+        leave_out: answers about the listener, such as "hearing=yes", with which a session is left out.
         screen: names of `screening.RULES` to apply; by default the rules of BS.1534, for ratings. Results without
             screening are reported as well.
         force: write into a folder that is not empty.
@@ -62,7 +65,7 @@ def analyse(
     out = Path(out)
     if out.exists() and (not out.is_dir() or not _is_free(out)) and not force:
         raise ValueError(f"{out}: exists and is not empty; choose another folder, or give --force")
-    found = load(answers, key, study, repeat=repeat, complete_only=complete_only)
+    found = load(answers, key, study, repeat=repeat, complete_only=complete_only, leave_out=leave_out)
     outcome = _outcome(found, ci, screen)
     out.mkdir(parents=True, exist_ok=True)
     _write_tables(outcome, out)
@@ -102,7 +105,9 @@ def _check_left(found: Answers) -> None:
 
 def _tables(found: Answers, table: pd.DataFrame, ci: IntervalKind) -> dict[str, dict[str, pd.DataFrame]]:
     tables: dict[str, dict[str, pd.DataFrame]] = {}
-    names = dict(zip(found.key.index, with_conditions(found.key)["condition"]))
+    key = with_conditions(found.key)
+    key = key.assign(place=places(found, key)).sort_values(["system", "place"], ascending=[False, True], kind="stable")
+    names = dict(zip(key.index, key["condition"]))
     for task, rows in analysed(table).items():
         if task in SCALES:
             tables[task] = opinion_tables(rows, ci)
@@ -116,8 +121,9 @@ def _tables(found: Answers, table: pd.DataFrame, ci: IntervalKind) -> dict[str, 
 
 
 def analysed(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """task -> its answers with conditions, without catch trials."""
+    """task -> its answers with conditions, without catch trials, in the order of the run."""
     trials = with_conditions(pd.DataFrame(table[table["kind"] == "trial"]))
+    trials = trials.sort_values(["item_place", "place", "participant", "session_id"], kind="stable")
     return {str(task): pd.DataFrame(trials[trials["task"] == task]) for task in dict.fromkeys(trials["task"])}
 
 
@@ -134,7 +140,12 @@ def _counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 def _write_tables(outcome: Outcome, out: Path) -> None:
     """Every table as CSV."""
-    write_table(out / "ratings.csv", with_conditions(outcome.answers.table))
+    answers = outcome.answers
+    said = [name for name in answers.listeners if str(name).startswith(QUESTION)]
+    asked = answers.listeners.set_index("session_id")[said]
+    ratings = with_conditions(answers.table).drop(columns=["place", "item_place"])
+    write_table(out / "ratings.csv", ratings.join(asked, on="session_id"))
+    write_table(out / "listeners.csv", answers.listeners)
     write_table(out / "exclusions.csv", outcome.answers.exclusions)
     for suffix, tables in (("", outcome.tables), ("_unscreened", outcome.unscreened)):
         for task, of_task in tables.items():
@@ -176,6 +187,8 @@ def _facts(outcome: Outcome) -> dict[str, Any]:
     return {
         "test_id": next(iter(found.table["test_id"]), ""),
         "files": [path.name for path in found.files],
+        "set_aside": {path.name: reason for path, reason in found.set_aside.items()},
+        "listeners": found.listeners.to_dict("records"),
         "interval": outcome.ci,
         "mushra": outcome.mushra,
         "before_screening": outcome.before,

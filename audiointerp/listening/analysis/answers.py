@@ -6,9 +6,10 @@ sessions or uploads of a participant count; `screening` decides which listeners 
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -17,17 +18,23 @@ import numpy as np
 import pandas as pd
 
 from audiointerp.listening.analysis.formats import ROW_COLUMNS, is_missing, read_rows
-from audiointerp.listening.study import KEY_COLUMNS, Study
+from audiointerp.listening.study import KEY_COLUMNS, QUESTION, Study
 from audiointerp.results.shapes import read_json
 from audiointerp.results.writing import restored
 
 Repeat = Literal["first", "keep", "mean"]
 
+logger = logging.getLogger(__name__)
+
 ALL_ITEMS = "all items"
 SCALES = {"mos": (1.0, 5.0), "rating": (0.0, 100.0), "bs1116": (1.0, 5.0)}
 TASKS = (*SCALES, "ab", "abx", "simulate")
 KEY_FACTS = ("item_id", "role", "method", "group", "pred_class", "true_class")
-TIDY_COLUMNS = (*ROW_COLUMNS, "participant", "cell", "kind", "value", *KEY_FACTS)
+TIDY_COLUMNS = (*ROW_COLUMNS, "participant", "cell", "kind", "value", *KEY_FACTS, "place", "item_place")
+LISTENER_COLUMNS = (
+    *("participant", "session_id", "transducer", "headphone_check", "level_check", "n_away", "away_ms"),
+    *("sample_rate_hz", "user_agent"),
+)
 EXCLUSION_COLUMNS = (
     *("stage", "reason", "file", "line", "task", "session_id", "participant", "trial_id", "stimulus_id", "answer"),
 )
@@ -36,10 +43,12 @@ __all__ = [
     "ALL_ITEMS",
     "EXCLUSION_COLUMNS",
     "KEY_FACTS",
+    "LISTENER_COLUMNS",
     "SCALES",
     "TIDY_COLUMNS",
     "Answers",
     "Repeat",
+    "conditions_of",
     "exclude",
     "expected_answers",
     "find_study",
@@ -48,6 +57,7 @@ __all__ = [
     "keep_one_upload",
     "load",
     "parse",
+    "places",
     "read_key",
     "settle_repeats",
     "with_conditions",
@@ -87,6 +97,7 @@ def load(
     *,
     repeat: Repeat = "first",
     complete_only: bool = False,
+    leave_out: Sequence[str] = (),
 ) -> Answers:
     """Reads and cleans result files.
 
@@ -97,9 +108,11 @@ def load(
         repeat: how several sessions of one participant code count: only the first; all, as if from different people;
             or, for scales, the mean of each score.
         complete_only: leave out sessions in which a question is unanswered.
+        leave_out: answers about the listener, such as "hearing=yes", with which a session is left out.
 
     Raises:
-        ValueError: if files cannot be read, belong to another test, or name sounds that the key does not have.
+        ValueError: if no file is left to analyse. A file that cannot be read, belongs to another test or names sounds
+            that the key does not have is set aside and named in the notes, as long as others are left.
     """
     if repeat not in get_args(Repeat):
         raise ValueError(f"repeat is {repeat!r}; it must be one of {', '.join(get_args(Repeat))}")
@@ -107,26 +120,116 @@ def load(
         raise ValueError("no file of answers was given; name at least one")
     table_of_key, where = read_key(key), Path(study) if study else find_study(Path(key))
     files = list(dict.fromkeys(Path(path) for path in paths))
-    tables = [read_rows(path) for path in files]
-    notes = [f"{path.name} holds no answers" for path, rows in zip(files, tables) if rows.empty]
     found = Answers(
-        table=pd.concat(tables, ignore_index=True),
+        table=pd.DataFrame(),
         exclusions=pd.DataFrame(columns=list(EXCLUSION_COLUMNS)),
-        notes=notes,
+        notes=[],
         key=table_of_key,
         study=Study.read(where) if where else None,
-        files=files,
         settings=_settings(Path(key).with_name("settings.json")),
     )
-    found.received = int(found.table[["test_id", "session_id"]].drop_duplicates().shape[0])
+    _read(found, files)
     _check_test(found)
     _join(found)
+    found.received = int(found.table[["test_id", "session_id"]].drop_duplicates().shape[0])
+    found.listeners = _listeners(found.table)
     parse(found)
     keep_one_upload(found)
     if complete_only:
         keep_complete(found)
+    for wanted in leave_out:
+        _leave_out(found, wanted)
     settle_repeats(found, repeat)
+    _rank(found)
     return found
+
+
+def _read(answers: Answers, files: Sequence[Path]) -> None:
+    """Reads every file; one that cannot be read is set aside, unless no other is left."""
+    tables = []
+    for path in files:
+        try:
+            rows = read_rows(path)
+        except ValueError as error:
+            if len(files) == 1:
+                raise
+            answers.set_aside[path] = str(error)
+            continue
+        if rows.empty:
+            answers.notes.append(f"{path.name} holds no answers")
+        answers.files.append(path)
+        tables.append(rows)
+    if not tables:
+        raise ValueError(next(iter(answers.set_aside.values())))
+    answers.table = pd.concat(tables, ignore_index=True).fillna("")
+    for reason in answers.set_aside.values():
+        _tell(answers, reason)
+
+
+def _set_aside(answers: Answers, wrong: pd.Series, why: Callable[[Any], str]) -> None:
+    """Sets aside every file with a marked row; `why` gives the reason for its first one.
+
+    Raises:
+        ValueError: with the first reason, if no other file has answers.
+    """
+    first = answers.table[wrong].drop_duplicates("file")
+    reasons = {Path(row.file): f"{row.file}, line {row.line}: {why(row)}" for row in first.itertuples()}
+    if not reasons:
+        return
+    left = ~answers.table["file"].isin(first["file"])
+    if not left.any():
+        raise ValueError(next(iter({**answers.set_aside, **reasons}.values())))
+    answers.table = pd.DataFrame(answers.table[left]).reset_index(drop=True)
+    answers.files = [path for path in answers.files if path not in reasons]
+    answers.set_aside |= reasons
+    for reason in reasons.values():
+        _tell(answers, reason)
+
+
+def _tell(answers: Answers, reason: str) -> None:
+    answers.notes.append(f"A file was set aside: {reason}")
+    logger.warning("set aside, the other files are analysed: %s", reason)
+
+
+def _listeners(table: pd.DataFrame) -> pd.DataFrame:
+    """What each session says about its listener: one row per session, LISTENER_COLUMNS and the questions' answers."""
+    names = [*LISTENER_COLUMNS, *(name for name in table if str(name).startswith(QUESTION))]
+    sessions = [rows for _, rows in table.groupby("session_id", sort=True)]
+    # The first value that is not empty: of several uploads of a session, one may lack the questions.
+    said = [{name: next((value for value in rows[name] if value), "") for name in names} for rows in sessions]
+    pages = [rows.drop_duplicates(["trial_id", "started_utc"]) for rows in sessions]
+    for row, of_pages in zip(said, pages):
+        for name in ("n_away", "away_ms"):
+            counts = pd.to_numeric(of_pages[name], errors="coerce").dropna()
+            row[name] = str(int(counts.sum())) if len(counts) else ""
+    return pd.DataFrame(said, columns=names, dtype=str)
+
+
+def _leave_out(answers: Answers, wanted: str) -> None:
+    """Leaves out the sessions whose listener gave one answer: "hearing=yes" or "transducer=loudspeakers"."""
+    name, _, said = wanted.partition("=")
+    column = name if name in LISTENER_COLUMNS else f"{QUESTION}{name}"
+    if column not in answers.listeners:
+        asked = [str(each).removeprefix(QUESTION) for each in answers.listeners if str(each).startswith(QUESTION)]
+        raise ValueError(f"leave_out is {wanted!r}; give QUESTION=ANSWER, where the questions are {', '.join(asked)}")
+    who = answers.listeners.loc[answers.listeners[column] == said, "session_id"]
+    exclude(answers, answers.table["session_id"].isin(who), "cleaning", f"said {name}: {said}")
+
+
+def places(answers: Answers, table: pd.DataFrame) -> pd.Series:
+    """The place of each row's method in the run; methods that settings.json does not list come after."""
+    order = list((answers.settings.get("order") or {}).get("methods", []))
+    order = [name for name in dict.fromkeys([*order, *answers.key["method"]]) if name]
+    return table["method"].map({name: place for place, name in enumerate(order)}).fillna(len(order)).astype(int)
+
+
+def _rank(answers: Answers) -> None:
+    """Adds the places of item and method in the run, by which the analysis sorts, whichever file was read first."""
+    trials = {} if answers.study is None else _items_of_trials(answers)
+    order = list((answers.settings.get("order") or {}).get("items", trials.values()))
+    items = {name: place for place, name in enumerate(dict.fromkeys([*order, *answers.key["item_id"]]))}
+    ranks = answers.table["item_id"].map(items).fillna(len(items)).astype(int)
+    answers.table = answers.table.assign(place=places(answers, answers.table), item_place=ranks)
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -142,21 +245,20 @@ def _check_test(answers: Answers) -> None:
     table, study = answers.table, answers.study
     expected = study.test_id if study else next((name for name in table["test_id"] if name), "")
     table.loc[table["test_id"] == "", "test_id"] = expected
-    other = table[table["test_id"] != expected]
-    if len(other):
-        row = other.iloc[0]
-        raise ValueError(
-            f"{row.file}, line {row.line}: answers of the test {row.test_id!r}, but "
-            f"{'the study' if study else 'the first file'} is {expected!r}; analyse each test separately"
-        )
+    whose = "the study" if study else "the first file"
+    _set_aside(
+        answers,
+        table["test_id"] != expected,
+        lambda row: f"answers of the test {row.test_id!r}, but {whose} is {expected!r}; analyse each test separately",
+    )
+    table = answers.table
     if study:
         # The task is not known from webMUSHRA's page types: choosing a class is a Likert page, too.
         table.loc[(table["task"] == "") | ((table["task"] == "mos") & (study.task == "simulate")), "task"] = study.task
-    unknown = table[~table["task"].isin(TASKS)]
-    if len(unknown):
-        row = unknown.iloc[0]
-        raise ValueError(f"{row.file}, line {row.line}: task {row.task!r}; it must be one of {', '.join(TASKS)}")
-    if (table["inferred"] == "yes").any():
+    _set_aside(
+        answers, ~table["task"].isin(TASKS), lambda row: f"task {row.task!r}; it must be one of {', '.join(TASKS)}"
+    )
+    if (answers.table["inferred"] == "yes").any():
         answers.notes.append(
             "Some files name neither session nor participant: a new session was assumed wherever a question recurs"
         )
@@ -170,14 +272,9 @@ def _join(answers: Answers) -> None:
     special = table[~table["stimulus_id"].isin(key.index) & table["stimulus_id"].str.fullmatch(r"reference|anchor.*")]
     for index, trial, name in zip(special.index, special["trial_id"], special["stimulus_id"]):
         table.loc[index, "stimulus_id"] = _special(answers, trial, item_of.get(trial, ""), name)
-    unknown = table[
-        ~table["stimulus_id"].isin(key.index) & (table["stimulus_id"] != "") & (table["kind"] != "practice")
-    ]
-    if len(unknown):
-        row = unknown.iloc[0]
-        raise ValueError(
-            f"{row.file}, line {row.line}: the key has no sound {row.stimulus_id!r}; give the key.csv of this test"
-        )
+    unknown = ~table["stimulus_id"].isin(key.index) & (table["stimulus_id"] != "") & (table["kind"] != "practice")
+    _set_aside(answers, unknown, lambda row: f"the key has no sound {row.stimulus_id!r}; give the key.csv of this test")
+    table = answers.table
     for name in KEY_FACTS:
         table[name] = table["stimulus_id"].map(key[name]).fillna("")
     # An answer without a preference names no sound, so the item is found by the trial.
@@ -242,6 +339,9 @@ class Answers:
         study: the study, if study.json was found.
         settings: how the test was made, if settings.json is in the key's folder.
         received: number of sessions in the files, with or without answers.
+        files: the files that were read.
+        set_aside: files that were not used, and the reason.
+        listeners: one row per session: LISTENER_COLUMNS and the answers to the questions about the listener (q_...).
     """
 
     table: pd.DataFrame
@@ -251,6 +351,8 @@ class Answers:
     study: Study | None
     received: int = 0
     files: list[Path] = field(default_factory=list)
+    set_aside: dict[Path, str] = field(default_factory=dict)
+    listeners: pd.DataFrame = field(default_factory=pd.DataFrame)
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -386,6 +488,12 @@ def with_conditions(table: pd.DataFrame) -> pd.DataFrame:
     system = table["role"].isin(["interpretation", ""])
     other = (table["role"] + " " + table["method"]).str.strip()
     return table.assign(system=system, condition=table["method"].where(system & (table["method"] != ""), other))
+
+
+def conditions_of(table: pd.DataFrame) -> list[str]:
+    """The conditions of a table of `with_conditions`: methods under test in the order of the run, then the others."""
+    first = table.drop_duplicates("condition")
+    return list(first.sort_values(["system", "place"], ascending=[False, True], kind="stable")["condition"])
 
 
 def groups(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from audiointerp.listening.analysis.agreement import krippendorff_alpha
-from audiointerp.listening.analysis.answers import groups
+from audiointerp.listening.analysis.answers import conditions_of, groups
 from audiointerp.listening.analysis.opinion import AGREEMENT_COLUMNS
 from audiointerp.listening.study import CANNOT_TELL, Study
 from audiointerp.metrics.statistics import binomial_p, holm, mcnemar_p, mean_interval, wilcoxon, wilson_interval
@@ -30,7 +30,7 @@ SIMULATION_COLUMNS = (
     *("group", "condition", "n", "n_listeners", "correct", "cannot_tell", "share", "low", "high", "chance", "p_chance"),
     *("majority_class", "majority_share", "p_majority", "share_true_class", "note"),
 )
-SIMULATION_PAIR_COLUMNS = ("group", "a", "b", "test", "n", "mean_difference", "p", "p_holm", "note")
+SIMULATION_PAIR_COLUMNS = ("group", "a", "b", "test", "n", "mean_difference", "low", "high", "p", "p_holm", "note")
 CONFUSION_COLUMNS = ("condition", "truth", "answer", "count")
 
 __all__ = ["abx_tables", "preference_tables", "simulation_tables"]
@@ -48,7 +48,7 @@ def preference_tables(table: pd.DataFrame, study: Study | None, names: Mapping[s
     table = _with_pairs(table, study, names)
     rows = []
     for group, part in groups(table):
-        of_group = [_preference(group, a, b, of_pair) for (a, b), of_pair in part.groupby(["a", "b"], sort=False)]
+        of_group = [_preference(group, a, b, of_pair) for (a, b), of_pair in _pairs_of(part, names)]
         rows += _adjusted(of_group)
     agreement = _agreement(table, "trial_id", table["chosen"])
     return {"preferences": _table(rows, PREFERENCE_COLUMNS), "agreement": agreement}
@@ -64,8 +64,7 @@ def abx_tables(table: pd.DataFrame, study: Study | None, names: Mapping[str, str
     table["right"] = table["chosen"] == table["x"]
     rows = []
     for group, part in groups(table):
-        pairs = part.groupby(["a", "b"], sort=False)
-        rows += _adjusted([_abx(group, a, b, of_pair) for (a, b), of_pair in pairs])
+        rows += _adjusted([_abx(group, a, b, of_pair) for (a, b), of_pair in _pairs_of(part, names)])
     return {"abx": _table(rows, ABX_COLUMNS), "agreement": _agreement(table, "trial_id", table["chosen"])}
 
 
@@ -85,10 +84,12 @@ def simulation_tables(table: pd.DataFrame, study: Study | None) -> dict[str, pd.
     table["choices"] = _offered(table, study)
     rows, pairs = [], []
     for group, part in groups(table):
-        names = list(dict.fromkeys(part["condition"]))
+        names = conditions_of(part)
         rows += [_simulation(group, name, part[part["condition"] == name]) for name in names]
         pairs += _adjusted([_simulation_pair(group, part, a, b) for a, b in combinations(names, 2)])
     counts = table.groupby(["condition", "truth", "answer"], sort=False).size().reset_index(name="count")
+    order = {name: place for place, name in enumerate(conditions_of(table))}
+    counts = counts.sort_values("condition", key=lambda column: column.map(order), kind="stable")
     return {
         "simulation": _table(rows, SIMULATION_COLUMNS),
         "pairs": _table(pairs, SIMULATION_PAIR_COLUMNS),
@@ -109,11 +110,28 @@ def _with_pairs(table: pd.DataFrame, study: Study | None, names: Mapping[str, st
     if len(unknown):
         row = unknown.iloc[0]
         raise ValueError(f"{row.file}, line {row.line}: the study has no trial {row.trial_id!r}; give its study.json")
-    pairs = [sorted(names.get(name, name) for name in trials[trial].stimuli) for trial in table["trial_id"]]
+    order = _places(names)
+    pairs = [
+        sorted((names.get(name, name) for name in trials[trial].stimuli), key=lambda name: order.get(name, len(order)))
+        for trial in table["trial_id"]
+    ]
     contexts = [trials[trial].context for trial in table["trial_id"]]
     chosen = table["stimulus_id"].map(names).fillna("")
     a, b = ([pair[end] if pair else "" for pair in pairs] for end in (0, -1))
     return table.assign(a=a, b=b, chosen=chosen, x=[names.get(name, "") for name in contexts])
+
+
+def _places(names: Mapping[str, str]) -> dict[str, int]:
+    """condition -> its place in `names`, which the analysis gives in the order of the run."""
+    return {name: place for place, name in enumerate(dict.fromkeys(names.values()))}
+
+
+def _pairs_of(part: pd.DataFrame, names: Mapping[str, str]) -> list[tuple[tuple[str, str], pd.DataFrame]]:
+    """The answers of each pair of conditions, pairs in the order of the run."""
+    order = _places(names)
+    return sorted(
+        part.groupby(["a", "b"], sort=False), key=lambda pair: [order.get(name, len(order)) for name in pair[0]]
+    )
 
 
 def _preference(group: str, a: str, b: str, rows: pd.DataFrame) -> dict:
@@ -169,9 +187,10 @@ def _simulation_pair(group: str, part: pd.DataFrame, a: str, b: str) -> dict:
     )
     row = {"group": group, "a": a, "b": b, "n": len(by_listener), "test": "", "note": ""}
     if len(by_listener) < 2:
-        return {**row, "mean_difference": np.nan, "p": np.nan, "note": "fewer than two listeners heard both methods"}
+        lacking = dict.fromkeys(("mean_difference", "low", "high", "p"), np.nan)
+        return {**row, **lacking, "note": "fewer than two listeners heard both methods"}
     means = by_listener["mean"]
-    row["mean_difference"] = float((means[a] - means[b]).mean())
+    row["mean_difference"], row["low"], row["high"], _ = mean_interval(means[a] - means[b])
     if (by_listener["size"] == 1).to_numpy().all():
         only_a, only_b = int((means[a] > means[b]).sum()), int((means[a] < means[b]).sum())
         return {**row, "test": "McNemar, exact", "p": mcnemar_p(only_a, only_b)}

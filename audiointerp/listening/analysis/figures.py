@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
-from audiointerp.listening.analysis.answers import groups
+from audiointerp.listening.analysis.answers import conditions_of, groups
 from audiointerp.results.figures import COLOURS, DPI, STYLE
 from audiointerp.results.writing import write_figure
 
@@ -113,10 +113,10 @@ def plot_means(stem: Path, table: pd.DataFrame, methods: pd.DataFrame, scale: tu
 
 def _conditions(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """condition -> colour and hatch: methods in colours, references and anchors in grey."""
-    first = table.drop_duplicates("condition").sort_values("system", ascending=False, kind="stable")
+    system = dict(zip(table["condition"], table["system"]))
     looks: dict[str, tuple[str, str]] = {}
-    for number, (name, system) in enumerate(zip(first["condition"], first["system"])):
-        looks[name] = (COLOURS[number % len(COLOURS)] if system else GREY, HATCHES[number % len(HATCHES)])
+    for number, name in enumerate(conditions_of(table)):
+        looks[name] = (COLOURS[number % len(COLOURS)] if system[name] else GREY, HATCHES[number % len(HATCHES)])
     return looks
 
 

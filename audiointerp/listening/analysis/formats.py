@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from audiointerp.listening.study import ANSWER_COLUMNS
+from audiointerp.listening.study import ANSWER_COLUMNS, QUESTION
 from audiointerp.results.writing import restored
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ __all__ = ["ROW_COLUMNS", "is_missing", "read_rows"]
 def read_rows(path: str | Path) -> pd.DataFrame:
     """Rows of one result file, ROW_COLUMNS, all text; empty if the file has no answers.
 
+    Answers about the listener (`q_hearing`, ...) are in columns of their own, after ROW_COLUMNS.
+
     `line` is the line number in the file, starting at 1; `part` distinguishes the sessions of one JSON-lines file;
     `inferred` is "yes" if the file names no session and a new session was assumed wherever a question recurs.
 
@@ -56,7 +58,8 @@ def read_rows(path: str | Path) -> pd.DataFrame:
     start = text.lstrip()[:1]
     rows = _json_rows(path, text) if start in ("{", "[") else _csv_rows(path, text)
     rows = [{**row, "file": path} for row in rows]
-    return pd.DataFrame({name: [str(row.get(name, "")) for row in rows] for name in ROW_COLUMNS}, dtype=str)
+    asked = dict.fromkeys(name for row in rows for name in row if name.startswith(QUESTION))
+    return pd.DataFrame({name: [str(row.get(name, "")) for row in rows] for name in (*ROW_COLUMNS, *asked)}, dtype=str)
 
 
 def is_missing(text: str) -> bool:
@@ -94,7 +97,8 @@ def _csv_rows(path: Path, text: str) -> list[dict[str, Any]]:
             f"{path}: no column {error.args[0]}; give the file as webMUSHRA or pymushra wrote it"
         ) from None
     if {"trial_id", "stimulus_id", "answer"} <= set(header):
-        return [{name: record.get(name, "") for name in (*ANSWER_COLUMNS, "line")} for record in records]
+        names = (*ANSWER_COLUMNS, "line", *(name for name in header if name.startswith(QUESTION)))
+        return [{name: record.get(name, "") for name in names} for record in records]
     found = ", ".join(filter(None, header[:8])) or "none"
     raise ValueError(
         f"{path}: no known format of answers (columns: {found}); docs/listening_tests.md lists the readable formats"
@@ -206,12 +210,16 @@ def _json_object(path: Path, line: int, data: Any) -> list[dict[str, Any]]:
         if rows is not None and all(isinstance(row, dict) for row in rows):
             names = [name for name in ANSWER_COLUMNS if name not in ("position", "page_index")]
             head = {name: data[name] for name in names if name in data}
+            said = data.get("questionnaire")
+            if isinstance(said, dict):
+                head |= {f"{QUESTION}{name}": answer for name, answer in said.items()}
             return [_plain({**head, **row}, line) for row in rows]
     raise ValueError(f"{path}, line {line}: is JSON, but neither answers of a page nor a webMUSHRA session")
 
 
 def _plain(row: dict[str, Any], line: int) -> dict[str, Any]:
-    return {**{name: _text(row.get(name)) for name in ANSWER_COLUMNS}, "line": line, "part": str(line)}
+    names = (*ANSWER_COLUMNS, *(name for name in row if name.startswith(QUESTION)))
+    return {**{name: _text(row.get(name)) for name in names}, "line": line, "part": str(line)}
 
 
 def _payload(path: Path, line: int, session: dict[str, Any]) -> list[dict[str, Any]]:

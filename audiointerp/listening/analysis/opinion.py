@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from audiointerp.listening.analysis.agreement import intraclass, krippendorff_alpha
-from audiointerp.listening.analysis.answers import SCALES, groups
+from audiointerp.listening.analysis.answers import SCALES, conditions_of, groups
 from audiointerp.metrics.statistics import Interval, bootstrap_interval, friedman, holm, mean_interval, wilcoxon
 
 IntervalKind = Literal["t", "bootstrap"]
@@ -31,7 +31,7 @@ ITEM_COLUMNS = (
     *("median", "q1", "q3", "n_outliers"),
 )
 PAIR_COLUMNS = (
-    *("group", "a", "b", "n", "n_zero", "mean_difference", "median_difference", "w", "p", "p_holm"),
+    *("group", "a", "b", "n", "n_zero", "mean_difference", "low", "high", "median_difference", "w", "p", "p_holm"),
     *("rank_biserial", "note"),
 )
 FRIEDMAN_COLUMNS = ("group", "k", "n", "statistic", "p", "note")
@@ -60,8 +60,8 @@ def opinion_tables(table: pd.DataFrame, ci: IntervalKind = "t") -> dict[str, pd.
     Returns:
         methods: per condition, mean over listeners' means with interval and SD; median and quartiles of the scores.
         items: the same per item, over listeners.
-        pairs: Wilcoxon's test of listeners' mean differences, over items scored under both methods; Holm's correction
-            within a group.
+        pairs: mean over listeners of their mean difference on items scored under both methods, with interval, and
+            Wilcoxon's test of these differences; Holm's correction within a group.
         friedman: Friedman's test for three or more methods, on listeners who scored all of them.
         agreement: Krippendorff's alpha, ICC(2, 1) and ICC(2, k); units are item x method.
     """
@@ -71,7 +71,7 @@ def opinion_tables(table: pd.DataFrame, ci: IntervalKind = "t") -> dict[str, pd.
         items = part["item_id"].nunique()
         found["methods"] += [_method(group, name, rows, ci, (low, high), items) for name, rows in _conditions(part)]
         systems = part[part["system"]]
-        found["pairs"] += _pairs(group, systems)
+        found["pairs"] += _pairs(group, systems, ci)
         found["friedman"] += _friedman(group, systems)
         found["agreement"] += _agreement(group, systems, "ordinal" if high - low < 10 else "interval")
     for group, part in list(groups(table))[: table["group"].nunique()]:
@@ -81,9 +81,8 @@ def opinion_tables(table: pd.DataFrame, ci: IntervalKind = "t") -> dict[str, pd.
 
 
 def _conditions(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Methods under test first, in the order of the table, then references and anchors."""
-    order = table.drop_duplicates("condition").sort_values("system", ascending=False, kind="stable")["condition"]
-    return ((name, table[table["condition"] == name]) for name in order)
+    """Methods under test first, in the order of the run, then references and anchors."""
+    return ((name, table[table["condition"] == name]) for name in conditions_of(table))
 
 
 def _method(
@@ -131,12 +130,11 @@ def _items(group: str, part: pd.DataFrame, ci: IntervalKind) -> list[dict]:
     return rows
 
 
-def _pairs(group: str, systems: pd.DataFrame) -> list[dict]:
+def _pairs(group: str, systems: pd.DataFrame, ci: IntervalKind) -> list[dict]:
     index = ["participant", "item_id"]
     cells = systems.pivot_table(index=index, columns="condition", values="value", aggfunc="mean", sort=False)
-    names = list(dict.fromkeys(systems["condition"]))
     rows = []
-    for a, b in combinations(names, 2):
+    for a, b in combinations(conditions_of(systems), 2):
         # Only items scored under both methods, so that differences between items do not count as ones of methods.
         differences = (cells[a] - cells[b]).dropna().groupby("participant").mean()
         test = wilcoxon(differences)
@@ -145,8 +143,9 @@ def _pairs(group: str, systems: pd.DataFrame) -> list[dict]:
             note = "no listener scored both methods on the same item"
         elif test.n - test.n_zero < 6:
             note = f"{test.n - test.n_zero} non-zero differences: p cannot be below 0.05"
-        mean = float(differences.mean()) if test.n else np.nan
-        rows.append({"group": group, "a": a, "b": b, **test._asdict(), "mean_difference": mean, "note": note})
+        mean, low, high, _ = interval_of(differences, ci)
+        ends = {"mean_difference": mean, "low": low, "high": high}
+        rows.append({"group": group, "a": a, "b": b, **test._asdict(), **ends, "note": note})
         if test.n < 2:
             rows[-1] |= {"p": np.nan, "note": note if test.n == 0 else "one listener: no test"}
     for row, p in zip(rows, holm([row["p"] for row in rows])):

@@ -17,6 +17,7 @@ import pandas as pd
 from audiointerp.listening.analysis.answers import SCALES, Answers
 from audiointerp.listening.analysis.opinion import IntervalKind
 from audiointerp.listening.analysis.screening import RuleResult
+from audiointerp.listening.study import QUESTION
 from audiointerp.results.templating import picture, render
 
 TITLES = {
@@ -33,6 +34,7 @@ INTERVALS = {
 }
 DECIMALS = {"rating": 1}
 REPORT, FIGURES = "report.html", "figures"
+REMARKS = f"{QUESTION}remarks"
 
 __all__ = [
     "FIGURES",
@@ -130,7 +132,7 @@ def _opinion(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Sec
             csv=f"{task}_items.csv",
         ),
     ]
-    found.append(_differences(task, pairs, friedman, digits))
+    found.append(_differences(task, pairs, friedman, digits, ci))
     level = "an ordinal" if scale[1] <= 5 else "an interval"
     about = (
         f"Units are the sounds (item × method). Krippendorff's alpha on {level} scale, missing answers allowed; "
@@ -140,7 +142,7 @@ def _opinion(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[Sec
     return [*found, _agreement(task, tables["agreement"], about)]
 
 
-def _differences(task: str, pairs: list[dict], friedman: list[dict], digits: int) -> Section:
+def _differences(task: str, pairs: list[dict], friedman: list[dict], digits: int, ci: str) -> Section:
     """Paired tests between methods, with Friedman's test over all of them in the caption."""
     if not pairs:
         return Section("Differences between methods", "There is only one method, so nothing is compared.")
@@ -154,11 +156,12 @@ def _differences(task: str, pairs: list[dict], friedman: list[dict], digits: int
         "Differences between methods",
         "Wilcoxon's signed-rank test, two-sided, zeros by Pratt's method, on each listener's mean difference "
         "over the items scored under both methods (n listeners, n₀ with no difference). p Holm: corrected "
-        f"over the pairs of the same items. r: matched-pairs rank-biserial correlation.{tested}",
-        ("Items", "A", "B", "Mean A − B", "Median A − B", "n (n₀)", "W", "p", "p Holm", "r", "Note"),
+        f"over the pairs of the same items. r: matched-pairs rank-biserial correlation. 95 % interval of the mean: "
+        f"{INTERVALS[ci]}, not corrected for the number of pairs.{tested}",
+        ("Items", "A", "B", "Mean A − B [95 % interval]", "Median A − B", "n (n₀)", "W", "p", "p Holm", "r", "Note"),
         tuple(
             (
-                *(row["group"], row["a"], row["b"], number(row["mean_difference"], digits, True)),
+                *(row["group"], row["a"], row["b"], difference(row, digits)),
                 *(number(row["median_difference"], digits, True), f"{row['n']} ({row['n_zero']})"),
                 *(number(row["w"], 1), p_value(row["p"]), p_value(row["p_holm"])),
                 *(number(row["rank_biserial"], 2, True), row["note"]),
@@ -282,12 +285,13 @@ def _simulation(task: str, tables: Mapping[str, pd.DataFrame], ci: str) -> list[
     differences = Section(
         "Differences between methods",
         "Within listeners: Wilcoxon's signed-rank test on the shares right, or McNemar's exact test if each listener "
-        "gave one answer per method. p Holm: corrected over the pairs of the same items.",
-        ("Items", "A", "B", "Test", "n", "Mean A − B", "p", "p Holm", "Note"),
+        "gave one answer per method. p Holm: corrected over the pairs of the same items. 95 % interval of the mean: "
+        f"{INTERVALS['t']}, not corrected for the number of pairs.",
+        ("Items", "A", "B", "Test", "n", "Mean A − B [95 % interval]", "p", "p Holm", "Note"),
         tuple(
             (
                 *(row["group"], row["a"], row["b"], row["test"], str(row["n"])),
-                *(number(row["mean_difference"], 3, True), p_value(row["p"]), p_value(row["p_holm"]), row["note"]),
+                *(difference(row, 3), p_value(row["p"]), p_value(row["p_holm"]), row["note"]),
             )
             for row in pairs
         ),
@@ -342,6 +346,12 @@ def with_interval(row: Mapping[str, Any], digits: int) -> str:
     return number(row["mean"], digits) + ends
 
 
+def difference(row: Mapping[str, Any], digits: int) -> str:
+    """A mean difference with its sign and, if it has one, its interval."""
+    ends = (number(row[name], digits, True) for name in ("low", "high"))
+    return number(row["mean_difference"], digits, True) + (f" [{', '.join(ends)}]" if math.isfinite(row["low"]) else "")
+
+
 def quartiles(row: Mapping[str, Any]) -> str:
     """Median and quartiles."""
     return f"{row['median']:g} ({row['q1']:g}–{row['q3']:g})"
@@ -366,11 +376,13 @@ def write(outcome: Outcome, out: Path, versions: Mapping[str, str]) -> Path:
         "outcome": outcome,
         "design": _design(outcome),
         "sections": sections(outcome),
+        "listeners": _listeners(outcome),
+        "remarks": _remarks(outcome),
         "screening": _screening(outcome),
         "exclusions": _exclusions(outcome),
         "preparation": _preparation(outcome),
         "versions": versions,
-        "files": ["ratings.csv", "exclusions.csv", "report.json", "report.md"],
+        "files": ["ratings.csv", "listeners.csv", "exclusions.csv", "report.json", "report.md"],
         "picture": lambda name: _picture(out, name),
     }
     for template in ("report.md", REPORT):
@@ -400,6 +412,40 @@ def _design(outcome: Outcome) -> list[tuple[str, str]]:
             )
         )
     return [*lines, ("Items", f"{left['item_id'].nunique()}"), ("Methods", methods or "–")]
+
+
+ASKED = {"transducer": "listens with", "headphone_check": "headphone check", "level_check": "level check"}
+MANY_ANSWERS = 12  # a question with more different answers is free text
+
+
+def _listeners(outcome: Outcome) -> list[tuple[str, str, str]]:
+    """Rows of the table of listeners: question, answer, and how many sessions gave it."""
+    rows = []
+    for column, said in _answered(outcome).items():
+        counts = said.value_counts()
+        if len(counts) <= MANY_ANSWERS and not column.startswith(REMARKS):
+            name = ASKED.get(column, column.removeprefix(QUESTION).replace("_", " "))
+            rows += [(name, answer or "no answer", str(count)) for answer, count in counts.items()]
+    return rows
+
+
+def _remarks(outcome: Outcome) -> list[tuple[str, str, str]]:
+    """Free texts: listener, question and text."""
+    who = outcome.answers.listeners.get("participant")
+    return [
+        (str(who[index] if who is not None else ""), column.removeprefix(QUESTION).replace("_", " "), text)
+        for column, said in _answered(outcome).items()
+        if column.startswith(REMARKS) or said.nunique() > MANY_ANSWERS
+        for index, text in said.items()
+        if text
+    ]
+
+
+def _answered(outcome: Outcome) -> dict[str, pd.Series]:
+    """Column -> its answers, for the questions that at least one listener answered."""
+    table = outcome.answers.listeners
+    names = [str(name) for name in table if name in ASKED or str(name).startswith(QUESTION)]
+    return {name: table[name] for name in names if table[name].astype(bool).any()}
 
 
 def _screening(outcome: Outcome) -> list[tuple[str, str, str, str]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -23,6 +24,7 @@ MAX_ASSESSORS = 0.25  # an item does not count if more than this share of the as
 LIMIT = 90.0  # of 100: a hidden reference rated below it, or an anchor rated above it, is an error
 HEARD = 0.95  # share of a sound that must be heard
 MIN_VARIANCE = 0.1
+GOLD_SHARE = 0.75
 OUTLIER_Z = 3.29
 TOLERANCE = 0.1  # share of the scale, for catch items: exact on 1 to 5, ±10 on 0 to 100
 
@@ -177,6 +179,39 @@ def _outlier(answers: Answers) -> pd.Series:
     return (z >= OUTLIER_Z).reindex(answers.table.index, fill_value=False)
 
 
+def _away(answers: Answers) -> pd.Series:
+    spent = pd.to_numeric(answers.table["n_away"], errors="coerce")
+    if spent.isna().all():
+        raise Skipped("the files do not say whether the page was left")
+    return spent > 0
+
+
+def _headphones(answers: Answers) -> pd.Series:
+    return _of_sessions(answers, "headphone_check", "the test had no headphone check")
+
+
+def _level(answers: Answers) -> pd.Series:
+    return _of_sessions(answers, "level_check", "the test had no level check")
+
+
+def _of_sessions(answers: Answers, column: str, skipped: str) -> pd.Series:
+    """All answers of sessions whose check, such as "4/6 failed", was failed."""
+    said = answers.listeners.set_index("session_id")[column]
+    if not said.astype(bool).any():
+        raise Skipped(skipped)
+    return answers.table["session_id"].isin(said.index[said.str.endswith("failed")])
+
+
+def _gold(answers: Answers) -> pd.Series:
+    known = answers.settings.get("gold_answers") or {}
+    rows = answers.table[answers.table["trial_id"].isin(known)]
+    if rows.empty:
+        raise Skipped("there are no gold items")
+    said = zip(rows["trial_id"], rows["value"], rows["stimulus_id"])
+    right = pd.Series([_is_gold(known[trial], value, name) for trial, value, name in said], rows.index)
+    return _of(answers, right.groupby(rows["participant"]).mean() < GOLD_SHARE)
+
+
 RULES: dict[str, tuple[str, Callable[[Answers], pd.Series]]] = {
     "reference": ("hidden reference below 90 in more than 15 % of the items (BS.1534)", _hidden_reference),
     "anchor": ("7 kHz anchor above 90 in more than 15 % of the items (BS.1534)", _mid_anchor),
@@ -185,6 +220,10 @@ RULES: dict[str, tuple[str, Callable[[Answers], pd.Series]]] = {
     "variance": ("variance of all scores below 0.1 (P.808)", _variance),
     "catch": ("no catch item answered as expected (P.808)", _catch),
     "fast": ("page left before its sounds could have been heard", _fast),
+    "gold": ("fewer than 75 % of the gold items answered as known (P.808)", _gold),
+    "headphones": ("headphone check failed", _headphones),
+    "level": ("level check failed: the soft sounds were not heard", _level),
+    "away": ("page left for another window or tab while it was answered", _away),
     "outlier": ("score at least 3.29 standard deviations from the mean of its sound (P.808)", _outlier),
 }
 DEFAULT = ("reference", "anchor", "untouched")
@@ -206,6 +245,11 @@ def _anchor(table: pd.DataFrame, which: str) -> pd.Series:
 def _of(answers: Answers, listeners: pd.Series) -> pd.Series:
     """All answers of the listeners marked."""
     return answers.table["participant"].isin(listeners.index[listeners.to_numpy(bool)])
+
+
+def _is_gold(expected: Any, value: float, stimulus: str) -> bool:
+    """Whether a gold item's answer is the known one: a sound that is chosen, or a range of scores."""
+    return stimulus == expected if isinstance(expected, str) else expected[0] <= value <= expected[1]
 
 
 def _is_right(task: str, answer: str, expected: str) -> bool:

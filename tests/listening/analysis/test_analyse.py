@@ -122,6 +122,9 @@ def test_means_by_hand(tmp_path):
     # The third listener's pair counts only on item 4, where both sounds were scored: 4, not 5 - 1 averaged over items.
     pair = row_of(tables["pairs"], a="piq", b="l2i_2")
     assert pair["mean_difference"] == pytest.approx((2 + 1 + 4) / 3) and (pair["n"], pair["n_zero"]) == (3, 0)
+    differences = [2, 1, 4]
+    low, high = stats.t.interval(0.95, 2, np.mean(differences), stats.sem(differences))
+    assert (pair["low"], pair["high"]) == pytest.approx((low, high))
     assert pair["p"] == 0.25 and "cannot be below 0.05" in pair["note"]
     item = row_of(tables["items"], item_id="c_5", condition="piq")
     assert (item["n"], item["mean"], item["pred_class"]) == (2, 4, "pig")
@@ -250,6 +253,30 @@ def test_the_report_of_a_study_like_piqs(tmp_path):
         assert (tmp_path / "out" / "figures" / f"{name}.svg").read_text().startswith("<?xml")
     tidy = pd.read_csv(tmp_path / "out" / "ratings.csv", dtype=str, keep_default_na=False)
     assert len(tidy) == 420 and {"method", "item_id", "value", "participant", "answer"} <= set(tidy)
+
+
+def test_the_report_tells_what_listeners_said(tmp_path):
+    rows = simulated.mos_rows()
+    for row in rows:
+        number = int(row["session_id"][-2:])
+        row |= {"q_hearing": "yes" if number < 3 else "no", "transducer": "headphones"}
+        row |= {"q_remarks": "<b>loud</b>" if number == 5 else ""}
+    key = simulated.write_key(tmp_path / "private", simulated.study())
+    path = tmp_path / "a.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    report = analyse([path], key, tmp_path / "out", leave_out=["hearing=yes"])
+    page, text = report.read_text(), report.with_name("report.md").read_text()
+    assert "&lt;b&gt;loud" in page and "<b>loud" not in page
+    for row in ("| hearing | no | 19 |", "| hearing | yes | 3 |", "| listens with | headphones | 22 |"):
+        assert row in text
+    listeners = pd.read_csv(tmp_path / "out" / "listeners.csv")
+    assert (listeners["q_hearing"] == "yes").sum() == 3 and len(listeners) == 22
+    tidy = pd.read_csv(tmp_path / "out" / "ratings.csv")
+    assert set(tidy["q_hearing"]) == {"no"} and tidy["session_id"].nunique() == 19
+    facts = json.loads(report.with_name("report.json").read_text())
+    assert facts["after_screening"]["mos"]["listeners"] == 19
+    pair = facts["results"]["mos"]["pairs"][0]
+    assert f"[{pair['low']:+.2f}, {pair['high']:+.2f}]".replace("-", "−") in page
 
 
 def test_names_from_files_are_text_in_the_report(tmp_path):

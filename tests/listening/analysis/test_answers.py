@@ -9,7 +9,8 @@ from listening_simulation import FIRST_ITEM as ITEM
 from listening_simulation import FIRST_SCORES as SCORES
 from listening_simulation import page, payload, values
 
-from audiointerp.listening.analysis.answers import load, read_key
+from audiointerp.listening.analysis.analyse import analysed
+from audiointerp.listening.analysis.answers import conditions_of, load, read_key
 from audiointerp.listening.analysis.formats import is_missing, read_rows
 
 
@@ -215,8 +216,58 @@ def test_answers_to_another_test_or_about_unknown_sounds_are_refused(tmp_path, k
         load([simulated.write_csv(tmp_path / "a.csv", strange)], key)
     (tmp_path / "private" / "study.json").unlink()
     files = [simulated.write_csv(tmp_path / "b.csv", page()), simulated.write_csv(tmp_path / "a.csv", other)]
-    with pytest.raises(ValueError, match="the first file is 'lt_simulate'"):
-        load(files, key)
+    found = load(files, key)
+    assert "the first file is 'lt_simulate'" in found.set_aside[files[1]] and values(found) == SCORES
+
+
+def test_a_broken_file_is_set_aside_by_name_and_the_rest_analysed(tmp_path, key, caplog):
+    good = simulated.write_csv(tmp_path / "good.csv", page())
+    broken = [
+        write(tmp_path / "cut.json", '{"rows": [{"trial'),
+        write(tmp_path / "latin.csv", "participant_code\nMüller\n", "latin-1"),
+        write(tmp_path / "notes.txt", "call anna"),
+        simulated.write_csv(tmp_path / "other.csv", [{**row, "test_id": "lt_other"} for row in page("x")]),
+        simulated.write_csv(tmp_path / "strange.csv", [{**page("y")[0], "stimulus_id": "s_strange"}]),
+        simulated.write_csv(tmp_path / "taste.csv", page("z", task="taste")),
+        tmp_path / "nothing.csv",
+    ]
+    found = load([*broken, good], key)
+    assert values(found) == SCORES and found.files == [good] and set(found.set_aside) == set(broken)
+    for path in broken:
+        assert any("was set aside" in note and path.name in note for note in found.notes)
+        assert path.name in caplog.text
+    with pytest.raises(ValueError, match=r"cut\.json"):
+        load(broken, key)
+
+
+def test_answers_about_the_listener_come_from_every_format(tmp_path, key):
+    asked = {"hearing": "no", "remarks": "fine, “thanks”\n& more"}
+    rows = [{**row, **{f"q_{name}": said for name, said in asked.items()}} for row in page("a")]
+    table = tmp_path / "a.csv"
+    pd.DataFrame(rows).to_csv(table, index=False)
+    whole = {"session_id": "b", "questionnaire": {**asked, "hearing": "yes"}, "rows": page("b", (1, 2, 1))}
+    found = load([table, write(tmp_path / "b.json", json.dumps(whole))], key)
+    said = found.listeners.set_index("session_id")
+    assert said["q_hearing"].to_dict() == {"a": "no", "b": "yes"} and set(said["q_remarks"]) == {asked["remarks"]}
+    left = load([table, tmp_path / "b.json"], key, leave_out=["hearing=yes"])
+    assert set(left.table["session_id"]) == {"a"} and set(left.exclusions["reason"]) == {"said hearing: yes"}
+    with pytest.raises(ValueError, match="the questions are hearing, remarks"):
+        load([table], key, leave_out=["age=30"])
+
+
+def test_the_order_is_that_of_the_run_not_of_the_first_file(tmp_path, key):
+    order = {"items": ["c_2", "c_0"], "methods": ["l2i_2", "piq", "l2i_1"]}
+    (key.parent / "settings.json").write_text(json.dumps({"order": order}))
+    rows = [row for row in simulated.mos_rows() if row["trial_id"] in ("t_0", "t_2")]
+    tables = []
+    for name in ("a", "b"):
+        path = simulated.write_csv(tmp_path / f"{name}.csv", rows if name == "a" else rows[::-1])
+        tables.append(analysed(load([path], key).table)["mos"].reset_index(drop=True))
+    for table in tables:
+        assert list(dict.fromkeys(table["item_id"])) == ["c_2", "c_0"]
+        assert conditions_of(table) == ["l2i_2", "piq", "l2i_1"]
+    columns = ["participant", "stimulus_id", "value"]
+    assert tables[0][columns].equals(tables[1][columns])
 
 
 def test_keys_are_checked(tmp_path, key):

@@ -11,7 +11,7 @@ from audiointerp.listening.analysis.analyse import analyse
 from audiointerp.listening.analysis.answers import load, with_conditions
 from audiointerp.listening.analysis.choices import abx_tables, preference_tables, simulation_tables
 
-NAMES = {f"s_{item}{short}": name for item in range(8) for short, name in (("piq", "piq"), ("l2i2", "l2i_2"))}
+NAMES = {f"s_{item}{short}": name for short, name in (("l2i2", "l2i_2"), ("piq", "piq")) for item in range(8)}
 
 
 def row_of(table, **where):
@@ -99,6 +99,8 @@ def test_model_simulation_with_several_answers_per_method(tmp_path):
     shares = [0.5] * 7 + [0.0]
     assert pair["test"] == "Wilcoxon" and pair["p"] == pytest.approx(stats.wilcoxon(shares, zero_method="pratt").pvalue)
     assert pair["mean_difference"] == pytest.approx(np.mean(shares))
+    ends = stats.t.interval(0.95, 7, np.mean(shares), stats.sem(shares))
+    assert (pair["low"], pair["high"]) == pytest.approx(ends)
 
 
 @pytest.mark.parametrize("task", ["ab", "abx", "simulate"])

@@ -155,3 +155,44 @@ def test_rules_that_cannot_be_checked_say_why(opinions):
 def test_unknown_rules_are_refused(opinions):
     with pytest.raises(ValueError, match="'mood'"):
         screen(opinions(lambda row: None), ["mood"])
+
+
+def sessions(tmp_path, rows, settings=None):
+    key = simulated.write_key(tmp_path / "private", simulated.study())
+    (key.parent / "settings.json").write_text(json.dumps(settings or {}))
+    return load([simulated.write_csv(tmp_path / "a.csv", rows)], key)
+
+
+def test_gold_items_are_screened_and_counted_in_no_mean(tmp_path):
+    known = {"t_6": [1, 2], "t_7": [1, 2]}
+    rows = []
+    for who, scores in {"a": (1, 2, 1, 2), "b": (1, 2, 1, 5), "c": (1, 2, 4, 5)}.items():
+        names = [("t_6", "s_6piq"), ("t_6", "s_6l2i2"), ("t_7", "s_7piq"), ("t_7", "s_7l2i2")]
+        rows += [
+            simulated.answer(session_id=who, trial_id=trial, stimulus_id=name, answer=score)
+            for (trial, name), score in zip(names, scores)
+        ]
+    answers = sessions(tmp_path, rows, {"gold_answers": known})
+    assert found_by(answers, "gold").listeners == ("c",)  # b has three of four right, which is 75 %
+    assert found_by(sessions(tmp_path, rows), "gold").skipped
+    pair = [simulated.answer(task="ab", session_id=who, trial_id="t_6", stimulus_id=name, answer="preferred")
+            for who, name in (("a", "s_6piq"), ("b", "s_6l2i2"))]  # fmt: skip
+    assert found_by(sessions(tmp_path, pair, {"gold_answers": {"t_6": "s_6piq"}}), "gold").listeners == ("b",)
+
+
+def test_checks_and_left_pages_are_screened_only_if_asked(tmp_path):
+    about = {
+        "a": {"headphone_check": "6/6 in attempt 1: passed", "level_check": "1/1 in attempt 2: passed", "n_away": 0},
+        "b": {"headphone_check": "3/6 in attempt 2: failed", "level_check": "1/1 in attempt 1: passed", "n_away": 1},
+        "c": {"headphone_check": "5/6 in attempt 1: passed", "level_check": "0/1 in attempt 3: failed", "n_away": 0},
+    }
+    rows = [row for who, said in about.items() for row in simulated.page(who, **said)]
+    answers = sessions(tmp_path, rows)
+    found = {name: found_by(answers, name).listeners for name in ("headphones", "level", "away")}
+    assert found == {"headphones": ("b",), "level": ("c",), "away": ("b",)}
+    screen(answers)
+    assert answers.table["session_id"].nunique() == 3
+    screen(answers, ["headphones", "level"])
+    assert set(answers.table["session_id"]) == {"a"}
+    plain = sessions(tmp_path, simulated.page("a"))
+    assert all(found_by(plain, name).skipped for name in ("headphones", "level", "away"))
