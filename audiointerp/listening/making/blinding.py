@@ -22,13 +22,19 @@ SECRET_BYTES = 32
 __all__ = ["blind_name", "load_secret", "stimulus_name", "study_name", "write_key"]
 
 
-def load_secret(path: str | Path) -> bytes:
+def load_secret(path: str | Path, given: str | Path | None = None) -> bytes:
     """Reads the secret from a file of hexadecimal digits; if there is no file, draws a new secret and writes it.
 
+    Args:
+        path: the test's own secret.
+        given: another test's, which is copied to `path`.
+
     Raises:
-        ValueError: if the file holds something else.
+        ValueError: if a file holds something else, or `path` another secret than `given`.
     """
     path = Path(path)
+    if given is not None:
+        return _copied(Path(given), path)
     if path.is_file():
         text = path.read_text("utf-8", errors="replace").strip()
         try:
@@ -39,12 +45,27 @@ def load_secret(path: str | Path) -> bytes:
             raise ValueError(f"{path}: must hold {2 * SECRET_BYTES} hexadecimal digits; restore or delete it")
         return secret
     secret = secrets.token_bytes(SECRET_BYTES)
+    _write(path, secret)
+    return secret
+
+
+def _copied(given: Path, path: Path) -> bytes:
+    if not given.is_file():
+        raise ValueError(f"{given}: no such file; give the secret.hex of another test's private folder")
+    secret = load_secret(given)
+    if not path.is_file():
+        _write(path, secret)
+    elif load_secret(path) != secret:
+        raise ValueError(f"{path}: is another secret than {given}; choose another folder")
+    return secret
+
+
+def _write(path: Path, secret: bytes) -> None:
     with aside(path) as part:
         part.unlink(missing_ok=True)  # of a process that was killed here
         # Created with mode 0600, so that no other user can read it at any moment.
         with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
             file.write(secret.hex() + "\n")
-    return secret
 
 
 def blind_name(secret: bytes, *parts: str) -> str:

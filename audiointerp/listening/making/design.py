@@ -15,19 +15,14 @@ from typing import Protocol
 from audiointerp.listening.making.manifest import Sound
 from audiointerp.listening.making.selection import ListeningItem, Selection
 from audiointerp.listening.study import CANNOT_TELL, NO_PREFERENCE, Task, Trial, TrialKind
+from audiointerp.listening.texts import Texts, read_texts
 
 MOST_CHOICES = 12
 ANCHORS = {"low35": ("anchor35", 3500.0), "low70": ("anchor70", 7000.0)}
-QUESTIONS: dict[Task, str] = {
-    "mos": "How well does each sound explain the decision {class}?",
-    "rating": "How close is each sound to the reference?",
-    "ab": "Which sound explains the decision {class} better?",
-    "abx": "Which of the two sounds is X?",
-    "simulate": "Which class does this sound belong to?",
-}
-# Expected answers of catch trials if the catch sound's true_class gives none; "" draws one. ATTENTION is their prompt.
+# Expected answers of catch trials if the catch sound's true_class gives none; "" draws one.
 CATCHES: dict[Task, str] = {"mos": "1", "rating": "0", "simulate": ""}
-ATTENTION = "Attention check: answer “{answer}” for this sound, whatever you hear."
+# Scores expected of gold items; for ab, the item's own sound is expected.
+GOLD: dict[Task, tuple[int, int] | None] = {"mos": (1, 2), "rating": (0, 40), "ab": None}
 SCALES = {"mos": ("1", "2", "3", "4", "5"), "rating": tuple(map(str, range(101)))}
 
 __all__ = ["Design", "Named", "build"]
@@ -52,6 +47,7 @@ class Design:
         anchors: trial_id -> "anchor35", "anchor70", "mixture" -> stimulus id, for ratings against a reference.
         items: trial_id -> item_id.
         catch_answers: trial_id -> the expected answer.
+        gold_answers: trial_id of a gold item -> lowest and highest expected score, or the sound to be chosen.
         warnings: one line each.
     """
 
@@ -61,6 +57,7 @@ class Design:
     anchors: dict[str, dict[str, str]] = field(default_factory=dict)
     items: dict[str, str] = field(default_factory=dict)
     catch_answers: dict[str, str] = field(default_factory=dict)
+    gold_answers: dict[str, str | tuple[int, int]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -75,6 +72,7 @@ class _Asked:
     seed: int
     with_anchors: bool
     ties: bool
+    wording: Texts
     anchors: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def numbers(self, *parts: str) -> random.Random:
@@ -86,7 +84,8 @@ class _Asked:
 
 def build(
     task: Task, selection: Selection, named: Named, *, question: str | None = None, labels: Sequence[str] = (),
-    seed: int = 0, catch: int = 0, anchors: bool = True, ties: bool = False,
+    seed: int = 0, catch: int = 0, gold: int = 0, anchors: bool = True, ties: bool = False,
+    wording: Texts | None = None,
 ) -> Design:  # fmt: skip
     """Trials of a task.
 
@@ -100,30 +99,38 @@ def build(
         labels: class names of the classifier, in its order; choices of "simulate".
         seed: seed of all random draws.
         catch: number of catch trials to add, if the run has no catch sounds.
+        gold: number of gold items to add (P.808): pages like the others, on which the sounds, or for ab one of the two,
+            explain another item of another class, so that low scores, or the item's own sound, are expected.
         anchors: whether ratings have anchors.
         ties: whether "no preference" is a possible answer (ab).
+        wording: questions and words; None for English.
 
     Raises:
         ValueError: if no trial results, or the task does not have an option that is given.
     """
     if catch and task not in CATCHES:
         raise ValueError(f"task {task} has no catch trials; they are for {', '.join(CATCHES)}")
+    if gold and task not in GOLD:
+        raise ValueError(f"task {task} has no gold items; they are for {', '.join(GOLD)}")
     if ties and task != "ab":
         raise ValueError(f"task {task} has no ties; they are for ab")
-    if question is not None and task == "simulate" and "{class}" in question:
-        raise ValueError("the question of task simulate must not hold {class}: it would give the answer away")
+    wording = wording or read_texts()
     if task == "rating" and question is None and not all(item.reference for item in selection.items):
-        question = QUESTIONS["mos"]
-    asked = _Asked(task, question or QUESTIONS[task], named, _classes(labels, selection), seed, anchors, ties)
+        question = wording.question["mos"]
+    question = question or wording.question[task]
+    if task == "simulate" and "{class}" in question:
+        raise ValueError("the question of task simulate must not hold {class}: it would give the answer away")
+    asked = _Asked(task, question, named, _classes(labels, selection), seed, anchors, ties, wording)
     design = Design((), (), (), asked.anchors, warnings=list(selection.warnings))
     trials = _number(asked, selection.items, design)
     if not trials:
         raise ValueError(f"task {task} needs items with two methods or more; this selection has none")
     practice = _practice(asked, selection, design)
     caught = _catch(asked, selection, catch, len(trials), design) if task in CATCHES else []
+    caught += _gold(asked, selection, gold, len(trials) + len(caught), design)
     return Design(
         tuple(trials), tuple(practice), tuple(caught),
-        asked.anchors, design.items, design.catch_answers, design.warnings,
+        asked.anchors, design.items, design.catch_answers, design.gold_answers, design.warnings,
     )  # fmt: skip
 
 
@@ -147,7 +154,8 @@ def _place(trial_id: str, kind: TrialKind, item: ListeningItem, page: Page, desi
 def _opinion(asked: _Asked, item: ListeningItem) -> list[Page]:
     def page(trial_id: str, kind: TrialKind) -> Trial:
         names = [asked.named(sound) for sound in (*item.systems, *item.anchors)]
-        return Trial(trial_id, kind, asked.prompt(item.pred_class), asked.named(item.mixture), _blind(names))
+        mixture = asked.named(item.mixture)
+        return Trial(trial_id, kind, asked.prompt(item.pred_class), mixture, _blind(names), context_is="mixture")
 
     return [page]
 
@@ -170,7 +178,8 @@ def _rating(asked: _Asked, item: ListeningItem) -> list[Page]:
             }
             asked.anchors[trial_id] = made | {"mixture": asked.named(item.mixture)}
             names += asked.anchors[trial_id].values()
-        return Trial(trial_id, kind, asked.prompt(item.pred_class), asked.named(reference), _blind(names))
+        context = asked.named(reference)
+        return Trial(trial_id, kind, asked.prompt(item.pred_class), context, _blind(names), context_is="reference")
 
     return [page]
 
@@ -261,8 +270,12 @@ def _alone(
     as_what = "" if sound.role in ("practice", "catch") else kind
     name = asked.named(sound, role=as_what)
     choices = (*asked.labels[:MOST_CHOICES], CANNOT_TELL) if asked.task == "simulate" else ()
-    prompt = asked.prompt(sound.pred_class) if sound.pred_class else f"Practice: {_plain(asked.question)}"
-    return Trial(trial_id, kind, prompt, context, (name,), choices)
+    prompt = (
+        asked.prompt(sound.pred_class)
+        if sound.pred_class
+        else f"{asked.wording.words['practice']}: {_plain(asked.question)}"
+    )
+    return Trial(trial_id, kind, prompt, context, (name,), choices, role if context else "")
 
 
 def _plain(question: str) -> str:
@@ -285,6 +298,33 @@ def _catch(asked: _Asked, selection: Selection, count: int, number: int, design:
         answers = SCALES.get(asked.task, trial.choices[:-1])
         answer = sound.true_class if sound.role == "catch" and sound.true_class in answers else CATCHES[asked.task]
         answer = answer or numbers.choice(answers)
-        trials.append(replace(trial, prompt=ATTENTION.replace("{answer}", answer)))
+        trials.append(replace(trial, prompt=asked.wording.attention.replace("{answer}", answer)))
         design.catch_answers[trial.trial_id] = answer
+    return trials
+
+
+def _gold(asked: _Asked, selection: Selection, count: int, number: int, design: Design) -> list[Trial]:
+    """Pages of random items with the sounds of another item, whose predicted class is another one."""
+    if not count:
+        return []
+    numbers = asked.numbers("gold")
+    items = [item for item in selection.items if not item.mixture.silent]
+    pairs = [(item, other) for item in items for other in items if other.pred_class != item.pred_class]
+    chosen = numbers.sample(pairs, min(count, len(pairs)))
+    if len(chosen) < count:
+        design.warnings.append(f"{count} gold items were requested; there are {len(chosen)} pairs of unlike classes")
+    digits, trials = max(2, len(str(number))), []
+    for place, (item, other) in enumerate(chosen, number + 1):
+        trial_id = f"t_{place:0{digits}d}"
+        sounds = [asked.named(sound) for sound in other.systems]
+        expected = GOLD[asked.task]
+        if expected is None:
+            sounds = [asked.named(numbers.choice(item.systems)), numbers.choice(sounds)]
+        context, role = (item.mixture, "mixture")
+        if asked.task == "rating" and item.reference:
+            context, role = item.reference, "reference"
+        prompt, choices = asked.prompt(item.pred_class), (NO_PREFERENCE,) * asked.ties
+        trials.append(Trial(trial_id, "catch", prompt, asked.named(context), _blind(sounds), choices, role))
+        design.items[trial_id] = item.item_id
+        design.gold_answers[trial_id] = expected or sounds[0]
     return trials

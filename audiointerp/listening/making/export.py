@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from audiointerp.listening.bs1534 import lowpass
-from audiointerp.listening.making import blinding, packing, texts
+from audiointerp.listening.making import blinding, packing
 from audiointerp.listening.making.design import Design, build
 from audiointerp.listening.making.groups import Material, gather
 from audiointerp.listening.making.manifest import Sound
@@ -21,6 +21,7 @@ from audiointerp.listening.making.orders import sessions
 from audiointerp.listening.making.preparation import Bandwidth, Loudness, Plan, Settings, Stimulus, prepare
 from audiointerp.listening.making.selection import select
 from audiointerp.listening.study import Study, Task
+from audiointerp.listening.texts import CHECKS, Texts, read_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,13 +41,16 @@ class Options:
         task: see `study.Study`.
         items, methods: names, or the number of items to draw; None for all.
         question: question of every trial; "{class}" is replaced by the predicted class. None takes the task's own.
-        title, introduction: texts of the first page; None takes the task's own.
+        title, introduction: texts of the first page; None takes those of `texts`.
+        texts: a YAML file with language, consent, questions and words, see `texts.read_texts`; None for English.
+        checks: checks before the first page, "headphones" and "level" (html).
         seed: seed of all random draws.
         rate: sample rate of the sounds written, in Hz.
         loudness, bandwidth, pad: see `preparation.Settings`.
         practice: number of practice trials, unless the run has sounds of role practice; 0 for none, even then.
-        practice_apart: keep items of practice trials out of the test (always so in "simulate").
+        practice_repeat: practise on items of the test instead of leaving items out of it.
         catch: number of catch trials, unless the run has sounds of role catch.
+        gold: number of gold items (P.808), whose answer is known, see `design.build`.
         anchors: whether ratings against a reference have low-pass anchors and the mixture.
         ties: whether "no preference" is a possible answer (ab).
         participants: number of participants for whom the target "folder" writes orders and answer sheets.
@@ -62,14 +66,17 @@ class Options:
     question: str | None = None
     title: str | None = None
     introduction: str | None = None
+    texts: str | Path | None = None
+    checks: Sequence[str] = ()
     seed: int = 0
     rate: int = 48000
     loudness: Loudness = "match"
     bandwidth: Bandwidth = "none"
     pad: bool = False
     practice: int = 1
-    practice_apart: bool = False
+    practice_repeat: bool = False
     catch: int = 0
+    gold: int = 0
     anchors: bool = True
     ties: bool = False
     participants: int = 24
@@ -79,14 +86,25 @@ class Options:
         for name, kind in choices.items():
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(kind))}")
-        for name, least in (("practice", 0), ("catch", 0), ("participants", 1)):
+        unknown = [name for name in self.checks if name not in CHECKS]
+        if unknown or (self.checks and self.target != "html"):
+            what = f"checks holds {unknown[0]!r}" if unknown else f"checks with target {self.target}"
+            raise ValueError(f"{what}; the page (--target html) has the checks {', '.join(CHECKS)}")
+        if self.practice_repeat and self.task == "simulate":
+            raise ValueError("practice_repeat with task simulate: practice would give answers of the test away")
+        if self.gold and self.target == "webmushra":
+            raise ValueError("gold items need the target html or folder; webMUSHRA refuses sounds of unequal length")
+        for name, least in (("practice", 0), ("catch", 0), ("gold", 0), ("participants", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
 
     def of_sounds(self) -> str:
         """The options that change sounds or trials, as text; target and participants are left out."""
         values = asdict(self)
-        return json.dumps({name: values[name] for name in values if name not in ("target", "participants")})
+        left_out = ("target", "participants", "texts")  # of the texts their content counts, not their file's name
+        texts = read_texts(self.texts)
+        values["wording"] = {**texts.of_page(), "question": texts.question, "classes": texts.classes}
+        return json.dumps({name: values[name] for name in values if name not in left_out}, default=str)
 
 
 @dataclass(frozen=True)
@@ -144,7 +162,12 @@ def _lowpassed(waveform: NDArray[np.float32], sample_rate: int, cutoff_hz: float
 
 
 def export_study(
-    runs: str | Path | Sequence[str | Path], out: str | Path, *, force: bool = False, **options: Any
+    runs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    force: bool = False,
+    secret: str | Path | None = None,
+    **options: Any,
 ) -> Summary:
     """Makes a listening test of one run, or of several runs as its groups.
 
@@ -152,6 +175,8 @@ def export_study(
         runs: a folder that holds manifest.csv and the WAVs it lists, and optionally run.json, which names the classes.
             For several folders see `groups.gather`.
         out: folder to write. An existing secret in its private/ is reused, so that the same call gives the same bytes.
+        secret: secret.hex of another test, whose blind names this one then has, so that the same runs and options give
+            the same files; None takes the one in `out`, or draws one. The orders depend on the seed alone.
         force: write into a folder that holds other files. Private files of another test there are moved to
             private/<its test_id>, because its answers cannot be read without them.
         options: fields of `Options`.
@@ -163,16 +188,18 @@ def export_study(
     wanted = Options(**options)
     out = Path(out)
     held = packing.held_test(out, force)
-    material = gather([runs] if isinstance(runs, (str, Path)) else runs)
-    secret = blinding.load_secret(out / "private" / "secret.hex")
-    named = _Names(secret, blinding.study_name(secret, material.digest, wanted.of_sounds()))
+    wording = read_texts(wanted.texts)
+    material = gather([runs] if isinstance(runs, (str, Path)) else runs, wording.classes)
+    own = blinding.load_secret(out / "private" / "secret.hex", secret)
+    named = _Names(own, blinding.study_name(own, material.digest, wanted.of_sounds()))
     if held not in (None, named.test_id) and not force:
         raise ValueError(f"{out}: holds {held}, another test or other options; choose another folder, or give --force")
-    design = _design(wanted, material, named)
+    design = _design(wanted, material, named, wording)
     plan = prepare(list(named.clips.values()), Settings(wanted.rate, wanted.loudness, wanted.bandwidth, wanted.pad))
-    study = _study(wanted, named, design, plan)
+    study = _study(wanted, named, design, plan, wording)
     warnings = (*design.warnings, *plan.warnings)
-    private = packing.Private(named.meant, plan, design, asdict(wanted), material.abouts, warnings)
+    given = {**asdict(wanted), "texts": str(wanted.texts) if wanted.texts else None}
+    private = packing.Private(named.meant, plan, design, given, material.abouts, warnings)
     files = packing.pack(out, held, study, private)
     silent = tuple(sorted({plan.clips[name].sound.source for name, done in plan.prepared.items() if done.silent}))
     counts = len(study.files), len(design.trials), len(study.sessions)
@@ -180,31 +207,35 @@ def export_study(
     return Summary(study.test_id, study.task, *folders, files, *counts, *level, silent, warnings)
 
 
-def _design(options: Options, material: Material, named: _Names) -> Design:
+def _design(options: Options, material: Material, named: _Names, wording: Texts) -> Design:
     selection = select(
         *(material.sounds, options.items, options.methods),
         seed=options.seed,
         practice=options.practice,
-        apart=options.practice_apart or options.task == "simulate",
+        repeat=options.practice_repeat,
         pairs=options.task in ("ab", "abx"),
     )
-    names = ("question", "seed", "catch", "anchors", "ties")
+    names = ("question", "seed", "catch", "gold", "anchors", "ties")
     asked = {name: getattr(options, name) for name in names}
-    return build(options.task, selection, named, labels=material.labels, **asked)
+    return build(options.task, selection, named, labels=material.labels, wording=wording, **asked)
 
 
-def _study(options: Options, named: _Names, design: Design, plan: Plan) -> Study:
+def _study(options: Options, named: _Names, design: Design, plan: Plan, wording: Texts) -> Study:
     names, asked = sorted(plan.prepared), (design.trials, design.practice, design.catch)
     methods = {name: meaning.method for name, meaning in named.meant.items()}
+    meanings = {
+        name: "|".join((each.sound.item_id, each.role, each.method, each.copy)) for name, each in named.meant.items()
+    }
     return Study(
         test_id=named.test_id,
         task=options.task,
-        title=texts.TITLE if options.title is None else options.title,
-        introduction=texts.INTRODUCTIONS[options.task] if options.introduction is None else options.introduction,
+        title=wording.title if options.title is None else options.title,
+        introduction=wording.introduction[options.task] if options.introduction is None else options.introduction,
         seed=options.seed,
         sample_rate=options.rate,
         trials=(*design.practice, *design.trials, *design.catch),
-        sessions=sessions(options.task, *asked, seed=options.seed, methods=methods),
+        sessions=sessions(options.task, *asked, seed=options.seed, methods=methods, meanings=meanings),
         files={name: f"{packing.STIMULI}/{name}.wav" for name in names},
         seconds={name: plan.prepared[name].frames / options.rate for name in names},
+        texts={**wording.of_page(), "checks": list(options.checks)},
     )

@@ -33,10 +33,11 @@ class Material:
     digest: str
 
 
-def gather(runs: Sequence[str | Path]) -> Material:
+def gather(runs: Sequence[str | Path], classes: Mapping[str, str] | None = None) -> Material:
     """Reads one or several runs; each of several is a group, named after its folder unless its manifest names groups.
 
-    If several runs have an item of the same name, the run's name is put in front of it.
+    If several runs have an item of the same name, the run's name is put in front of it. `classes` gives the names of
+    classes that listeners read.
 
     Raises:
         ListeningError: naming every problem of a run.
@@ -54,11 +55,11 @@ def gather(runs: Sequence[str | Path]) -> Material:
     if len(read) > 1:
         read = _grouped(names, read)
     abouts = tuple(packing.about_run(folder) for folder in folders)
-    labels = [texts.readable(str(label)) for about in abouts for label in about.get("labels") or []]
+    labels = [texts.readable(str(label), classes) for about in abouts for label in about.get("labels") or []]
     manifests = [(folder / "manifest.csv").read_bytes() for folder in folders]
     digests = [hashlib.sha256(each).hexdigest() for each in manifests]
     return Material(
-        sounds=[texts.shown(sound) for sounds in read for sound in sounds],
+        sounds=[texts.shown(sound, classes) for sounds in read for sound in sounds],
         labels=list(dict.fromkeys(labels)),
         abouts=abouts,
         digest="|".join(digests),

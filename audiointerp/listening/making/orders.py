@@ -40,6 +40,7 @@ def sessions(
     catch: Sequence[Trial] = (),
     seed: int = 0,
     methods: Mapping[str, str] | None = None,
+    meanings: Mapping[str, str] | None = None,
 ) -> tuple[tuple[Presentation, ...], ...]:
     """The sessions of participants 0, 1, ...; after the last one, the first is used again.
 
@@ -54,6 +55,8 @@ def sessions(
         task, trials, practice, catch: the task and its trials of each kind.
         seed: seed of all random draws.
         methods: stimulus id -> method, needed to balance "simulate".
+        meanings: stimulus id -> what it is, in words that are the same in every folder, while blind names are not:
+            draws then depend on the seed alone. None draws from the ids.
     """
     numbers = random.Random(f"{seed}|orders")
     shuffled = numbers.sample(list(trials), len(trials))
@@ -61,7 +64,8 @@ def sessions(
     ranks = dict(zip(names, numbers.sample(range(len(names)), len(names))))
     pages = {}
     for trial in (*practice, *shuffled, *catch):
-        sounds = numbers.sample(trial.stimuli, len(trial.stimuli))
+        known = sorted(trial.stimuli, key=lambda name: (meanings or {}).get(name, name))
+        sounds = numbers.sample(known, len(known))
         if task == "simulate" and methods:
             sounds.sort(key=lambda sound: ranks[methods[sound]])
         pages[trial.trial_id] = _pages(task, sounds)

@@ -148,7 +148,10 @@ def _write_private(folder: Path, held: str | None, study: Study, private: Privat
 def _key_rows(private: Private, stimuli: Path) -> list[dict[str, object]]:
     rows = []
     # In the key, true_class of a catch sound is its expected answer.
-    expected = {trial.stimuli[0]: private.design.catch_answers[trial.trial_id] for trial in private.design.catch}
+    answers = private.design.catch_answers
+    expected = {
+        trial.stimuli[0]: answers[trial.trial_id] for trial in private.design.catch if trial.trial_id in answers
+    }
     for name, meaning in private.meant.items():
         sound, done = meaning.sound, private.plan.prepared[name]
         rows.append(
@@ -176,6 +179,7 @@ def _key_rows(private: Private, stimuli: Path) -> list[dict[str, object]]:
 def _settings(private: Private) -> dict[str, Any]:
     """How the test was made, for the report; equal exports give equal settings."""
     names = ("name", "seed", "recipe_hash", "versions")
+    methods = list(dict.fromkeys(each.method for each in private.meant.values() if each.role == "interpretation"))
     runs = [{name: about[name] for name in names if name in about} for about in private.abouts]
     return {
         "options": private.options,
@@ -183,7 +187,9 @@ def _settings(private: Private) -> dict[str, Any]:
         "target_lufs": private.plan.target_lufs,
         "lowered_db": round(private.plan.lowered_db, 4),
         "items": private.design.items,
+        "order": {"items": list(dict.fromkeys(private.design.items.values())), "methods": methods},
         "catch_answers": private.design.catch_answers,
+        "gold_answers": private.design.gold_answers,
         "anchors": private.design.anchors,
         "warnings": private.warnings,
         "versions": {name: _version(name) for name in PACKAGES},

@@ -77,7 +77,7 @@ def select(
     *,
     seed: int = 0,
     practice: int = 1,
-    apart: bool = False,
+    repeat: bool = False,
     pairs: bool = False,
 ) -> Selection:
     """Selects items and sounds from a run.
@@ -89,8 +89,9 @@ def select(
             predicted class. Items that have none of the methods are left out.
         seed: seed of all random draws.
         practice: number of practice trials. They use the run's own practice sounds if it has any, otherwise items that
-            are not in the test, and if these are too few, items of the test, with a warning.
-        apart: instead leave those items out of the test, if others remain.
+            are not in the test. If `items` is None, items are left out of the test for practice, as long as others
+            remain; if items were chosen, there is less practice, with a warning.
+        repeat: instead practise on items of the test.
         pairs: whether practice items need two methods or more.
 
     Raises:
@@ -113,19 +114,25 @@ def select(
     rows = tuple(sound for sound in sounds if sound.role == "practice") if practice and not pairs else ()
     needed = 0 if rows else practice
     training, repeated = _training(usable, chosen, needed, seed, pairs)
-    if repeated and apart and len(chosen) > len(repeated):
+    if repeated and repeat:
+        warnings.append(f"practice repeats {', '.join(repeated)} of the test")
+    elif repeated and items is None and _remain(chosen, repeated, pairs):
         chosen = [item for item in chosen if item.item_id not in repeated]
-    elif repeated and apart:
-        training = [item for item in training if item.item_id not in repeated]
-        warnings.append("no practice: every item is needed for the test")
+        warnings.append(f"for practice, so not in the test: {', '.join(repeated)}; --practice 0 tests every item")
     elif repeated:
+        training = [item for item in training if item.item_id not in repeated]
         warnings.append(
-            f"practice repeats {', '.join(repeated)} of the test; leave them out with --practice_apart, "
-            "or choose fewer items with --items"
+            f"{len(training) or 'no'} practice: every item is needed for the test; choose fewer items with --items, or "
+            "practise on an item of the test with --practice_repeat"
         )
     others = tuple(sound for sound in sounds if sound.role in ("mixture", "reference"))
     catches = tuple(sound for sound in sounds if sound.role == "catch")
     return Selection(tuple(chosen), tuple(training), rows, catches, others, tuple(warnings))
+
+
+def _remain(chosen: Sequence[ListeningItem], left_out: Sequence[str], pairs: bool) -> bool:
+    """Whether a test remains without these items; for pairs an item needs two methods."""
+    return any(item.item_id not in left_out and (len(item.systems) > 1 or not pairs) for item in chosen)
 
 
 def _items(sounds: Sequence[Sound]) -> list[ListeningItem]:

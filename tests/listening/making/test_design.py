@@ -223,11 +223,27 @@ def test_practice_prefers_items_outside_the_test():
     chosen = select(sounds, items=["i1", "i2"], seed=4)
     assert chosen.practice_items[0].item_id not in ("i1", "i2") and chosen.warnings == ()
     everything = select(sounds, seed=4)
-    repeated = everything.practice_items[0].item_id
-    assert len(everything.items) == 6 and f"practice repeats {repeated} of the test" in everything.warnings[0]
-    apart = select(sounds, seed=4, apart=True)
-    assert [item.item_id for item in apart.items] == [f"i{n}" for n in range(6) if f"i{n}" != repeated]
-    assert select(run([("a",)]), apart=True).practice_items == () and select(sounds, practice=0).practice_items == ()
+    (practised,) = [item.item_id for item in everything.practice_items]
+    assert [item.item_id for item in everything.items] == [f"i{n}" for n in range(6) if f"i{n}" != practised]
+    assert f"for practice, so not in the test: {practised};" in everything.warnings[0]
+    assert select(sounds, practice=0).practice_items == () and len(select(sounds, practice=0).items) == 6
+
+
+@pytest.mark.parametrize("items", [["i0", "i1"], 2])
+def test_items_that_were_chosen_are_tested_and_practised_only_if_asked(items):
+    sounds = run([("a", "b")] * 2)
+    chosen = select(sounds, items=items)
+    assert len(chosen.items) == 2 and chosen.practice_items == () and "--practice_repeat" in chosen.warnings[0]
+    repeated = select(sounds, items=items, repeat=True)
+    assert len(repeated.items) == 2 and len(repeated.practice_items) == 1
+    assert repeated.warnings == (f"practice repeats {repeated.practice_items[0].item_id} of the test",)
+
+
+def test_the_last_item_is_tested_not_practised():
+    for sounds, pairs in ((run([("a",)]), False), (run([("a", "b"), ("a",)]), True)):
+        chosen = select(sounds, pairs=pairs)
+        assert chosen.practice_items == () and {item.item_id for item in chosen.items} >= {"i0"}
+        assert "no practice" in chosen.warnings[-1]
 
 
 def test_practice_sounds_of_the_run_come_first():
@@ -266,7 +282,44 @@ def test_catch_trials_of_a_simulation_ask_for_a_class_of_a_practised_sound():
     assert none.catch == () and "1 catch trials were requested; there are sounds for 0" in none.warnings
 
 
-@pytest.mark.parametrize("task, option", [("ab", {"catch": 1}), ("abx", {"catch": 1}), ("mos", {"ties": True})])
+def test_gold_items_show_sounds_of_another_class():
+    made = design("mos", run([("a", "b")] * 4), gold=3)
+    assert [trial.trial_id for trial in made.catch] == ["t_05", "t_06", "t_07"]
+    assert made.gold_answers == dict.fromkeys(["t_05", "t_06", "t_07"], (1, 2)) and made.catch_answers == {}
+    classes = {f"i{n}": LABELS[n % len(LABELS)] for n in range(4)}
+    for trial in made.catch:
+        own, others = trial.context.split(".")[0], {name.split(".")[0] for name in trial.stimuli}
+        assert trial.kind == "catch" and classes[own].upper() in trial.prompt and len(trial.stimuli) == 2
+        assert len(others) == 1 and classes[others.pop()] != classes[own]
+    pair = design("ab", run([("a", "b")] * 4), gold=1)
+    ((trial_id, expected),) = pair.gold_answers.items()
+    (trial,) = pair.catch
+    assert trial.trial_id == trial_id and expected in trial.stimuli
+    assert (
+        expected.split(".")[0] == trial.context.split(".")[0] != (set(trial.stimuli) - {expected}).pop().split(".")[0]
+    )
+    rated = design("rating", run([("a", "b")] * 3, references=True), gold=1)
+    assert "reference" in rated.catch[0].context and rated.catch[0].context_is == "reference"
+    alike = design("mos", run([("a",)]), gold=1)
+    assert alike.catch == () and "0 pairs of unlike classes" in alike.warnings[-1]
+
+
+@pytest.mark.parametrize("references, role", [(True, "reference"), (False, "mixture")])
+def test_a_rating_says_whether_its_first_sound_is_the_stem_or_the_mixture(references, role):
+    for trial in design("rating", run([("a", "b")] * 2, references=references)).trials:
+        assert trial.context_is == role and role in trial.context
+
+
+@pytest.mark.parametrize(
+    "task, option",
+    [
+        ("abx", {"gold": 1}),
+        ("simulate", {"gold": 1}),
+        ("ab", {"catch": 1}),
+        ("abx", {"catch": 1}),
+        ("mos", {"ties": True}),
+    ],
+)
 def test_options_that_a_task_lacks(task, option):
     with pytest.raises(ValueError, match=f"task {task} has no"):
         design(task, run([("a", "b")]), **option)

@@ -133,6 +133,46 @@ def test_secret_seed_and_manifest_all_matter(tmp_path):
     assert len(bytes.fromhex((drawn.private / "secret.hex").read_text())) == 32
 
 
+def meant(done):
+    """The sessions in words that hold in every folder: item, role and method instead of blind names."""
+    key = {row["stimulus_id"]: (row["item_id"], row["role"], row["method"]) for row in table(done.private / "key.csv")}
+    study = Study.read(done.public / "study.json")
+    return [[(each.trial_id, [key[name] for name in each.stimuli]) for each in session] for session in study.sessions]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_same_seed_is_the_same_test_in_any_folder(tmp_path, task):
+    """Each folder draws its own secret, so that blind names differ; what is heard in which order does not."""
+    run = make_run(tmp_path / "run", items=4, methods=("piq", "l2i", "lime"), references=True)
+    options = {"task": task, "target": "folder", "seed": 3, **({"catch": 1} if task in ("mos", "rating") else {})}
+    one, two = (export_study(run, tmp_path / name, **options) for name in ("one", "two"))
+    assert one.test_id != two.test_id and meant(one) == meant(two)
+    again = export_study(run, tmp_path / "again", secret=one.private / "secret.hex", **options)
+    assert contents(again.public) == contents(one.public)
+    other = export_study(run, tmp_path / "other", **{**options, "seed": 4})
+    assert meant(other) != meant(one)
+    with pytest.raises(ValueError, match="is another secret"):
+        export_study(run, two.private.parent, secret=one.private / "secret.hex", **options)
+
+
+def test_texts_of_a_file_reach_the_page_and_the_key(tmp_path):
+    own = tmp_path / "texts.yaml"
+    own.write_text(
+        "language: de\ntitle: Mein Test\nquestion: 'Passt {class}?'\nclasses: {dog: Hund}\nconsent: Ja & nein\n"
+        "questions:\n  - {name: age, ask: Alter?, answers: [jung, alt]}\n"
+    )
+    done = export_study(make_run(tmp_path / "run"), tmp_path / "out", texts=own, checks=["level"], practice=0, catch=1)
+    study = Study.read(done.public / "study.json")
+    prompts = [trial.prompt for trial in study.trials]
+    assert study.title == "Mein Test" and prompts[:2] == ["Passt HUND?", "Passt CHURCH BELLS?"]
+    assert prompts[2].startswith("Aufmerksamkeitsfrage") and study.texts["checks"] == ["level"]
+    assert "Hund" in {row["pred_class"] for row in table(done.private / "key.csv")}
+    page = (done.public / "listening_test.html").read_text("utf-8")
+    assert '<html lang="de">' in page and "Ja &amp; nein" in page and "Alter?" in page and "Weiter" in page
+    settings = json.loads((done.private / "settings.json").read_text())
+    assert settings["order"] == {"items": ["c_00", "c_01"], "methods": ["piq", "l2i"]}
+
+
 def test_targets_of_one_test_share_its_names(tmp_path):
     run = make_run(tmp_path / "run")
     made = [export_study(run, with_secret(tmp_path / each), target=each) for each in ("html", "folder", "webmushra")]
@@ -305,6 +345,12 @@ def test_the_paper_s_study(tmp_path):
         ({"practice": -1}, "practice is -1; it must be 0 or more"),
         ({"participants": 0}, "participants is 0; it must be 1 or more"),
         ({"rate": 100}, "rate is 100 Hz"),
+        ({"checks": ["nose"]}, "checks holds 'nose'.*headphones, level"),
+        ({"checks": ["level"], "target": "folder"}, "checks with target folder"),
+        ({"gold": -1}, "gold is -1"),
+        ({"gold": 1, "target": "webmushra"}, "gold items need the target html"),
+        ({"task": "simulate", "practice_repeat": True}, "would give answers of the test away"),
+        ({"secret": "nothing.hex"}, "nothing.hex: no such file"),
     ],
 )
 def test_bad_options(tmp_path, options, expected):
@@ -343,7 +389,7 @@ def test_the_command_exports(tmp_path, capsys):
     listen(parse("export", run, "-o", tmp_path / "out", "--target", "folder", *chosen))
     assert "levels unchanged" in capsys.readouterr().out
     listen(parse("export", run, "-o", tmp_path / "all", "--target", "folder"))
-    assert "audiointerp: practice repeats c_0" in capsys.readouterr().err
+    assert "audiointerp: for practice, so not in the test: c_0" in capsys.readouterr().err
 
 
 def test_the_command_plans(capsys):
@@ -353,7 +399,9 @@ def test_the_command_plans(capsys):
 
 def test_options_reach_the_other_commands():
     options = parse("serve", "--webmushra", "checkout", "--port", "0")
-    assert (str(options.webmushra), str(options.results), options.port) == ("checkout", "results", 0)
+    assert (str(options.webmushra), options.results, options.port, options.test) == ("checkout", None, 0, None)
+    with pytest.raises(ValueError, match="folder of one test, or --webmushra"):
+        listen(parse("serve"))
     options = parse("analyse", "a.csv", "b.csv", "--key", "key.csv", "-o", "out")
     assert len(options.answers) == 2 and options.needs_output and not parse("plan").needs_output
 
