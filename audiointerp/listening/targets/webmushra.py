@@ -41,6 +41,27 @@ RESERVED = NOT_WORDS | {LEVEL_PAGE, LEVEL_SOUND, "reference", "anchor35", "ancho
 LEVEL = "Set the volume of your system so that the sounds are comfortable, and leave it there."
 OPINIONS = ("1 Bad", "2 Poor", "3 Fair", "4 Good", "5 Excellent")
 
+# webMUSHRA's page of type mushra has no option for playing every sound, unlike its Likert pages. It runs scripts of its
+# `content`; this one listens to the page's player and stops a click on Next as long as a sound was never played.
+UNHEARD = """<script>
+(function () {
+  var page = pageManager.getCurrentPage(), player = page.mushraAudioControl, heard = {};
+  player.addEventListener(function (event) {
+    if (event.name === 'playReferenceTriggered') heard.reference = true;
+    if (event.name === 'playConditionTriggered') heard[event.index] = true;
+  });
+  function look(event) {
+    if (pageManager.getCurrentPage() !== page) return document.removeEventListener('click', look, true);
+    if (event.target.closest('#__button_next') === null) return;
+    if (Object.keys(heard).length > player.getConditions().length) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    alert('Please play the reference and every condition before you go on.');
+  }
+  document.addEventListener('click', look, true);
+})();
+</script>"""
+
 PageConfig = dict[str, Any]
 
 __all__ = ["write_configs"]
@@ -283,7 +304,7 @@ class Pages:
         title = "MUSHRA" if bs1534.is_mushra(rated) else "Rate each sound"
         too_much = len(rated) > bs1534.MAX_SOUNDS or self.study.seconds[reference] > bs1534.MAX_SECONDS
         return {
-            **_head("mushra", title, _paragraphs(trial.prompt) + hidden, trial.trial_id),
+            **_head("mushra", title, _paragraphs(trial.prompt) + hidden + UNHEARD, trial.trial_id),
             "showWaveform": False,
             "enableLooping": True,
             "strict": not too_much,  # beyond the limits, strict mode blocks the page with a pop-up

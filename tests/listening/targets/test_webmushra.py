@@ -3,6 +3,7 @@
 import html
 import logging
 import re
+import shutil
 import wave
 from dataclasses import replace
 
@@ -545,3 +546,54 @@ def test_lowpass_above_nyquist_changes_nothing_and_bad_input_is_refused():
         lowpass(np.array([0.0, np.nan]), 48000, 3500)
     with pytest.raises(ValueError, match="above 0 Hz"):
         lowpass(waveform, 48000, 0)
+
+
+# What webMUSHRA has around a page's content: its page manager, the events of its player, and the button that goes on.
+AROUND = """<div id="page"></div><button id="__button_next" onclick="left += 1"><i>Next</i></button><script>
+var left = 0, alerts = [], listeners = [];
+window.alert = (text) => alerts.push(text);
+const player = { addEventListener: (f) => listeners.push(f), getConditions: () => ["a", "b", "c"] };
+var shown = { mushraAudioControl: player };
+var pageManager = { getCurrentPage: () => shown };
+const play = (name, index) => listeners.forEach((listener) => listener({ name, index }));
+</script>"""
+
+
+def test_a_mushra_page_does_not_go_on_unheard(exported, tmp_path):
+    """In a real browser, within what webMUSHRA has around it; its jQuery runs the content's scripts, as here."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("Chromium is missing")
+    trials = [trial(f"t_{n}", "s_a", "s_b", "s_hid", context="s_ref") for n in range(5)]
+    read, _ = exported("rating", trials, same={"s_hid": "s_ref"})
+    (page_config,) = [each for each in flat(read[""]["pages"]) if each.get("id") == "t_0"]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_content(AROUND)
+        page.evaluate(
+            """content => document.getElementById("page").append(
+              document.createRange().createContextualFragment("<p>" + content + "</p>"))""",
+            page_config["content"],
+        )
+        click = "document.querySelector('#__button_next i').click()"
+        condition = "playConditionTriggered"
+        played = [
+            (condition, 0),
+            (condition, 0),
+            ("playReferenceTriggered", None),
+            ("stopTriggered", None),
+            (condition, 2),
+        ]
+        for name, index in played:
+            page.evaluate(click)
+            page.evaluate("([name, index]) => play(name, index)", [name, index])
+        assert page.evaluate("[left, alerts.length]") == [0, 5] and "every condition" in page.evaluate("alerts[0]")
+        page.evaluate("play('playConditionTriggered', 1)")
+        page.evaluate(click)
+        assert page.evaluate("[left, alerts.length]") == [1, 5]
+        page.evaluate("shown = {}")  # the next page, of another type
+        page.evaluate(click)
+        assert page.evaluate("[left, alerts.length]") == [2, 5]
+        browser.close()
