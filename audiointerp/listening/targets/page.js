@@ -1,4 +1,4 @@
-// Start page, trials, closing questions, saving. The bar at the foot of a page lists the missing steps ("the gate").
+// Start page, turning of pages, closing questions, keyboard. The bar at the foot of a page lists the missing steps ("the gate").
 
 let session = null; // null until the participant begins
 let saved = false;
@@ -7,6 +7,7 @@ let latest = null; // the card played or focused last
 let missing = () => []; // the missing steps of this page: [[text, element to focus]]
 let shiftPick = () => {}; // action of Shift and a digit on this page
 let seenAt = 0;
+let away = false; // whether another tab or window is used
 
 const CODE = /^([\p{L}\p{N}][\p{L}\p{N} ._-]*)?$/u; // may be empty
 const pages = () => study.sessions[session.order];
@@ -21,7 +22,7 @@ function trouble(text) {
 function gate() {
   const open = missing();
   $("next").setAttribute("aria-disabled", String(open.length > 0));
-  const text = open.length ? `Still to do: ${open.map(([words]) => words).join("; ")}.` : "Ready to continue.";
+  const text = open.length ? word("still", { steps: open.map(([words]) => words).join("; ") }) : word("ready");
   if ($("reason").textContent !== text) $("reason").textContent = text;
   $("gate").classList.toggle("open", !open.length);
 }
@@ -35,6 +36,7 @@ function next() {
   }
   if (!session) begin();
   else if (session.view === "trial") submit();
+  else if (session.view === "check") answerCheck();
   else if (session.view === "questions") finish();
 }
 
@@ -53,10 +55,10 @@ function show(view, { eyebrow = "", heading, button, done = 0, total = 0, progre
   const bar = $("progress-bar");
   bar.setAttribute("aria-valuemax", total || 1);
   bar.setAttribute("aria-valuenow", done);
-  bar.setAttribute("aria-valuetext", progress || "not begun");
+  bar.setAttribute("aria-valuetext", progress || word("not_begun"));
   bar.firstElementChild.style.width = `${total ? (100 * done) / total : 0}%`;
   document.title = progress ? `${progress} · ${study.title}` : study.title;
-  trouble(session && !keep.works ? "This browser cannot store your answers: please do not reload or close this page before the end." : "");
+  trouble(session && !keep.works ? word("no_storage") : "");
   seenAt = performance.now();
   if (session) {
     scrollTo(0, 0);
@@ -83,11 +85,11 @@ function addSound(where, options) {
 }
 
 function soundChanged(sound, event) {
+  const { name } = sound;
   const words = {
-    started: `Playing ${sound.name}`, ended: `${sound.name}: heard`,
-    refused: "Each sound is played from its start to its end, at its own speed.",
-    blocked: `Press the button of ${sound.name} once more.`,
-    failed: `${sound.name} cannot be played. ${study.sources[study.level] ? "Are the sound files next to this page?" : ""}`,
+    started: word("is_playing", { name }), ended: word("was_heard", { name }), refused: word("from_start"),
+    blocked: word("once_more", { name }),
+    failed: `${word("cannot", { name })} ${study.sources[study.level] ? word("files_there") : ""}`,
   };
   if (event === "started") {
     trouble("");
@@ -102,7 +104,9 @@ function soundChanged(sound, event) {
 function keepAll() {
   if (!session || saved) return;
   if (session.draft) {
-    session.draft.spent_ms += performance.now() - seenAt;
+    const spent = performance.now() - seenAt;
+    session.draft.spent_ms += spent;
+    if (away) session.draft.away_ms += spent;
     seenAt = performance.now();
   }
   keep.save(session);
@@ -114,15 +118,20 @@ function startPage() {
   const chosen = () => document.querySelector("[name=transducer]:checked");
   const code = () => $("code").value.trim();
   const given = participantNumber("");
-  if (given !== null) $("code").value = `P${given}`;
+  if (givenCode) {
+    $("code").value = givenCode;
+    $("code").readOnly = CODE.test(givenCode);
+    $("code-hint").textContent = word("code_given");
+  } else if (given !== null) $("code").value = `P${given}`;
+  if (COLLECTOR) $("kept").textContent = word("sent_there", { host: location.host });
   const level = addSound($("level"), {
-    id: study.level, slot: "1", name: "Sample sound", hint: "not heard yet", memory: { ranges: [], plays: 0 },
+    id: study.level, slot: "1", key: "level", name: word("sample_sound"), hint: word("not_heard"), memory: { ranges: [], plays: 0 },
   });
   missing = () => [
-    ...($("consent").checked ? [] : [["give your consent", $("consent")]]),
-    ...(CODE.test(code()) ? [] : [["give a code of letters, digits, points and dashes", $("code")]]),
-    ...(chosen() ? [] : [["say what you listen with", document.querySelector("[name=transducer]")]]),
-    ...(level.done ? [] : [["set the level", level.element]]),
+    ...($("consent").checked ? [] : [[word("give_consent"), $("consent")]]),
+    ...(CODE.test(code()) ? [] : [[word("fix_code"), $("code")]]),
+    ...(chosen() ? [] : [[word("say_device"), document.querySelector("[name=transducer]")]]),
+    ...(level.done ? [] : [[word("set_level"), level.element]]),
   ];
   $("view-start").addEventListener("input", () => {
     $("transducer-advice").hidden = !chosen() || chosen().value !== "loudspeakers";
@@ -131,15 +140,19 @@ function startPage() {
   const left = keep.unfinished();
   if (left) {
     const when = new Date(left.started_utc).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
-    const whose = left.participant_code ? ` by ${left.participant_code}` : "";
-    $("resume-text").textContent = `A test started in this browser${whose}, ${when}, was not finished or not saved.`;
+    const whose = left.participant_code ? word("by", { code: left.participant_code }) : "";
+    $("resume-text").textContent = word("unfinished", { whose, when });
     $("resume-button").addEventListener("click", () => take(left));
     $("resume").hidden = false;
   }
-  show("start", { heading: study.title, button: "Begin" });
+  show("start", { heading: study.title, button: word("begin") });
 }
 
-function begin() {
+let beginning = false; // while the server is asked for an order
+
+async function begin() {
+  if (beginning) return;
+  beginning = true;
   let rate = "";
   try {
     const context = new AudioContext();
@@ -148,8 +161,11 @@ function begin() {
   } catch {
     rate = ""; // without Web Audio the sample rate of the device is unknown
   }
-  const session = newSession($("code").value.trim(), document.querySelector("[name=transducer]:checked").value, rate);
-  take(session);
+  const code = $("code").value.trim();
+  const id = randomId();
+  const order = await askOrder(code || id, participantNumber(code));
+  beginning = false;
+  take(newSession(id, code, document.querySelector("[name=transducer]:checked").value, rate, order));
 }
 
 function take(taken) {
@@ -159,17 +175,23 @@ function take(taken) {
 
 function turn() {
   leavePage();
-  ({ trial: trialPage, questions: questionsPage, finish: finishPage })[session.view]();
+  ({ check: checkPage, trial: trialPage, questions: questionsPage, finish: finishPage })[session.view]();
   keepAll();
 }
 
-// ---- closing questions and saving -------------------------------------------------------------------------------
+// ---- closing questions ------------------------------------------------------------------------------------------
 
 function questionsPage() {
   const { questionnaire } = session;
-  for (const input of $("view-questions").querySelectorAll("input")) input.checked = questionnaire[input.name] === input.value;
-  $("remarks").value = questionnaire.remarks;
-  show("questions", { eyebrow: "Nearly done", heading: "About you", button: "Finish", done: 1, total: 1, progress: "All pages answered" });
+  for (const input of $("view-questions").querySelectorAll("input, textarea")) {
+    const answer = questionnaire[input.name.slice(2)];
+    if (input.type === "radio") input.checked = answer === input.value;
+    else input.value = answer;
+  }
+  show("questions", {
+    eyebrow: word("nearly_done"), heading: word("about_you"), button: word("finish"), done: 1, total: 1,
+    progress: word("all_answered"),
+  });
   $("reason").textContent = "";
 }
 
@@ -177,26 +199,6 @@ function finish() {
   session.finished_utc = now();
   session.view = "finish";
   turn();
-}
-
-function finishPage() {
-  $("copy").value = toCsv(session);
-  show("finish", { eyebrow: "Thank you", heading: "Save your answers", button: "", done: 1, total: 1, progress: "All pages answered" });
-}
-
-function download(kind, text, type) {
-  const name = `${study.test_id}__${session.session_id}.${kind}`;
-  const url = URL.createObjectURL(new Blob([text], { type }));
-  const link = make("a", { href: url, download: name });
-  document.body.append(link);
-  link.click();
-  link.remove();
-  setTimeout(() => URL.revokeObjectURL(url), 60000);
-  saved = true;
-  keep.forget(session);
-  $("saved").textContent = `Saved as ${name}in your browser's download folder. You may close this page.`;
-  $("saved").hidden = false;
-  say($("saved").textContent);
 }
 
 // ---- keyboard ---------------------------------------------------------------------------------------------------
@@ -211,7 +213,7 @@ function onKey(event) {
     return;
   }
   const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code);
-  if (!digit || !session || session.view !== "trial" || !session.shortcuts) return;
+  if (!digit || !session || !["trial", "check"].includes(session.view) || !session.shortcuts) return;
   event.preventDefault();
   if (event.shiftKey) return shiftPick(Number(digit[1]));
   const sound = sounds.find((each) => each.slot === digit[1]);
@@ -223,10 +225,8 @@ function onKey(event) {
 // ---- set-up ---------------------------------------------------------------------------------------------------------
 
 $("next").addEventListener("click", next);
-$("save-csv").addEventListener("click", () => download("csv", toCsv(session), "text/csv;charset=utf-8"));
-$("save-json").addEventListener("click", () => download("json", toJson(session), "application/json"));
 $("view-questions").addEventListener("input", ({ target }) => {
-  session.questionnaire[target.name] = target.value;
+  session.questionnaire[target.name.slice(2)] = target.value;
   keepAll();
 });
 $("shortcuts").addEventListener("change", () => {
@@ -235,11 +235,21 @@ $("shortcuts").addEventListener("change", () => {
 });
 $("sounds").addEventListener("focusin", ({ target }) => (latest = target.closest("[data-slot]")));
 addEventListener("keydown", onKey);
+// Another tab or window: on each page, how often and for how long.
+function look() {
+  const now = document.hidden || !document.hasFocus();
+  if (now === away) return;
+  keepAll();
+  away = now;
+  if (away && session && session.draft) session.draft.n_away += 1;
+  keepAll();
+}
+for (const name of ["visibilitychange", "blur", "focus"]) addEventListener(name, look);
 addEventListener("pagehide", keepAll);
 addEventListener("beforeunload", (event) => {
   if (!session || saved) return;
   keepAll();
-  event.preventDefault();
+  event.preventDefault(); // also on the last page, as long as the answers are in this browser only
   event.returnValue = "";
 });
 // After a reload, the last write of the old page may not be visible yet, so reading is retried.

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import wave
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,13 +17,14 @@ from urllib.parse import quote
 import numpy as np
 
 from audiointerp.listening.study import ANSWER_COLUMNS, NO_PREFERENCE, SCHEMA, Presentation, Study, Trial
+from audiointerp.listening.texts import read_texts
 from audiointerp.results.paths import inside, why_not_inside
 from audiointerp.results.templating import fill
 from audiointerp.results.writing import write_text
 
 LEVEL = "level"  # the sound with which listeners set the volume, if the study has no practice trial
 _TEMPLATES = Path(__file__).parent
-_SCRIPTS = ("session.js", "player.js", "sounds.js", "trials.js", "page.js")
+_SCRIPTS = ("session.js", "player.js", "sounds.js", "trials.js", "checks.js", "sending.js", "page.js")
 _JUDGED = {"ab": 2, "abx": 2, "simulate": 1}  # judged sounds on a page, for tasks that fix this number
 
 __all__ = ["write_page"]
@@ -130,6 +132,7 @@ def _for_listeners(study: Study) -> dict[str, Any]:
             "practice": trial.kind == "practice",
             "prompt": trial.prompt,
             "context": None if study.task == "simulate" else trial.context,
+            "context_is": trial.context_is,
             "choices": trial.choices,
         }
         for trial in study.trials
@@ -140,6 +143,9 @@ def _for_listeners(study: Study) -> dict[str, Any]:
         "columns": ANSWER_COLUMNS,
         "fingerprint": hashlib.sha256(study.to_json().encode()).hexdigest()[:16],
         **{name: getattr(study, name) for name in ("test_id", "task", "title", "seed", "sample_rate")},
+        "words": _texts(study)["words"],
+        "questions": [question["name"] for question in _texts(study)["questions"]],
+        "checks": _texts(study)["checks"],
         "trials": trials,
         "sessions": sessions,
         "seconds": {name: study.seconds[name] for name in _sounds(study)},
@@ -151,13 +157,16 @@ def _render(study: Study, data: dict[str, Any], audio: dict[str, str], folders: 
     script = f'"use strict";\n(() => {{\n{script}}})();\n'
     style = (_TEMPLATES / "page.css").read_text("utf-8")
     session = study.sessions[0]
+    texts = _texts(study)
+    words = texts["words"]
     practice = sum(study.trial(shown.trial_id).kind == "practice" for shown in session)
     values = {
         "study": study,
         "paragraphs": [part.strip() for part in study.introduction.split("\n\n") if part.strip()],
-        "pages": len(session) - practice,
-        "practice": practice,
-        "minutes": _minutes(study),
+        "texts": texts,
+        "w": words,
+        "consent": [part.strip() for part in texts["consent"].split("\n\n") if part.strip()],
+        "facts": _facts(words, len(session) - practice, practice, _minutes(study)),
         "folders": folders,
         "script": script,
         "style": style,
@@ -169,13 +178,31 @@ def _render(study: Study, data: dict[str, Any], audio: dict[str, str], folders: 
     return fill("listening/targets/page.html", values)
 
 
+def _texts(study: Study) -> dict[str, Any]:
+    """The texts of the page; English for studies without texts."""
+    return {**read_texts().of_page(), "checks": [], **study.texts}
+
+
+def _facts(words: Mapping[str, str], pages: int, practice: int, minutes: int) -> list[str]:
+    """What listeners should know before they begin: pages, minutes, headphones."""
+
+    def counted(key: str, count: int) -> str:
+        return words[key if count == 1 else f"{key}s"].replace("{n}", str(count))
+
+    how_many = counted("fact_page", pages)
+    if practice:
+        how_many += " " + words["fact_practice"].replace("{n}", str(practice))
+    return [how_many, counted("fact_minute", minutes), words["fact_headphones"]]
+
+
 def _minutes(study: Study) -> int:
     """Estimated minutes of a session, rounded up: 1.5 times the duration of each sound, and 12 s per page to decide."""
     session = study.sessions[0]
     sounds = [name for shown in session for name in shown.stimuli]
     if study.task != "simulate":
         sounds += [context for shown in session if (context := study.trial(shown.trial_id).context)]
-    return max(1, math.ceil((1.5 * sum(study.seconds[name] for name in sounds) + 12 * len(session)) / 60))
+    checks = sum({"headphones": 50, "level": 15}[name] for name in study.texts.get("checks", ()))
+    return max(1, math.ceil((1.5 * sum(study.seconds[name] for name in sounds) + 12 * len(session) + checks) / 60))
 
 
 def _tone(sample_rate: int) -> bytes:

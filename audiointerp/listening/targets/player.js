@@ -12,8 +12,10 @@ function union(ranges) {
   return merged;
 }
 
-// URL of a sound: a Blob of the embedded data (decoded when its page is shown), or the file next to the page.
+// URL of a sound: one that the page made, a Blob of the embedded data (decoded when its page is shown), or the file next to the page.
+const made = {}; // id of a sound made by the page -> its URL
 function sourceOf(id) {
+  if (id in made) return made[id];
   if (id in study.sources) return study.sources[id];
   const text = atob(document.querySelector(`script[data-audio="${id}"]`).textContent);
   const bytes = Uint8Array.from(text, (character) => character.charCodeAt(0));

@@ -15,21 +15,27 @@ function randomId() {
   return "s_" + Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-// Participant number: ?p= in the address, else the number at the end of the code ("7", "P07"), else none.
+const query = new URLSearchParams(location.search);
+// The participant's id if the address has one: Prolific's, or ?participant=.
+const givenCode = (query.get("PROLIFIC_PID") || query.get("participant") || "").trim().slice(0, 40);
+
+// Participant number: ?p= in the address, else the number at the end of a code that was typed ("7", "P07"), else none.
+// The digits at the end of an id from the address mean nothing.
 function participantNumber(code) {
-  const given = new URLSearchParams(location.search).get("p");
-  const found = /^\d{1,9}$/.test(given || "") ? [given] : /\d{1,9}$/.exec(code);
+  const given = query.get("p");
+  const found = /^\d{1,9}$/.test(given || "") ? [given] : code && code === givenCode ? null : /\d{1,9}$/.exec(code);
   return found ? Number(found[0]) : null;
 }
 
-function newSession(code, transducer, deviceRate) {
-  const id = randomId();
+function newSession(id, code, transducer, deviceRate, order) {
   const number = participantNumber(code);
-  const row = (number === null ? hash(`${study.seed}|${id}`) : number) % study.sessions.length;
+  const row = order ?? (number === null ? hash(`${study.seed}|${id}`) : number) % study.sessions.length;
   return {
     fingerprint: study.fingerprint, session_id: id, participant_code: code, participant_number: number, order: row,
-    transducer, device_sample_rate_hz: deviceRate, started_utc: now(), finished_utc: "", view: "trial", page: 0,
-    shortcuts: true, draft: null, rows: [], plays: [], questionnaire: { hearing: "", experience: "", remarks: "" },
+    transducer, device_sample_rate_hz: deviceRate, started_utc: now(), finished_utc: "",
+    view: study.checks.length ? "check" : "trial", page: 0, shortcuts: true, draft: null, rows: [], plays: [],
+    check: null, headphone_check: "", level_check: "",
+    questionnaire: Object.fromEntries(study.questions.map((name) => [name, ""])),
   };
 }
 
@@ -107,7 +113,8 @@ function answerRows(session, shown, sounds) {
     participant_code: session.participant_code, task: study.task, trial_id: shown.trial_id,
     page_index: session.page + 1, answer_ms: Math.round(draft.spent_ms), started_utc: draft.started_utc,
     submitted_utc: now(), user_agent: navigator.userAgent, sample_rate_hz: session.device_sample_rate_hz,
-    transducer: session.transducer,
+    transducer: session.transducer, n_away: draft.n_away, away_ms: Math.round(draft.away_ms),
+    headphone_check: session.headphone_check, level_check: session.level_check,
   };
   const row = (position, answer, heard) => ({
     ...base, stimulus_id: position ? shown.stimuli[position - 1] : "", position: position || "", answer,
@@ -128,12 +135,14 @@ function toCsv(session) {
   const safe = (value) => (formula(String(value)) ? `'${value}` : String(value));
   const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const cell = (value) => quoted(safe(value));
-  const lines = session.rows.map((row) => study.columns.map((column) => cell(row[column])).join(","));
-  return [study.columns.join(","), ...lines, ""].join("\r\n");
+  const asked = Object.entries(session.questionnaire);
+  const columns = [...study.columns, ...asked.map(([name]) => `q_${name}`)];
+  const values = (row) => [...study.columns.map((column) => row[column]), ...asked.map(([, answer]) => answer)];
+  return [columns.join(","), ...session.rows.map((row) => values(row).map(cell).join(",")), ""].join("\r\n");
 }
 
 function toJson(session) {
-  const { fingerprint, view, page, shortcuts, draft, rows, ...header } = session;
+  const { fingerprint, view, page, shortcuts, draft, check, rows, ...header } = session;
   const { schema, test_id, task, title, sample_rate } = study;
   return JSON.stringify({ schema, test_id, task, title, sample_rate, ...header, rows }, null, 1) + "\n";
 }

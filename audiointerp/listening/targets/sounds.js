@@ -1,7 +1,13 @@
 // Elements of the page: helpers that create elements, the card of a sound, and its scales.
 
-const OPINIONS = ["Bad", "Poor", "Fair", "Good", "Excellent"];
 const $ = (id) => document.getElementById(id);
+
+// A word of the page in its language; values fill in its braces.
+function word(key, values = {}) {
+  return Object.entries(values).reduce((text, [name, value]) => text.replaceAll(`{${name}}`, value), study.words[key]);
+}
+
+const OPINIONS = ["bad", "poor", "fair", "good", "excellent"].map((key) => word(key));
 
 // make("p", {class: "x", onclick: f}, "text", other) -> element. Text is never read as HTML.
 function make(tag, attributes = {}, ...children) {
@@ -31,22 +37,22 @@ function say(text) {
   setTimeout(() => ($("live").textContent = text), 30); // so that screen readers read equal texts twice
 }
 
-// A card with a play button. slot: the digit key that plays it; name: text on the card; hint: text below the name until
+// A card with a play button. slot: the digit key that plays it; key: what its ids end with, unique on the page; name: text on the card; hint: text below the name until
 // the sound was heard. Returns the sound: {slot, name, element, player, heard, memory}.
-function soundCard({ id, slot, name, hint, memory, scale, changed }) {
-  const status = make("span", { class: "status", id: `status-${slot}` });
+function soundCard({ id, slot, key = slot, name, hint, memory, scale, changed }) {
+  const status = make("span", { class: "status", id: `status-${key}` });
   const ring = makeSvg("circle", { class: "ring", cx: 50, cy: 50, r: 47, pathLength: 100 });
   const rail = makeSvg("circle", { class: "rail", cx: 50, cy: 50, r: 47 });
   const button = make(
     "button",
-    { type: "button", class: "play", "aria-describedby": `status-${slot}`, "aria-keyshortcuts": slot },
+    { type: "button", class: "play", "aria-describedby": `status-${key}`, "aria-keyshortcuts": slot },
     makeSvg("svg", { class: "rings", viewBox: "0 0 100 100", "aria-hidden": "true" }, rail, ring),
     icon("play"), icon("stop"),
   );
   const element = make(
-    "div", { class: "sound card", role: "group", tabindex: -1, "aria-labelledby": `name-${slot}`, "data-slot": slot },
+    "div", { class: "sound card", role: "group", tabindex: -1, "aria-labelledby": `name-${key}`, "data-slot": slot },
     button,
-    make("div", { class: "called" }, make("span", { class: "name", id: `name-${slot}` }, name), status),
+    make("div", { class: "called" }, make("span", { class: "name", id: `name-${key}` }, name), status),
     scale || null,
   );
   const sound = { slot, name, element, memory, get heard() { return player.heard; }, get done() { return player.done; } };
@@ -55,10 +61,10 @@ function soundCard({ id, slot, name, hint, memory, scale, changed }) {
     element.classList.toggle("done", player.done);
     ring.style.strokeDashoffset = String(100 * (1 - player.place));
     const percent = Math.floor(100 * player.heard);
-    const text = event === "failed" ? "cannot be played" : player.active ? "playing" : player.done ? "heard"
-      : percent ? `${percent} % heard: play it to the end` : hint;
-    const label = `${player.active ? "Stop" : "Play"} ${name}`;
-    if (status.textContent !== text) status.replaceChildren(...(text === "heard" ? [icon("check")] : []), text);
+    const text = event === "failed" ? word("cannot_play") : player.active ? word("playing") : player.done ? word("heard")
+      : percent ? word("percent_heard", { percent }) : hint;
+    const label = word(player.active ? "stop" : "play", { name });
+    if (status.textContent !== text) status.replaceChildren(...(player.done && !player.active ? [icon("check")] : []), text);
     if (button.getAttribute("aria-label") !== label) button.setAttribute("aria-label", label);
     if (event) changed(sound, event);
   };
@@ -85,12 +91,12 @@ function keyScale({ legend, name, options, chosen, wide, picked }) {
 function slider({ name, slot, value, picked }) {
   const output = make("output", { for: `slider-${slot}`, class: "value" });
   const input = make("input", {
-    type: "range", id: `slider-${slot}`, min: 0, max: 100, step: 1, "aria-label": `Rating of ${name}`,
+    type: "range", id: `slider-${slot}`, min: 0, max: 100, step: 1, "aria-label": word("rating_of", { name }),
   });
   const draw = (rated) => {
     input.classList.toggle("blank", !rated);
     output.textContent = rated ? input.value : "–";
-    input.setAttribute("aria-valuetext", rated ? `${input.value} of 100` : "not rated yet");
+    input.setAttribute("aria-valuetext", rated ? word("of_100", { n: input.value }) : word("not_rated"));
     input.style.setProperty("--at", `${rated ? input.value : 0}%`);
   };
   const pick = () => {

@@ -1,35 +1,35 @@
 // The page of a trial: its sounds, its scale or choices, its missing steps, and its keyboard shortcuts.
 
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-const CONTEXT = {
-  mos: ["the full recording", "Full recording"], ab: ["the full recording", "Full recording"],
-  abx: ["X", "Sound X"], rating: ["the reference", "Reference"],
+// The sound that is heard first: [its name within a sentence, its name].
+const CONTEXTS = {
+  mixture: [word("the_full_recording"), word("full_recording")], reference: [word("the_reference"), word("reference")],
+  x: [word("the_x"), word("sound_x")],
 };
-const EYEBROW = {
-  mos: "Opinion score", ab: "A/B comparison", abx: "ABX comparison", simulate: "Recognition", rating: "Multi-stimulus rating",
-};
-const list = (words) => (words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words.at(-1)}`);
+const USUAL = { mos: "mixture", ab: "mixture", abx: "x", rating: "reference" };
+const contextOf = (trial) => CONTEXTS[study.task === "abx" ? "x" : trial.context_is || USUAL[study.task]];
+const list = (words) => (words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} ${word("and")} ${words.at(-1)}`);
 
 function trialPage() {
   const shown = pages()[session.page];
   const trial = study.trials[shown.trial_id];
-  session.draft ??= { started_utc: now(), spent_ms: 0, sounds: {}, answers: {}, choice: null };
+  session.draft ??= { started_utc: now(), spent_ms: 0, n_away: 0, away_ms: 0, sounds: {}, answers: {}, choice: null };
   const { draft } = session;
   const memory = (slot) => (draft.sounds[slot] ??= { ranges: [], plays: 0 });
   for (const place of ["context", "sounds", "choice"]) $(place).replaceChildren();
   $("sounds").className = `task-${study.task}`;
 
   if (trial.context) {
-    const [, title] = CONTEXT[study.task];
+    const [, title] = contextOf(trial);
     addSound($("context"), {
-      id: trial.context, slot: "0", name: title, hint: "listen to this first", memory: memory("0"),
+      id: trial.context, slot: "0", name: title, hint: word("listen_first"), memory: memory("0"),
     });
   }
   const judged = shown.stimuli.map((id, index) => judgedSound(id, String(index + 1), shown, memory));
   const choices = choicesOf(trial);
   if (choices) $("choice").append(choiceOf(choices, draft));
-  missing = () => waiting(judged, draft, choices);
-  keysHelp(judged.length, Boolean(trial.context), choices);
+  missing = () => waiting(trial, judged, draft, choices);
+  keysHelp(judged.length, trial.context ? contextOf(trial)[0] : "", choices);
   showTrial(trial);
 }
 
@@ -39,17 +39,17 @@ function showTrial(trial) {
   const total = pages().length - practice;
   const first = number === 1 && practice > 0;
   $("trial-note").textContent = trial.practice
-    ? "This page is for practice: answers here do not count." : "Practice is over. From here on your answers count.";
+    ? word("practice_note") : word("practice_over");
   $("trial-note").hidden = !trial.practice && !first;
   show("trial", {
-    eyebrow: trial.practice ? "Practice" : EYEBROW[study.task],
-    heading: trial.prompt, button: "Next", total, done: Math.max(0, number - 1),
-    progress: trial.practice ? "Practice" : `Page ${number} of ${total}`,
+    eyebrow: word(trial.practice ? "practice" : `eyebrow_${study.task}`),
+    heading: trial.prompt, button: word("next"), total, done: Math.max(0, number - 1),
+    progress: trial.practice ? word("practice") : word("page_of", { n: number, total }),
   });
 }
 
 function judgedSound(id, slot, shown, memory) {
-  const name = study.task === "simulate" ? "The sound" : `Sound ${LETTERS[slot - 1]}`;
+  const name = study.task === "simulate" ? word("the_sound") : word("sound", { letter: LETTERS[slot - 1] });
   const answered = (value) => {
     session.draft.answers[slot] = value;
     keepAll();
@@ -60,7 +60,7 @@ function judgedSound(id, slot, shown, memory) {
   let rate = null;
   if (study.task === "mos") {
     scale = keyScale({
-      legend: `Your opinion of ${name}`, name: `opinion-${slot}`, chosen: value, picked: answered,
+      legend: word("opinion_of", { name }), name: `opinion-${slot}`, chosen: value, picked: answered,
       options: OPINIONS.map((word, index) => [index + 1, String(index + 1), word]),
     });
     rate = (digit) => scale.querySelectorAll("input")[digit - 1].click();
@@ -69,7 +69,7 @@ function judgedSound(id, slot, shown, memory) {
     scale = made.element;
     rate = (digit) => made.set(20 * digit - 10); // the middle of the range of that word
   }
-  const sound = addSound($("sounds"), { id, slot, name, hint: "not heard yet", memory: memory(slot), scale });
+  const sound = addSound($("sounds"), { id, slot, name, hint: word("not_heard"), memory: memory(slot), scale });
   sound.rate = rate;
   return sound;
 }
@@ -77,13 +77,13 @@ function judgedSound(id, slot, shown, memory) {
 // The choices of a page that has one answer: [[index, big, small]]; null for scales.
 function choicesOf(trial) {
   const of = (words) => words.map((word, index) => [index, word]);
-  if (study.task === "simulate") return of(trial.choices);
+  if (study.task === "simulate") return of(trial.choices.map((choice) => (choice === "cannot tell" ? word("cannot_tell") : choice)));
   if (study.task === "abx") return of(["A", "B"]);
-  return study.task === "ab" ? of(["A", "B", ...trial.choices.map(() => "No preference")]) : null;
+  return study.task === "ab" ? of(["A", "B", ...trial.choices.map(() => word("no_preference"))]) : null;
 }
 
 function choiceOf(options, draft) {
-  const legend = { ab: "I prefer", abx: "X is the same as", simulate: "What you hear is" }[study.task];
+  const legend = word({ ab: "i_prefer", abx: "x_is", simulate: "you_hear" }[study.task]);
   const picked = (index) => {
     draft.choice = index;
     keepAll();
@@ -94,14 +94,15 @@ function choiceOf(options, draft) {
   return element;
 }
 
-function waiting(judged, draft, choices) {
-  const short = ({ slot, name }) => (slot === "0" ? CONTEXT[study.task][0] : name.replace(/^Sound /, "").replace("The", "the"));
-  const named = (verb, some) => (some.length ? [[`${verb} ${list(some.map(short))}`, some[0].element]] : []);
+function waiting(trial, judged, draft, choices) {
+  const letter = (slot) => (study.task === "simulate" ? word("the_sound_short") : LETTERS[slot - 1]);
+  const short = ({ slot }) => (slot === "0" ? contextOf(trial)[0] : letter(slot));
+  const named = (verb, some) => (some.length ? [[word(verb, { names: list(some.map(short)) }), some[0].element]] : []);
   const unrated = judged.filter((sound) => !choices && draft.answers[sound.slot] === undefined);
   const unchosen = choices && draft.choice === null;
   return [
-    ...named("listen to", sounds.filter((sound) => !sound.done)), ...named("rate", unrated),
-    ...(unchosen ? [["choose an answer", document.querySelector("[data-choice] input")]] : []),
+    ...named("listen_to", sounds.filter((sound) => !sound.done)), ...named("rate", unrated),
+    ...(unchosen ? [[word("choose"), document.querySelector("[data-choice] input")]] : []),
   ];
 }
 
@@ -120,15 +121,15 @@ function submit() {
   turn();
 }
 
-function keysHelp(count, hasContext, choices) {
+function keysHelp(count, context, choices) {
   const digits = (last) => (last === 1 ? ["1"] : ["1", "–", String(Math.min(9, last))]);
   const keys = (names) => names.map((name) => (name === "–" || name === "+" ? name : make("kbd", {}, name)));
   const picks = choices ? choices.length : 5;
-  const does = choices ? "chooses the first, second … answer" : "rates the sound played or focused last";
+  const does = word(choices ? "key_chooses" : "key_rates");
   const lines = [
-    ...(hasContext ? [[["0"], `plays ${CONTEXT[study.task][0]}`]] : []),
-    [digits(count), count === 1 ? "plays the sound" : "play the sounds"], [["Shift", "+", ...digits(picks)], does],
-    ...(study.task === "rating" ? [[["←", "→"], "move the slider by one"]] : []), [["Enter"], "next page"],
+    ...(context ? [[["0"], word("key_plays", { name: context })]] : []),
+    [digits(count), word(count === 1 ? "key_plays_the" : "key_play")], [["Shift", "+", ...digits(picks)], does],
+    ...(study.task === "rating" ? [[["←", "→"], word("key_moves")]] : []), [["Enter"], word("key_next")],
   ];
   $("keys-list").replaceChildren(...lines.map(([names, text]) => make("li", {}, make("span", {}, ...keys(names)), text)));
   $("shortcuts").checked = session.shortcuts;
@@ -139,7 +140,7 @@ function keysHelp(count, hasContext, choices) {
       return;
     }
     const sound = sounds.find((each) => each.element === latest);
-    if (!sound) return say("Play a sound first, then rate it.");
+    if (!sound) return say(word("play_first"));
     if (digit <= 5) {
       sound.rate(digit);
       say(`${sound.name}: ${study.task === "mos" ? digit + " " : ""}${OPINIONS[digit - 1]}`);

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -18,8 +19,10 @@ import pytest
 import soundfile
 
 from audiointerp.listening.analysis.formats import read_rows
+from audiointerp.listening.serving.study_server import make_study_server
 from audiointerp.listening.study import ANSWER_COLUMNS, Presentation, Study, Trial, TrialKind
 from audiointerp.listening.targets.page import write_page
+from audiointerp.listening.texts import WORDS, read_texts
 
 RATE, SECONDS = 8000, 0.1
 JUDGED = {"mos": 2, "rating": 2, "ab": 2, "abx": 2, "simulate": 1}
@@ -238,7 +241,8 @@ class Listener:
 
     def begin(self, code="P07"):
         self.page.get_by_label("I have read this").check()
-        self.page.get_by_label("Your participant code").fill(code)
+        if self.page.get_by_label("Your participant code").is_editable():
+            self.page.get_by_label("Your participant code").fill(code)
         self.page.get_by_text("Earphones", exact=True).click()
         self.hear(1)
         self.next()
@@ -285,6 +289,16 @@ class Listener:
             self.page.locator(button).click()
         return download.value.suggested_filename, Path(download.value.path()).read_bytes().decode("utf-8")
 
+    def confirm(self):
+        """Says that the file is there."""
+        self.page.get_by_role("button", name="The file is there").click()
+
+    def repeated_ids(self):
+        return self.page.evaluate("""() => {
+          const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
+          return ids.filter((id, index) => ids.indexOf(id) !== index);
+        }""")
+
 
 def audit(page, thorough=True):
     """One h1, a language; and axe finds nothing."""
@@ -321,7 +335,7 @@ def test_each_task_from_the_start_to_its_files(case, sit_down, tmp_path):
     listener.begin()
     for number in (0, 1):
         assert listener.heading == f"Question {number}: </script> & “how”?"
-        assert page.locator("input[type=radio]:visible:checked").count() == 0
+        assert page.locator("input[type=radio]:visible:checked").count() == 0 and listener.repeated_ids() == []
         assert page.get_by_role("progressbar").get_attribute("aria-valuetext") == (
             "Page 1 of 1" if number else "Practice"
         )
@@ -336,11 +350,12 @@ def test_each_task_from_the_start_to_its_files(case, sit_down, tmp_path):
     assert key == f"lt_test0000:{kept['session_id']}"
 
     name, text = listener.save("#save-csv")
-    assert name == f"lt_test0000__{kept['session_id']}.csv" and text == page.locator("#copy").input_value().replace(
-        "\n", "\r\n"
-    )
+    assert name == f"lt_test0000__{kept['session_id']}.csv"
+    assert text.replace("\r\n", "\n") == page.locator("#copy").input_value()
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    assert tuple(rows[0]) == ANSWER_COLUMNS
+    asked = {"q_hearing": "", "q_experience": "sometimes", "q_remarks": "fine, “thanks”\n& more"}
+    assert tuple(rows[0]) == (*ANSWER_COLUMNS, *asked)
+    assert {name: rows[0][name] for name in asked} == asked
     assert [
         (row["stimulus_id"], row["position"], row["answer"]) for row in rows if row["trial_id"] == "t_1"
     ] == expected
@@ -349,7 +364,7 @@ def test_each_task_from_the_start_to_its_files(case, sit_down, tmp_path):
         fixed = [row[each] for each in ("test_id", "session_id", "participant_code", "task", "transducer")]
         assert fixed == ["lt_test0000", kept["session_id"], "P07", task, "earphones"]
         assert row["page_index"] == ("2" if row["trial_id"] == "t_1" else "1") and "Chrom" in row["user_agent"]
-        assert 0.95 <= float(row["heard_fraction"]) <= 1
+        assert 0.95 <= float(row["heard_fraction"]) <= 1 and (row["n_away"], row["away_ms"]) == ("0", "0")
         assert row["n_plays"] == ("2" if task in ("ab", "abx") else "1")
         sounds = JUDGED[task] + (task != "simulate")
         started, submitted = (
@@ -365,11 +380,14 @@ def test_each_task_from_the_start_to_its_files(case, sit_down, tmp_path):
     (tmp_path / other).write_text(text, "utf-8")
     for file in (name, other):  # the analysis reads both
         table = read_rows(tmp_path / file)
-        assert table[list(ANSWER_COLUMNS)].to_dict("records") == rows
+        assert table[list(rows[0])].to_dict("records") == rows
     data = json.loads(text)
-    assert [{key: str(value) for key, value in row.items()} for row in data["rows"]] == rows
+    assert [{key: str(value) for key, value in row.items()} | asked for row in data["rows"]] == rows
     assert data["questionnaire"] == {"hearing": "", "experience": "sometimes", "remarks": "fine, “thanks”\n& more"}
     assert data["participant_number"] == 7 and data["schema"] == rows[0]["schema_version"] == "audiointerp-listening-1"
+    assert set(listener.kept()) == {key}  # nobody knows yet whether the files are there
+    audit(page, every)
+    listener.confirm()
     assert listener.kept() == {}
     page.reload()
     assert listener.heading == listener.study.title and listener.dialogs == []  # saved: nothing to warn of
@@ -558,13 +576,16 @@ def fnv1a(text):
 
 
 @pytest.mark.parametrize(
-    ("query", "code", "order"), [("?p=4", "", 1), ("?p=4", "P05", 1), ("", "P05", 2), ("?p=x", "", None)]
+    ("query", "code", "order"),
+    [("?p=4", "", 1), ("?p=4", "P05", 1), ("", "P05", 2), ("?p=x", "", None), ("?PROLIFIC_PID=5f0c7", "5f0c7", None)],
 )
 def test_the_number_of_a_participant_gives_the_order(query, code, order, sit_down, tmp_path):
     study = make_study("ab", tmp_path, ("practice", "trial", "trial", "trial"), orders=3)
     listener = sit_down(study, query)
-    assert listener.page.get_by_label("Your participant code").input_value() == ("P4" if query == "?p=4" else "")
-    listener.begin(code)
+    assert listener.page.get_by_label("Your participant code").input_value() == (
+        "P4" if query == "?p=4" else code * ("PID" in query)
+    )
+    listener.begin(*([] if "PID" in query else [code]))
     (kept,) = listener.kept().values()
     expected = fnv1a(f"7|{kept['session_id']}") % 3 if order is None else order
     assert kept["order"] == expected
@@ -601,6 +622,186 @@ def test_sounds_beside_the_page_play_and_their_loss_is_told(sit_down, tmp_path):
     listener.take_page(0)
     listener.page.get_by_role("alert").get_by_text("Are the sound files next to this page?").wait_for()
     assert listener.shut
+
+
+def test_a_refused_download_loses_nothing(sit_down, tmp_path):
+    """The browser writes no file; the page cannot know it, so it asks, and keeps the answers until it is told."""
+    listener = sit_down(make_study("simulate", tmp_path))
+    page = listener.page
+    listener.begin()
+    listener.take_page(0)
+    listener.take_page(1)
+    listener.next()
+    browser = listener.context.browser.new_browser_cdp_session()
+    browser.send("Browser.setDownloadBehavior", {"behavior": "deny"})
+    page.locator("#save-csv").click()
+    page.locator("#there-text").get_by_text("is the file there?").wait_for()
+    page.get_by_role("button", name="No file appeared").click()
+    assert "t_1" in page.locator("#copy").input_value()
+    page.reload()
+    assert listener.dialogs == ["beforeunload"] and len(listener.kept()) == 1  # still here, and warned of
+    page.get_by_text("Copy the text instead").click()
+    page.get_by_role("button", name="I have kept the text").click()
+    assert listener.kept() == {}
+
+
+def test_leaving_the_page_is_recorded(sit_down, tmp_path):
+    listener = sit_down(make_study("simulate", tmp_path))
+    page = listener.page
+    listener.begin()
+    listener.take_page(0)
+    cdp = listener.context.new_cdp_session(page)
+    cdp.send("Emulation.setFocusEmulationEnabled", {"enabled": False})
+    other = listener.context.new_page()
+    other.goto("data:text/html,other")
+    other.bring_to_front()
+    page.wait_for_timeout(400)
+    page.bring_to_front()
+    page.wait_for_timeout(200)
+    other.close()
+    listener.take_page(1)
+    listener.next()
+    rows = list(csv.DictReader(listener.save("#save-csv")[1].splitlines()))
+    assert [row["n_away"] for row in rows] == ["0", "1"]
+    assert 300 <= int(rows[1]["away_ms"]) <= int(rows[1]["answer_ms"]) and rows[0]["away_ms"] == "0"
+
+
+def test_without_a_stem_the_mixture_is_not_called_reference(sit_down, tmp_path):
+    for role, name in (("mixture", "Full recording"), ("reference", "Reference"), ("", "Reference")):
+        study = make_study("rating", tmp_path, ("trial",))
+        trial = Trial(**{**vars(study.trials[0]), "context_is": role})
+        listener = sit_down(Study(**{**vars(study), "trials": (trial,)}))
+        listener.begin()
+        assert listener.card(0).locator(".name").inner_text() == name
+        assert ("reference" in listener.reason) == (name == "Reference")
+
+
+def test_the_keys_of_a_comparison_are_one_line_on_a_phone(sit_down, tmp_path):
+    for task, keys in (("ab", "[name=choice] + .face"), ("mos", "[name=opinion-1] + .face")):
+        listener = sit_down(make_study(task, tmp_path), viewport={"width": 390, "height": 844})
+        listener.begin()
+        boxes = [key.bounding_box() for key in listener.page.locator(keys).all()]
+        assert len(boxes) == (3 if task == "ab" else 5) and len({round(box["y"]) for box in boxes}) == 1
+        assert min(box["width"] for box in boxes) >= 44 and min(box["height"] for box in boxes) >= 44
+        clipped = "element => element.scrollWidth > element.clientWidth"
+        assert not any(key.evaluate(clipped) for key in listener.page.locator(keys).all())
+
+
+def in_german(study, **more):
+    texts = read_texts(WORDS / "de.yaml").of_page()
+    return Study(**{**vars(study), "texts": {**texts, "checks": [], **more}})
+
+
+def test_own_texts_questions_and_language(sit_down, tmp_path):
+    questions = [{"name": "age", "ask": "Wie alt sind Sie?", "answers": {"30": "unter 30", "99": "30 oder älter"}},
+                 {"name": "note", "ask": "Noch etwas?", "answers": {}}]  # fmt: skip
+    own = {"consent": "Absatz <eins>.\n\nAbsatz zwei.", "consent_tick": "Einverstanden", "questions": questions}
+    listener = sit_down(in_german(make_study("simulate", tmp_path), **own))
+    page = listener.page
+    assert page.locator("html").get_attribute("lang") == "de"
+    assert page.get_by_text("Absatz <eins>.").count() == page.get_by_text("Absatz zwei.").count() == 1
+    page.get_by_label("Einverstanden").check()
+    page.get_by_text("Ohrhörer", exact=True).click()
+    listener.hear(1)
+    assert listener.reason == "Es kann weitergehen."
+    listener.next()
+    for number in range(2):
+        listener.take_page(number)
+    page.get_by_text("30 oder älter").click()
+    page.get_by_label("Noch etwas?").fill("nein")
+    assert page.get_by_role("button", name="Abschließen").count() == 1
+    shown = page.locator("body").inner_text()
+    for word in ("Next", "Page", "heard", "Sound", "About"):
+        assert word not in shown
+    listener.next()
+    rows = list(csv.DictReader(listener.save("#save-csv")[1].splitlines()))
+    assert {(row["q_age"], row["q_note"]) for row in rows} == {("99", "nein")}
+
+
+# ---- checks ---------------------------------------------------------------------------------------------------------
+
+
+def samples(listener):
+    """The sound of a check, (frames, 2), read from what the page made."""
+    url = listener.page.locator("#sounds audio").get_attribute("src")
+    read = f"""() => new Promise((resolve) => {{
+      const request = new XMLHttpRequest();
+      request.open("GET", "{url}");
+      request.responseType = "arraybuffer";
+      request.onload = () => resolve([...new Int16Array(request.response, 44)]);
+      request.onerror = () => resolve([]);
+      request.send();
+    }})"""
+    return np.array(listener.page.evaluate(read), float).reshape(-1, 2)
+
+
+def tones(sound):
+    """Index of the softest and of the opposite tone, by measurement."""
+    parts = np.split(sound[: 3 * 24000], 3)
+    level = [np.sqrt(np.mean(part**2)) for part in parts]
+    cancelled = [np.abs(part.sum(1)).max() for part in parts]
+    return int(np.argmin(level)), int(np.argmin(cancelled))
+
+
+def bursts(sound):
+    """How often the sound begins again, in blocks of 50 ms."""
+    blocks = np.abs(sound[: len(sound) // 800 * 800, 0]).reshape(-1, 800).mean(1)
+    loud = np.concatenate([[False], blocks > 5])
+    return int(np.count_nonzero(loud[1:] & ~loud[:-1]))
+
+
+def checked(sit_down, tmp_path, checks):
+    study = make_study("simulate", tmp_path, ("trial",))
+    listener = sit_down(Study(**{**vars(study), "texts": {"checks": checks}}), bypass_csp=True)
+    listener.begin()
+    return listener
+
+
+def choose_tones(listener, as_by):
+    """Answers the six trials: as by "headphones" the soft tone, as by "loudspeakers" the one that cancels."""
+    for number in range(6):
+        soft, opposite = tones(samples(listener))
+        assert soft != opposite and listener.page.locator("#eyebrow").inner_text() == f"Check {number + 1} of 6"
+        listener.hear(1)
+        listener.answer(1, soft if as_by == "headphones" else opposite)
+        listener.next()
+
+
+def saved_row(listener):
+    listener.take_page(0)
+    listener.next()
+    (row,) = csv.DictReader(listener.save("#save-csv")[1].splitlines())
+    return row
+
+
+def test_headphones_are_checked(sit_down, tmp_path):
+    listener = checked(sit_down, tmp_path, ["headphones"])
+    audit(listener.page)
+    choose_tones(listener, "headphones")
+    assert saved_row(listener)["headphone_check"] == "6/6 in attempt 1: passed"
+
+
+@pytest.mark.slow
+def test_loudspeakers_do_not_pass_as_headphones(sit_down, tmp_path):
+    listener = checked(sit_down, tmp_path, ["headphones"])
+    for attempt in range(2):
+        choose_tones(listener, "loudspeakers")
+        if not attempt:
+            assert "put on headphones" in listener.page.locator("#trial-note").inner_text()
+    assert saved_row(listener)["headphone_check"] == "0/6 in attempt 2: failed"
+
+
+def test_the_level_is_checked(sit_down, tmp_path):
+    listener = checked(sit_down, tmp_path, ["level"])
+    for right in (False, True):
+        count = bursts(samples(listener))
+        assert 3 <= count <= 6
+        listener.hear(1)
+        listener.answer(1, count - 2 if right else 5)  # the last choice is one more than there ever are
+        listener.next()
+        if not right:
+            assert "That was not their number" in listener.page.locator("#trial-note").inner_text()
+    assert saved_row(listener)["level_check"] == "1/1 in attempt 2: passed"
 
 
 def test_narrow_windows_and_large_type(sit_down, tmp_path):
@@ -641,3 +842,109 @@ def test_28_clips_of_5_s_are_not_decoded_before_their_page(sit_down, tmp_path):
     page.goto(listener.page.url)
     assert len(page.content()) > 28 * 5 * 48000 * 2 and page.locator(".play").is_enabled()
     assert len(page.evaluate("decoded")) == page.locator(".play").count() == 1
+
+
+# ---- served ---------------------------------------------------------------------------------------------------------
+
+
+class Host:
+    """A server of a study's page that can be stopped and started again on the same port."""
+
+    def __init__(self, study, folder, **options):
+        self.folder, self.options = folder, options
+        (folder / "public" / "study.json").write_text(study.to_json(), "utf-8")
+        write_page(study, folder / "public", folder / "public" / "listening_test.html")
+        self.port = 0
+        self.start()
+
+    def start(self):
+        self.server = make_study_server(self.folder, None, self.port, **self.options)
+        self.port = self.server.server_port
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+    @property
+    def sessions(self):
+        path = self.server.store.path_of(self.server.study.test_id)
+        return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+
+
+@pytest.fixture
+def remote(browser, tmp_path):
+    """remote(study, query) -> a Listener before the served page, in a browser of its own; remote.host is the server."""
+    contexts, hosts = [], []
+
+    def open_page(study, query="", **options):
+        if not hosts:
+            hosts.append(Host(study, tmp_path, **options))
+            open_page.host = hosts[0]
+        context = browser.new_context()
+        context.set_default_timeout(60000)
+        contexts.append(context)
+        return Listener(context, f"http://127.0.0.1:{hosts[0].port}/{query}", study)
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    for host in hosts:
+        host.stop()
+
+
+def remote_study(tmp_path, orders=1):
+    (tmp_path / "public").mkdir(exist_ok=True)
+    return make_study("simulate", tmp_path / "public", ("practice", "trial", "trial"), orders=orders)
+
+
+def answer_all(listener):
+    listener.begin()
+    for number in range(3):
+        listener.take_page(number)
+    listener.page.get_by_text("Most days").click()
+    listener.next()
+
+
+def test_two_listeners_far_away(remote, tmp_path):
+    study = remote_study(tmp_path, orders=2)
+    for number, code in enumerate(("5f0c9d7", "5f0c9d8")):
+        listener = remote(study, f"?PROLIFIC_PID={code}&STUDY_ID=x", completion="https://app.prolific.com/x?cc=C1")
+        page = listener.page
+        assert page.get_by_label("Your participant code").input_value() == code
+        assert f"sent to 127.0.0.1:{remote.host.port}" in page.locator("#kept").inner_text()
+        audit(page)
+        answer_all(listener)
+        page.get_by_role("heading", name="Your answers have arrived").wait_for()
+        link = page.get_by_role("link", name="Finish and return")
+        assert link.get_attribute("href") == "https://app.prolific.com/x?cc=C1" and listener.kept() == {}
+        assert not page.locator("#saving").is_visible()
+        audit(page)
+        # The digits at the end of an id choose no order; the server gives the next one.
+        assert remote.host.sessions[-1]["participant_code"] == code and remote.host.sessions[-1]["order"] == number
+        page.reload()
+        assert listener.heading == study.title and listener.dialogs == []
+    table = read_rows(remote.host.server.store.path_of(study.test_id))
+    assert len(table) == 6 and set(table["q_experience"]) == {"often"} and set(table["n_away"]) == {"0"}
+
+
+def test_a_server_that_is_away_loses_nothing(remote, tmp_path):
+    listener = remote(remote_study(tmp_path), completion="CODE-7")
+    page = listener.page
+    listener.begin()
+    for number in range(3):
+        listener.take_page(number)
+    remote.host.stop()
+    listener.next()
+    page.get_by_role("heading", name="Your answers were not sent").wait_for()
+    assert len(listener.kept()) == 1 and "no answer from the server" in page.locator("#finish-lead").inner_text()
+    assert page.locator("#save-csv").is_visible() and "CODE-7" not in page.content()
+    page.get_by_role("button", name="Send again").click()
+    page.get_by_role("heading", name="Your answers were not sent").wait_for()
+    remote.host.start()
+    page.get_by_role("button", name="Send again").click()
+    page.get_by_role("heading", name="Your answers have arrived").wait_for()
+    assert page.locator("#completion-code").inner_text() == "CODE-7" and listener.kept() == {}
+    assert len(remote.host.sessions) == 1
