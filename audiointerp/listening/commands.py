@@ -1,4 +1,4 @@
-"""`audiointerp listen export | serve | analyse | plan`: options and functions. Parsing imports nothing heavy."""
+"""`audiointerp listen export | serve | analyse | plan | texts`: options and functions; parsing is light."""
 
 from __future__ import annotations
 
@@ -7,19 +7,30 @@ import shlex
 import sys
 from pathlib import Path
 
-__all__ = ["add_listen_parser", "analyse", "export", "listen", "plan", "serve"]
+__all__ = ["add_listen_parser", "analyse", "export", "listen", "plan", "serve", "texts"]
 
 TASKS = ("mos", "rating", "ab", "abx", "simulate")
 _EXPORT = (
-    *("target", "task", "items", "methods", "question", "title", "introduction", "seed", "rate", "loudness"),
-    *("bandwidth", "pad", "practice", "practice_apart", "catch", "anchors", "ties", "participants"),
+    *("target", "task", "items", "methods", "question", "title", "introduction", "texts", "checks", "seed", "rate"),
+    *(
+        "loudness",
+        "bandwidth",
+        "pad",
+        "practice",
+        "practice_repeat",
+        "catch",
+        "gold",
+        "anchors",
+        "ties",
+        "participants",
+    ),
 )
 
 
 def add_listen_parser(parser: argparse.ArgumentParser) -> None:
-    """Adds the four subcommands; each sets `listen_command`, and `needs_output` if it requires -o."""
+    """Adds the five subcommands; each sets `listen_command`, and `needs_output` if it requires -o."""
     commands = parser.add_subparsers(
-        dest="listen_command", required=True, metavar="export|serve|analyse|plan", parser_class=type(parser)
+        dest="listen_command", required=True, metavar="export|serve|analyse|plan|texts", parser_class=type(parser)
     )
 
     def command(name: str, help: str, needs_output: bool = False) -> argparse.ArgumentParser:
@@ -35,9 +46,10 @@ def add_listen_parser(parser: argparse.ArgumentParser) -> None:
     _add_export(
         command("export", "make a listening test from a run: equal rate, length and loudness, blind names", True)
     )
-    _add_serve(command("serve", "host a webMUSHRA checkout on 127.0.0.1 and store every session"))
+    _add_serve(command("serve", "host a test's page, or a webMUSHRA checkout, and store every session"))
     _add_analyse(command("analyse", "turn answers into scores, intervals, tests, figures and a report", True))
     _add_plan(command("plan", "how many listeners a test needs"))
+    _add_texts(command("texts", "write every text of the page as YAML, to change it and give it to export --texts"))
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +82,23 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--question", help="question of every trial; {class} is replaced by the predicted class")
     parser.add_argument("--title", help="title of the test")
     parser.add_argument("--introduction", help="text of the first page; blank lines separate paragraphs")
+    parser.add_argument(
+        "--texts",
+        type=Path,
+        metavar="YAML",
+        help="language, consent, questions about the listener and every word of the page; `listen texts` writes one",
+    )
+    parser.add_argument(
+        "--checks",
+        nargs="+",
+        default=[],
+        metavar="CHECK",
+        help="html: checks before the first page, for listeners far away: headphones, level",
+    )
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same test (default: %(default)s)")
+    parser.add_argument(
+        "--secret", type=Path, metavar="FILE", help="secret.hex of another test, to give this one the same blind names"
+    )
     _add_sounds(parser)
     _add_trials(parser)
 
@@ -100,10 +128,20 @@ def _add_trials(parser: argparse.ArgumentParser) -> None:
         "--practice", type=int, default=1, metavar="N", help="number of practice trials (default: %(default)s)"
     )
     trials.add_argument(
-        "--practice_apart", action="store_true", help="leave the items of the practice trials out of the test"
+        "--practice_repeat",
+        action="store_true",
+        help="practise on items of the test (default: on items left out of it)",
     )
+    trials.add_argument("--practice_apart", action="store_true", help=argparse.SUPPRESS)  # the default now
     trials.add_argument(
         "--catch", type=int, default=0, metavar="N", help="number of attention checks (default: %(default)s)"
+    )
+    trials.add_argument(
+        "--gold",
+        type=int,
+        default=0,
+        metavar="N",
+        help="mos, rating, ab: number of gold items (P.808), which explain another sound (default: %(default)s)",
     )
     trials.add_argument(
         "--no_anchors",
@@ -122,16 +160,32 @@ def _add_trials(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_serve(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--webmushra", type=Path, required=True, metavar="DIR", help="a webMUSHRA checkout")
+    parser.add_argument("test", metavar="TEST", nargs="?", type=Path, help="folder that `listen export` wrote")
+    parser.add_argument("--webmushra", type=Path, metavar="DIR", help="instead of TEST: a webMUSHRA checkout")
     parser.add_argument(
         "--results",
         type=Path,
-        default=Path("results"),
         metavar="DIR",
-        help="folder for the sessions (default: %(default)s)",
+        help="folder for the sessions (default: TEST/answers; with --webmushra results)",
     )
-    parser.add_argument(
-        "--port", type=int, default=8000, help="port on 127.0.0.1; 0 takes a free port (default: %(default)s)"
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free port (default: %(default)s)")
+    far = parser.add_argument_group("TEST for listeners far away")
+    far.add_argument(
+        "--completion",
+        default="",
+        metavar="CODE|ADDRESS",
+        help="shown when all answers are stored: a completion code, or an address to return to (https://...)",
+    )
+    far.add_argument(
+        "--address",
+        default="",
+        metavar="URL",
+        help="address that listeners open, of the web server in front of this one (https://listen.example.org/)",
+    )
+    far.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to bind; 0.0.0.0 accepts other computers, as needed in a container (default: %(default)s)",
     )
 
 
@@ -149,6 +203,12 @@ def _add_analyse(parser: argparse.ArgumentParser) -> None:
         help="if a participant code has several sessions: use the first, keep all, or average (default: %(default)s)",
     )
     parser.add_argument("--complete_only", action="store_true", help="leave out sessions with unanswered questions")
+    parser.add_argument(
+        "--leave_out",
+        nargs="+",
+        metavar="QUESTION=ANSWER",
+        help="leave out listeners by what they said about themselves, for instance hearing=yes",
+    )
     parser.add_argument(
         "--screen", nargs="*", metavar="RULE", help="screening rules to apply (default: for ratings only)"
     )
@@ -179,9 +239,16 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_texts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--language", default="en", help="a language of the package: en, de (default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, metavar="YAML", help="file to write (default: print it)")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+
+
 def listen(options: argparse.Namespace, rest: list[str] | None = None) -> int:
     """Runs the subcommand that `options.listen_command` names."""
-    return {"export": export, "serve": serve, "analyse": analyse, "plan": plan}[options.listen_command](options)
+    run = {"export": export, "serve": serve, "analyse": analyse, "plan": plan, "texts": texts}
+    return run[options.listen_command](options)
 
 
 def export(options: argparse.Namespace) -> int:
@@ -191,7 +258,7 @@ def export(options: argparse.Namespace) -> int:
     chosen = {name: getattr(options, name) for name in _EXPORT}
     if options.items and len(options.items) == 1 and options.items[0].isdigit():
         chosen["items"] = int(options.items[0])
-    done = export_study(options.runs, options.output, force=options.force, **chosen)
+    done = export_study(options.runs, options.output, force=options.force, secret=options.secret, **chosen)
     for line in done.warnings:
         print(f"audiointerp: {line}", file=sys.stderr)
     level = "levels unchanged" if done.target_lufs is None else f"loudness {done.target_lufs:.1f} LUFS"
@@ -201,15 +268,50 @@ def export(options: argparse.Namespace) -> int:
     print(f"for listeners: {done.files[0]}" + (f" and {len(done.files) - 1} more" if len(done.files) > 1 else ""))
     key = done.private / "key.csv"
     print(f"keep to yourself: {key}")
+    if done.files[0].name == "listening_test.html":
+        print(f"for listeners far away: audiointerp listen serve {shlex.quote(str(options.output))}")
     print(f"afterwards: audiointerp listen analyse ANSWERS --key {shlex.quote(str(key))} -o RESULT")
     return 0
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Hosts webMUSHRA until Ctrl-C."""
+    """Hosts a test's page, or webMUSHRA, until Ctrl-C.
+
+    Raises:
+        ValueError: unless exactly one of them is given.
+    """
+    if (options.test is None) == (options.webmushra is None):
+        raise ValueError("give the folder of one test, or --webmushra and a checkout")
+    if options.test is not None:
+        from audiointerp.listening.serving.study_server import serve_study
+
+        chosen = {name: getattr(options, name) for name in ("host", "address", "completion")}
+        serve_study(options.test, options.results, options.port, **chosen)
+        return 0
     from audiointerp.listening.serving.collector import serve as serve_checkout
 
-    serve_checkout(options.webmushra, options.results, options.port)
+    serve_checkout(options.webmushra, options.results or Path("results"), options.port)
+    return 0
+
+
+def texts(options: argparse.Namespace) -> int:
+    """Prints or writes the texts of a language.
+
+    Raises:
+        ValueError: if the package does not have the language, or the file exists.
+    """
+    from audiointerp.listening.texts import WORDS, languages
+    from audiointerp.results.writing import write_text
+
+    if options.language not in languages():
+        raise ValueError(f"no texts in {options.language!r}; the package has {', '.join(languages())}")
+    text = (WORDS / f"{options.language}.yaml").read_text("utf-8")
+    if options.output is None:
+        print(text, end="")
+        return 0
+    if options.output.exists() and not options.force:
+        raise ValueError(f"{options.output}: exists; choose another file, or give --force")
+    print(write_text(options.output, text))
     return 0
 
 
@@ -217,7 +319,7 @@ def analyse(options: argparse.Namespace) -> int:
     """Writes the report; prints its path."""
     from audiointerp.listening.analysis.analyse import analyse as analyse_answers
 
-    names = ("study", "ci", "repeat", "complete_only", "screen", "force")
+    names = ("study", "ci", "repeat", "complete_only", "leave_out", "screen", "force")
     given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     print(analyse_answers(options.answers, options.key, options.output, **given))
     return 0

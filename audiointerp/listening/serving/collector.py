@@ -1,28 +1,22 @@
 """Hosts a webMUSHRA checkout on this computer and stores every session; webMUSHRA's own script loses some under PHP 8.
 
 Every session is one line of `<results>/<test>/sessions.jsonl`, written to disk before it is confirmed. Uploads that are
-not sessions are stored in `<results>/rejected/`.
+not sessions, or of tests without a config in the checkout, are stored in `<results>/rejected/`.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import socketserver
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from audiointerp.listening.serving.foreign import is_foreign
+from audiointerp.listening.serving.hosting import HOST, Handler, Host
 from audiointerp.listening.serving.sessions import Store
 
 logger = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"
 MAX_BYTES = 16 * 2**20  # size limit of a session; real sessions have some kilobytes
 DRAIN_BYTES = 8 * MAX_BYTES
 TARGET = "/service/write.php"
@@ -88,43 +82,20 @@ def make_server(
         raise ValueError(f"port {port} of {HOST} cannot be used ({error}); give another --port") from None
 
 
-class Collector(ThreadingHTTPServer):
-    """The server of `make_server`: serves files of the checkout and stores sessions."""
-
-    # Idle connections of browsers must not delay Ctrl-C. Sessions being received do delay it, see `server_close`.
-    daemon_threads = True
-    request_queue_size = 256  # many participants may press Send at the same time
+class Collector(Host):
+    """The server of `make_server`: serves files of the checkout and stores sessions of the tests that it has."""
 
     def __init__(self, webmushra: Path, store: Store, port: int, on_session: Callable[[str], None]) -> None:
         self.root = webmushra.resolve()
         self.store = store
         self.on_session = on_session
-        self._receiving = 0
-        self._received = threading.Condition()
-        super().__init__((HOST, port), _Handler)
+        super().__init__(HOST, port, _Handler)
 
-    def server_bind(self) -> None:
-        """Binds without HTTPServer's look-up of this computer's name, which may take seconds."""
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = HOST, self.server_address[1]
-
-    def server_close(self) -> None:
-        """Stops accepting connections, and waits up to 10 seconds for sessions that are being received."""
-        super().server_close()
-        with self._received:
-            self._received.wait_for(lambda: self._receiving == 0, timeout=10)
-
-    @contextmanager
-    def receiving(self) -> Iterator[None]:
-        """Context in which a session is received and written; `server_close` waits for it."""
-        with self._received:
-            self._receiving += 1
-        try:
-            yield
-        finally:
-            with self._received:
-                self._receiving -= 1
-                self._received.notify_all()
+    def tests(self) -> set[str]:
+        """Ids of the tests whose configs the checkout has; read at every session, as one may be added meanwhile."""
+        texts = (path.read_text("utf-8", errors="replace") for path in (self.root / "configs").glob("*.yaml"))
+        found = (re.search(r"""^testId:[ \t]*(["']?)(.*?)\1[ \t\r]*$""", text, re.MULTILINE) for text in texts)
+        return {match[2] for match in found if match}
 
     def addresses(self) -> list[str]:
         """URLs to open: one per exported test; of a test's configs for single participants, the first and the last."""
@@ -162,15 +133,9 @@ class Collector(ThreadingHTTPServer):
         except (OSError, ValueError, IndexError, RuntimeError):
             return None
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Logs lost connections at debug level only: a participant closed the window."""
-        logger.debug("%s: connection lost", client_address, exc_info=True)
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: Collector
-    timeout = 20  # seconds without data after which a connection is closed
-    server_version, sys_version = "audiointerp", ""
 
     def do_GET(self) -> None:
         self._file(send=True)
@@ -179,23 +144,20 @@ class _Handler(BaseHTTPRequestHandler):
         self._file(send=False)
 
     def do_POST(self) -> None:
-        if self._is_foreign():
-            return self._refuse()
+        if self.is_foreign():
+            return self.refuse()
         if self.path.split("?", 1)[0] != TARGET:
-            return self._answer(404, "sessions go to service/write.php")
-        length = self.headers.get("Content-Length", "")
-        if not re.fullmatch("[0-9]{1,18}", length):
-            return self._answer(411, "the length of the session is missing")
-        if int(length) > MAX_BYTES:
-            self._body(min(int(length), DRAIN_BYTES), keep=False)  # browsers read the answer only after sending
-            return self._answer(413, f"a session has at most {MAX_BYTES} bytes")
+            return self.answer(404, "sessions go to service/write.php")
+        length = self.announced(MAX_BYTES, DRAIN_BYTES)
+        if length is None:
+            return None
         with self.server.receiving():
-            return self._answer(*self._keep(self._body(int(length))))
+            return self.answer(*self._keep(self.body(length)))
 
     def _keep(self, body: bytes) -> tuple[int, str]:
         try:
             try:
-                test_id = self.server.store.keep(body)
+                test_id = self.server.store.keep(body, self.server.tests())
             except ValueError as error:
                 aside = self.server.store.reject(body)
                 where = f"kept aside as {aside}" if aside else "not kept, as rejected/ is full: look what sends it"
@@ -210,64 +172,10 @@ class _Handler(BaseHTTPRequestHandler):
             logger.debug("kept a session of %s", test_id)
         return 200, ""  # empty, because webMUSHRA reports any text as a failure
 
-    def _body(self, length: int, keep: bool = True) -> bytes:
-        """Reads the body, up to `length` bytes; empty if not `keep`."""
-        parts: list[bytes] = []
-        try:
-            while length > 0 and (part := self.rfile.read1(min(length, 65536))):
-                parts += [part] * keep
-                length -= len(part)
-        except OSError:  # connection lost, or no data for too long
-            pass
-        return b"".join(parts)
-
-    def _is_foreign(self) -> bool:
-        """Whether a page of another site sent the request, see `is_foreign`."""
-        hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
-        return is_foreign(hosts, origins, self.headers.get("Sec-Fetch-Site", ""))
-
-    def _refuse(self) -> None:
-        """Answers a request of another site; what it sent is not read."""
-        self.close_connection = True
-        logger.warning("refused a request from %s", self.headers.get("Origin") or self.headers.get("Host"))
-        return self._answer(403, f"this server is for pages of http://{HOST}:{self.server.server_port}/ only")
-
     def _file(self, send: bool) -> None:
-        if self._is_foreign():
-            return self._refuse()
+        if self.is_foreign():
+            return self.refuse()
         path = self.server.find(self.path)
         if path is None:
-            return self._answer(404, "not found")
-        with open(path, "rb") as file:
-            content = file.read()
-        size, start, end = len(content), 0, len(content)
-        # Safari plays sounds only from servers that answer range requests.
-        part = re.fullmatch(r"bytes=([0-9]{1,18})-([0-9]{0,18})", self.headers.get("Range", ""))
-        if part and int(part[1]) < size:
-            start, end = int(part[1]), min(int(part[2] or size), size - 1) + 1
-        else:
-            part = None
-        self.send_response(206 if part else 200)
-        self.send_header("Content-Type", _TYPES.get(path.suffix.lower(), "application/octet-stream"))
-        self.send_header("Content-Length", str(max(0, end - start)))
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Cache-Control", "no-cache")
-        self.send_header("X-Content-Type-Options", "nosniff")
-        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        if part:
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
-        self.end_headers()
-        if send:
-            self.wfile.write(content[start:end])
-        return None
-
-    def _answer(self, status: int, text: str) -> None:
-        content = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "text/plain; charset=utf-8")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        logger.debug(format, *args)
+            return self.answer(404, "not found")
+        return self.send(path.read_bytes(), _TYPES.get(path.suffix.lower(), "application/octet-stream"), send)

@@ -1,4 +1,4 @@
-"""Stores sessions of webMUSHRA on disk, one line each; a session is written completely or not at all.
+"""Stores sessions on disk, one line each; a session is written completely or not at all.
 
 webMUSHRA posts `sessionJSON=` followed by raw JSON that is not URL-encoded. A form parser would cut it at an ampersand
 and turn a plus into a space, so this module reads the body without one.
@@ -14,7 +14,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 SESSIONS, REJECTED = "sessions.jsonl", "rejected"
 MAX_REJECTED, MAX_REJECTED_BYTES = 1000, 256 * 2**20  # of bodies that are no sessions; further ones are not kept
+MAX_STORED = 2**30  # bytes of one file, so that a stranger cannot fill the disk
 _FIELD = b"sessionJSON="
 
 __all__ = ["REJECTED", "SESSIONS", "Store"]
@@ -48,30 +49,49 @@ class Store:
             with self._opened(path) as file:
                 self._repair(file)
 
-    def keep(self, body: bytes) -> str:
-        """Appends a session to its test's file, synchronised to disk; returns the test's name.
+    def keep(self, body: bytes, known: Container[str] | None = None) -> str:
+        """Appends a session of webMUSHRA to its test's file, synchronised to disk; returns the test's name.
+
+        Args:
+            known: names of the tests that are collected; None for all.
 
         Raises:
-            ValueError: if the body is not a session.
+            ValueError: if the body is not a session, or one of another test.
             OSError: if it could not be written completely; the file is then unchanged.
         """
         line, test_id = _line(body)
-        # The same folder name as webMUSHRA's write.php gives.
-        slug = re.sub("--+", "-", re.sub(r"[^\w-]+", "-", test_id, flags=re.ASCII)).lower()[:100]
-        slug = f"{slug}_" if slug == REJECTED else slug  # that folder holds what is no session
-        path = inside(self.folder, slug, SESSIONS)
+        if known is not None and test_id not in known:
+            raise ValueError(f"test {test_id!r} is not served here; copy its configs into the checkout")
+        self.append(test_id, line)
+        return test_id
+
+    def append(self, test_id: str, line: bytes, name: str = SESSIONS) -> None:
+        """Appends a line, which ends with a line feed, to a file of a test, synchronised to disk.
+
+        Raises:
+            OSError: if it could not be written completely; the file is then unchanged.
+        """
+        path = self.path_of(test_id, name)
         path.parent.mkdir(exist_ok=True)
         with self._opened(path) as file:
             self._repair(file)
             size = os.fstat(file).st_size
             try:
+                if size + len(line) > MAX_STORED:
+                    raise OSError(28, f"{path} would have more than {MAX_STORED} bytes")
                 if os.write(file, line) != len(line):
                     raise OSError(28, "the disk is full")
                 os.fsync(file)
             except OSError:
                 os.ftruncate(file, size)
                 raise
-        return test_id
+
+    def path_of(self, test_id: str, name: str = SESSIONS) -> Path:
+        """Path of a file of a test."""
+        # The same folder name as webMUSHRA's write.php gives.
+        slug = re.sub("--+", "-", re.sub(r"[^\w-]+", "-", test_id, flags=re.ASCII)).lower()[:100]
+        slug = f"{slug}_" if slug == REJECTED else slug  # that folder holds what is no session
+        return inside(self.folder, slug, name)
 
     def reject(self, body: bytes) -> Path | None:
         """Stores a body that is not a session in `rejected/`; returns its path, None if that folder is full."""

@@ -17,6 +17,7 @@ import pytest
 from audiointerp.listening.serving import collector
 from audiointerp.listening.serving.collector import make_server, serve
 
+CONFIG = 'testname: Rätsel\ntestId: "lt_7c1eaaaa"\npages: []\n'.encode()
 SECRET = b"nobody may see this"
 DEADLINE = 120  # seconds until a test gives up; nothing is asked about speed
 
@@ -44,7 +45,7 @@ def checkout(tmp_path):
         "index.html": b"<title>webMUSHRA</title>",
         "startup.js": b"start()",
         "lib/app.js": b"app()",
-        "configs/lt_7c1eaaaa.yaml": "name: Rätsel\n".encode(),
+        "configs/lt_7c1eaaaa.yaml": CONFIG,
         "configs/lt_7c1eaaaa/s_a.wav": bytes(range(200)),
         "configs/a b.wav": b"blank",
         "doc/index.html": b"doc",
@@ -214,6 +215,7 @@ def test_two_servers_share_a_folder(running, checkout):
     [("LT_A b&-c", "lt_a-b-c"), ("../../etc", "-etc"), ("a/../b", "a-b"), ("rejected", "rejected_")],
 )
 def test_each_test_has_a_folder_as_write_php_names_it(running, test_id, slug):
+    (running.root / "configs" / "more.yaml").write_text(f"testId: {test_id}\n")
     assert post(running, b"sessionJSON=" + dump(session(test_id=test_id)))[0] == 200
     assert read_sessions(sessions_file(running, slug)) == [session(test_id=test_id)]
     assert [path.name for path in running.store.folder.iterdir()] == [slug]
@@ -274,7 +276,7 @@ def test_a_last_line_that_lacks_only_its_end_is_kept(checkout, tmp_path):
     [
         ("/", b"<title>webMUSHRA</title>", "text/html; charset=utf-8"),
         ("/?config=lt_7c1eaaaa.yaml", b"<title>webMUSHRA</title>", "text/html; charset=utf-8"),
-        ("/configs/lt_7c1eaaaa.yaml?x=1", "name: Rätsel\n".encode(), "text/plain; charset=utf-8"),
+        ("/configs/lt_7c1eaaaa.yaml?x=1", CONFIG, "text/plain; charset=utf-8"),
         ("/configs/lt_7c1eaaaa/s_a.wav", bytes(range(200)), "audio/wav"),
         ("/configs/twin.wav", bytes(range(200)), "audio/wav"),
         ("/configs/a%20b.wav", b"blank", "audio/wav"),
@@ -506,6 +508,14 @@ def test_other_sites_neither_read_nor_post(running, headers):
     assert not sessions_file(running).exists() and not rejected(running)
 
 
+@pytest.mark.parametrize("test_id", ["lt_unknown0", "LT_7C1EAAAA", "../lt_7c1eaaaa"])
+def test_answers_of_an_unknown_test_are_refused_and_kept_aside(running, test_id):
+    body = b"sessionJSON=" + dump(session(test_id=test_id))
+    status, text = post(running, body)
+    assert status == 400 and b"is not served here" in text and rejected(running) == [body]
+    assert [path.name for path in running.store.folder.iterdir()] == ["rejected"]
+
+
 def test_the_test_itself_reads_and_posts(running):
     body = b"sessionJSON=" + dump(session())
     for name in ("127.0.0.1", "localhost", "LOCALHOST"):
@@ -524,6 +534,7 @@ def test_two_hosts_are_refused(running):
 
 @pytest.mark.parametrize("test_id", ["rejected", "Rejected", "REJECTED"])
 def test_a_test_named_as_the_folder_of_junk(running, test_id):
+    (running.root / "configs" / "more.yaml").write_text(f"testId: '{test_id}'\n")
     assert post(running, b"junk")[0] == 400
     assert post(running, b"sessionJSON=" + dump(session(test_id=test_id))) == (200, b"")
     assert rejected(running) == [b"junk"]
