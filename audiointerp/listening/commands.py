@@ -268,7 +268,7 @@ def export(options: argparse.Namespace) -> int:
     print(f"for listeners: {done.files[0]}" + (f" and {len(done.files) - 1} more" if len(done.files) > 1 else ""))
     key = done.private / "key.csv"
     print(f"keep to yourself: {key}")
-    if done.files[0].name == "listening_test.html":
+    if options.target == "html":
         print(f"for listeners far away: audiointerp listen serve {shlex.quote(str(options.output))}")
     print(f"afterwards: audiointerp listen analyse ANSWERS --key {shlex.quote(str(key))} -o RESULT")
     return 0

@@ -172,7 +172,7 @@ def _set_aside(answers: Answers, wrong: pd.Series, why: Callable[[Any], str]) ->
     Raises:
         ValueError: with the first reason, if no other file has answers.
     """
-    first = answers.table[wrong].drop_duplicates("file")
+    first = pd.DataFrame(answers.table[wrong]).drop_duplicates("file")
     reasons = {Path(row.file): f"{row.file}, line {row.line}: {why(row)}" for row in first.itertuples()}
     if not reasons:
         return
@@ -200,7 +200,7 @@ def _listeners(table: pd.DataFrame) -> pd.DataFrame:
     pages = [rows.drop_duplicates(["trial_id", "started_utc"]) for rows in sessions]
     for row, of_pages in zip(said, pages):
         for name in ("n_away", "away_ms"):
-            counts = pd.to_numeric(of_pages[name], errors="coerce").dropna()
+            counts = pd.Series(pd.to_numeric(of_pages[name], errors="coerce")).dropna()
             row[name] = str(int(counts.sum())) if len(counts) else ""
     return pd.DataFrame(said, columns=names, dtype=str)
 
