@@ -281,7 +281,7 @@ def test_classes_are_words_alike_in_choices_prompts_and_key(tmp_path):
 
 
 def test_the_key_says_what_catch_trials_expect(tmp_path):
-    done = export_study(make_run(tmp_path / "run"), tmp_path / "out", target="folder", catch=2)
+    done = export_study(make_run(tmp_path / "run", items=3), tmp_path / "out", target="folder", catch=2)
     rows = [row for row in table(done.private / "key.csv") if row["role"] == "catch"]
     assert [row["true_class"] for row in rows] == ["1", "1"]
     settings = json.loads((done.private / "settings.json").read_text())
@@ -367,7 +367,7 @@ def test_a_broken_run_json(tmp_path, text, expected):
 
 
 def test_without_run_json(tmp_path):
-    run = make_run(tmp_path / "run")
+    run = make_run(tmp_path / "run", items=3)
     (run / "run.json").unlink()
     assert export_study(run, tmp_path / "out", target="folder").trials == 2
 
