@@ -565,7 +565,7 @@ def test_a_mushra_page_does_not_go_on_unheard(exported, tmp_path):
     path = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)
     if path is None:
         pytest.skip("Chromium is missing")
-    trials = [trial(f"t_{n}", "s_a", "s_b", "s_hid", context="s_ref") for n in range(5)]
+    trials = [trial(str(n), "s_a", "s_b", "s_hid", context="s_ref") for n in range(5)]
     read, _ = exported("rating", trials, same={"s_hid": "s_ref"})
     (page_config,) = [each for each in flat(read[""]["pages"]) if each.get("id") == "t_0"]
     with playwright.sync_playwright() as driver:
