@@ -5,6 +5,7 @@ Figures are built as objects instead of through pyplot, so that there is no glob
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from scipy.fft import rfft
 
 from audiointerp.metrics.names import INFO
 from audiointerp.results.showing import ShownFigure
+from audiointerp.results.stencil import TITLE, Layer, Stencil, write_picture
 from audiointerp.results.writing import write_figure
 
 Scaleogram = Sequence[tuple[np.ndarray, float, float, float, float]]
@@ -40,6 +42,7 @@ DYNAMIC_RANGE = 80.0  # dB shown below the input's loudest bin
 MAX_COLUMNS = 1200  # largest number of frames drawn; more would be narrower than a pixel
 MAX_NUMBERED, MAX_NAMED = 60, 120  # largest numbers of classes for which cells have numbers, and every row has a name
 DPI = 130
+MOST_TITLE = 110  # letters
 # Okabe & Ito's colours, distinguishable with any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00", "#555555")
 MARKERS = "osD^vPX*<>hp"  # one per method, in addition to its colour
@@ -99,11 +102,15 @@ def plot_interpretation(
     Raises:
         ValueError: if shapes do not fit, samples are not finite or the mask leaves [0, 1].
     """
+    panels = _interpretation_panels(waveform, kept, mask, n_fft, hop_length, win_length, scaleogram)
+    seconds = len(np.asarray(waveform)) / sample_rate
     with rc_context(STYLE):
-        figure = draw_interpretation(
-            waveform, kept, mask, sample_rate, title, n_fft, hop_length, win_length, scaleogram
-        )
-        save_figure(figure, path)
+        if all(image.size and not _is_silent(name, image) for name, image in panels):
+            stencil = _stencil(tuple(name for name, _ in panels), seconds, sample_rate)
+            layers = [Layer(image, *_scale(name)) for name, image in panels]
+            write_picture(path, stencil.filled(layers, _shorten(title, MOST_TITLE)), DPI)
+        else:
+            save_figure(_panel_figure(panels, seconds, sample_rate, title, scaleogram), path)
 
 
 def draw_interpretation(
@@ -118,35 +125,79 @@ def draw_interpretation(
     scaleogram: Scaleogram | None = None,
 ) -> ShownFigure:
     """The figure of `plot_interpretation`, which notebooks show; takes its arguments and raises its errors."""
+    panels = _interpretation_panels(waveform, kept, mask, n_fft, hop_length, win_length, scaleogram)
+    with rc_context(STYLE):
+        return _panel_figure(panels, len(np.asarray(waveform)) / sample_rate, sample_rate, title, scaleogram)
+
+
+def _interpretation_panels(
+    waveform: np.ndarray,
+    kept: np.ndarray,
+    mask: np.ndarray | None,
+    n_fft: int,
+    hop_length: int,
+    win_length: int,
+    scaleogram: Scaleogram | None,
+) -> list[tuple[str, np.ndarray]]:
+    """Name and image of each panel; the scaleogram's image is empty."""
     waveform, kept = np.asarray(waveform, np.float32), np.asarray(kept, np.float32)
     _check_interpretation(waveform, kept, mask)
     spectra = [_magnitude(signal, n_fft, hop_length, win_length) for signal in (waveform, kept)]
     loudest = float(spectra[0].max()) or 1.0
-    extent = (0.0, len(waveform) / sample_rate, 0.0, sample_rate / 2)
     decibels = [_decibels(spectrum, loudest) for spectrum in spectra]
-    panels = [("Input", decibels[0]), ("Interpretation: masked input", decibels[1])]
-    if mask is None:
-        panels[1] = ("Interpretation", decibels[1])
-        if scaleogram is not None:
-            panels.insert(1, ("Relevance by level", np.zeros((0, 0))))
-    else:
-        panels.insert(1, ("Mask", _pool(np.asarray(mask, np.float32), np.mean)))
-    with rc_context(STYLE):
-        figure = ShownFigure(figsize=(3.3 * len(panels), 2.6), layout="constrained")
-        axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=scaleogram is None or mask is not None))
-        for axis, (name, image) in zip(axes, panels):
-            is_mask = name == "Mask"
-            if image.size:
-                _image_panel(figure, axis, image, extent, is_mask)
-            else:
-                _scaleogram_panel(axis, scaleogram or (), extent[1])
-            axis.set_title(name)
-            axis.set_xlabel("Time (s)")
-            if not is_mask and image.size and image.max() <= -DYNAMIC_RANGE:
-                axis.text(0.5, 0.5, "silent", color="white", ha="center", va="center", transform=axis.transAxes)
-        axes[0].set_ylabel("Frequency (Hz)")
-        figure.suptitle(_shorten(title, 110), x=0.008, ha="left", fontsize=10.5, fontweight="bold")
+    if mask is not None:
+        between = [("Mask", _pool(np.asarray(mask, np.float32), np.mean))]
+        return [("Input", decibels[0]), *between, ("Interpretation: masked input", decibels[1])]
+    between = [] if scaleogram is None else [("Relevance by level", np.zeros((0, 0)))]
+    return [("Input", decibels[0]), *between, ("Interpretation", decibels[1])]
+
+
+def _panel_figure(
+    panels: Sequence[tuple[str, np.ndarray]],
+    seconds: float,
+    sample_rate: int,
+    title: str,
+    scaleogram: Scaleogram | None = None,
+) -> ShownFigure:
+    """The panels side by side; those without an image show the scaleogram."""
+    extent = (0.0, seconds, 0.0, sample_rate / 2)
+    figure = ShownFigure(figsize=(3.3 * len(panels), 2.6), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(panels), sharey=all(image.size for _, image in panels)))
+    for axis, (name, image) in zip(axes, panels):
+        if image.size:
+            _image_panel(figure, axis, image, extent, name)
+        else:
+            _scaleogram_panel(axis, scaleogram or (), seconds)
+        axis.set_title(name)
+        axis.set_xlabel("Time (s)")
+        if _is_silent(name, image):
+            axis.text(0.5, 0.5, "silent", color="white", ha="center", va="center", transform=axis.transAxes)
+    axes[0].set_ylabel("Frequency (Hz)")
+    figure.suptitle(_shorten(title, MOST_TITLE), **TITLE)
     return figure
+
+
+def _is_silent(name: str, image: np.ndarray) -> bool:
+    return bool(name != "Mask" and image.size and image.max() <= -DYNAMIC_RANGE)
+
+
+@functools.lru_cache(8)
+def _stencil(names: tuple[str, ...], seconds: float, sample_rate: int) -> Stencil:
+    """The drawing of the figure of these panels, without images and title."""
+    figure = _panel_figure([(name, np.zeros((1, 1))) for name in names], seconds, sample_rate, "")
+    figure.set_layout_engine("none")
+    for axis, place in zip(figure.axes, _places(names, sample_rate)):
+        axis.set_position(place)
+    return Stencil(figure, len(names), DPI)
+
+
+@functools.lru_cache(16)
+def _places(names: tuple[str, ...], sample_rate: int) -> list[Any]:
+    """Where the axes of such a figure lie, those of the panels first; the same for clips of any length."""
+    figure = _panel_figure([(name, np.zeros((1, 1))) for name in names], 5.0, sample_rate, "X")
+    figure.set_dpi(DPI)
+    figure.draw_without_rendering()
+    return [axis.get_position(original=True).frozen() for axis in figure.axes]
 
 
 def plot_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str]) -> None:
@@ -290,8 +341,13 @@ def _scaleogram_panel(axis: Axes, scaleogram: Scaleogram, seconds: float) -> Non
     axis.set_xlim(0, seconds)
 
 
-def _image_panel(figure: Figure, axis: Axes, image: np.ndarray, extent: tuple, is_mask: bool) -> None:
-    low, high, colours = (0, 1, "viridis") if is_mask else (-DYNAMIC_RANGE, 0, "magma")
+def _scale(name: str) -> tuple[float, float, str]:
+    """Lowest and highest value of a panel, and its colours."""
+    return (0, 1, "viridis") if name == "Mask" else (-DYNAMIC_RANGE, 0, "magma")
+
+
+def _image_panel(figure: Figure, axis: Axes, image: np.ndarray, extent: tuple, name: str) -> None:
+    is_mask, (low, high, colours) = name == "Mask", _scale(name)
     drawn = axis.imshow(image, cmap=colours, vmin=low, vmax=high, origin="lower", aspect="auto", extent=extent)
     bar = figure.colorbar(drawn, ax=axis, pad=0.015, aspect=28)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from scipy.signal import ShortTimeFFT, get_window
 
 from audiointerp.results import figures
+from audiointerp.results.stencil import Layer, Stencil, write_picture
 from audiointerp.results.writing import write_figure
 
 RATE = 16000
@@ -84,6 +87,73 @@ def test_interpretation(tmp_path, seconds, silent, masked):
     figures.plot_interpretation(tmp_path / "sub" / "a.png", waveform, 0.5 * waveform, mask, RATE, "a $title$ <b> ünï")
     assert is_picture(tmp_path / "sub" / "a.png")
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["a.png"]
+
+
+def chirp(seconds: float) -> np.ndarray:
+    time = np.arange(round(seconds * RATE)) / RATE
+    noise = np.random.default_rng(0).standard_normal(len(time))
+    return (np.sin(2 * np.pi * 700 * time**2) + 0.01 * noise).astype(np.float32)
+
+
+def shown(path) -> np.ndarray:
+    return np.round(255 * imread(path)[..., :3]).astype(int)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_interpretations_are_drawn_as_matplotlib_draws_them(tmp_path, masked):
+    """Axes, ticks, colour bars and title are the same pixels; images are averaged in dB instead of in colours."""
+    sound, title = chirp(5.0), "dog.wav: dog and grass (piq)"
+    mask = np.linspace(0, 1, 513)[:, None] * np.linspace(1, 0, 431) if masked else None
+    figures.plot_interpretation(tmp_path / "a.png", sound, 0.5 * sound, mask, RATE, title)
+    with rc_context(figures.STYLE):
+        figure = figures.draw_interpretation(sound, 0.5 * sound, mask, RATE, title)
+        figure.set_dpi(figures.DPI)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    expected = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
+    ours = shown(tmp_path / "a.png")
+    assert ours.shape == expected.shape
+    far = np.abs(ours - expected).max(-1)
+    within = np.zeros(far.shape, bool)
+    for axis in figure.axes[: 3 if masked else 2]:
+        left, bottom, right, top = (round(each) for each in axis.get_window_extent().extents)
+        within[len(far) - top : len(far) - bottom, left:right] = True
+    assert within.mean() > 0.3 and far[~within].max() <= 2
+    assert far[within].mean() < 0.03 * 255 and (far[within] > 40).mean() < 0.005
+
+
+def test_a_stencil_sets_each_value_at_its_place():
+    """A figure of 200 x 100 pixels whose axes fill the right half: four values, from the lower left on."""
+    figure = Figure(figsize=(2, 1))
+    axis = figure.add_axes((0.5, 0, 0.5, 1))
+    axis.imshow(np.zeros((1, 1)), aspect="auto")
+    axis.set_axis_off()
+    made = Stencil(figure, 1, 100)
+    values = np.array([[0.0, 1.0], [2.0, 3.0]])
+    picture = made.filled([Layer(values, 0, 3, "gray")], "")
+    assert picture.shape == (100, 200, 3) and (picture[:, :100] == 255).all()
+    corners = [picture[75, 110], picture[75, 190], picture[45, 110], picture[45, 190]]
+    np.testing.assert_allclose([each[0] for each in corners], [0, 85, 170, 255], atol=1)
+    other = made.filled([Layer(values.T, 0, 3, "gray")], "")
+    assert other[75, 190, 0] == picture[45, 110, 0]
+
+
+@pytest.mark.parametrize("length", [3, 90, 400])
+def test_titles_fit_the_figure(tmp_path, length):
+    sound = tone(440.0)
+    figures.plot_interpretation(tmp_path / "a.png", sound, sound, None, RATE, "W" * length)
+    title = shown(tmp_path / "a.png")[:30].min(-1) < 128
+    columns = np.nonzero(title.any(0))[0]
+    assert columns[0] < 20 and columns[-1] < title.shape[1] - 2
+    assert (columns[-1] > 0.9 * title.shape[1]) == (length > 80)
+
+
+def test_pictures_are_written_as_they_are(tmp_path):
+    """Against matplotlib's reader of PNG."""
+    picture = np.random.default_rng(0).integers(0, 256, (7, 5, 3)).astype(np.uint8)
+    write_picture(tmp_path / "a.png", picture, 100)
+    assert (shown(tmp_path / "a.png") == picture).all()
+    assert [each.name for each in tmp_path.iterdir()] == ["a.png"]
 
 
 @pytest.mark.parametrize(
