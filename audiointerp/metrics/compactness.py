@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,11 +26,18 @@ def sparseness(mask: Tensor) -> Tensor:
     >>> sparseness(torch.tensor([[1.0, 0.0, 0.0, 0.0]])).round(decimals=3)
     tensor([0.7500], dtype=torch.float64)
     """
-    values = mask.flatten(1).abs().double().sort(1).values
+    values = _sorted(mask.flatten(1).abs()).double()
     values = values / values[:, -1:].clamp(min=1e-300) + 1e-7
     n = values.shape[1]
     rank = 2 * torch.arange(1, n + 1, device=mask.device, dtype=torch.float64) - n - 1
     return (rank * values).sum(1) / (n * values.sum(1))
+
+
+def _sorted(values: Tensor) -> Tensor:
+    """Rows in rising order; numpy sorts numbers several times as fast as torch, which also gives their places."""
+    if values.device.type != "cpu":
+        return values.sort(1).values
+    return torch.from_numpy(np.sort(values.detach().numpy(), axis=1))
 
 
 def complexity(mask: Tensor) -> Tensor:
