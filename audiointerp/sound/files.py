@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ CANCELLED = 1e-3  # channels cancel if the peak of their mean is this share of t
 RATES = (1000, 10_000_000)  # Hz; other rates are those of a wrong header, or of no sound that people hear
 # In lossy formats the header's count of frames is an estimate, off by up to a codec frame or two.
 FRAMES_SLACK = 4608
+_SILENT_FORMATS = {b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"FORM", b"caff"}  # first bytes of a file
+_stderr = threading.RLock()
 
 __all__ = [
     "CANCELLED",
@@ -42,6 +45,7 @@ __all__ = [
     "check_written",
     "clear_time",
     "fit_length",
+    "heard_errors",
     "mono_of",
     "normalize_peak",
     "probe",
@@ -70,7 +74,7 @@ def probe(path: str | Path) -> soundfile._SoundFileInfo:
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
     try:
-        with quiet_decoder():
+        with quiet_decoder(path):
             info = soundfile.info(str(path))
     except (soundfile.LibsndfileError, RuntimeError, TypeError) as error:  # TypeError: .raw, which needs a rate
         raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from None
@@ -111,7 +115,7 @@ def read(path: str | Path, sample_rate: int | None = None, channel: int | None =
     info = probe(path)
     check_channel(path, info.channels, channel)
     try:
-        with quiet_decoder():
+        with quiet_decoder(path):
             samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError) as error:
         raise AudioError(f"{path}: decoding failed ({_reason(error)})") from None
@@ -259,16 +263,37 @@ def normalize_peak(waveform: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def quiet_decoder() -> Iterator[None]:
-    """Suppresses the MP3 decoder's messages on stderr; the errors of this module name the file instead."""
-    silenced, stderr = os.open(os.devnull, os.O_WRONLY), os.dup(2)
-    os.dup2(silenced, 2)
-    try:
+def quiet_decoder(path: str | Path) -> Iterator[None]:
+    """Suppresses the MP3 decoder's messages on stderr; the errors of this module name the file instead.
+
+    Stderr is the process's, so that lines that other threads write meanwhile are lost; see `heard_errors`. Files in
+    formats whose decoders write nothing leave it as it is.
+    """
+    if _first_bytes(path) in _SILENT_FORMATS:
         yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(silenced)
-        os.close(stderr)
+        return
+    with _stderr:
+        silenced, stderr = os.open(os.devnull, os.O_WRONLY), os.dup(2)
+        os.dup2(silenced, 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(silenced)
+            os.close(stderr)
+
+
+def _first_bytes(path: str | Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(4)
+    except OSError:  # the decoder reports it
+        return b""
+
+
+def heard_errors() -> AbstractContextManager[object]:
+    """Within it, no other thread suppresses messages on stderr, see `quiet_decoder`."""
+    return _stderr
 
 
 def _reason(error: Exception) -> str:

@@ -35,7 +35,7 @@ BLOCK_SECONDS = 10.0
 BLOCK_VALUES = 1 << 24  # most samples of a block, of all channels together: 64 MB
 AUDIBLE = 0.01  # peak of the mean of the channels at which they do not cancel, however loud they are elsewhere
 
-__all__ = ["Recording", "Window", "WindowWriter", "listening_copy", "windows"]
+__all__ = ["Recording", "Window", "WindowWriter", "as_written", "listening_copy", "windows"]
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,12 @@ class Recording:
         return windows(self.blocks(), int(seconds * self.sample_rate), int(overlap_seconds * self.sample_rate))
 
     def _open(self) -> soundfile.SoundFile:
-        with quiet_decoder():
+        with quiet_decoder(self.path):
             return soundfile.SoundFile(str(self.path))
 
     def _next(self, file: soundfile.SoundFile) -> np.ndarray:
         try:
-            with quiet_decoder():
+            with quiet_decoder(self.path):
                 return file.read(self._block, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, RuntimeError) as error:
             raise AudioError(f"{self.path}: decoding failed ({str(error).rstrip('.')})") from None
@@ -206,6 +206,15 @@ class WindowWriter:
 
     def _failure(self, error: Exception) -> OSError:
         return OSError(f"{self.path}: could not be written ({str(error).rstrip('.')}); is the disk full?")
+
+
+def as_written(waveform: Tensor, sample_rate: int, file_rate: int, frames: int) -> np.ndarray:
+    """The samples (frames,) of the file that `WindowWriter` would write of one window (samples,)."""
+    samples = waveform.numpy()
+    if file_rate != sample_rate:
+        stream = soxr.ResampleStream(sample_rate, file_rate, 1, dtype="float32", quality="HQ")
+        samples = np.concatenate([stream.resample_chunk(samples), stream.resample_chunk(samples[:0], last=True)])
+    return fit_length(torch.from_numpy(samples), frames).numpy()
 
 
 def listening_copy(source: Path, target: Path) -> None:

@@ -178,7 +178,7 @@ def _check_file(row: Mapping[str, str], where: Path) -> tuple[Sound | None, list
     data = where.read_bytes()
     try:
         info = probe(where)
-        with quiet_decoder():
+        with quiet_decoder(where):
             samples, _ = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except AudioError as error:
         return None, [_without_path(error, where)]
