@@ -11,8 +11,8 @@ import math
 import os
 import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from audiointerp.datasets import ClipDataset
     from audiointerp.evaluation.items import Item
     from audiointerp.runs.experiment import Described, Experiment
+    from audiointerp.sound.files import AudioError
 
 __all__ = ["check", "demo", "evaluate", "explore", "interpret", "layers", "listen", "mix", "recipes", "report", "run"]
 
@@ -91,11 +92,11 @@ def recipes(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def interpret(options: argparse.Namespace, rest: list[str]) -> int:
-    """Explains audio files and folders; reports each file that cannot be read and continues with the others."""
+    """Explains audio files and folders; reports each file that cannot be explained and continues with the others."""
     from audiointerp.evaluation.explaining import Wanted
     from audiointerp.evaluation.explaining import evaluate as evaluate_items
-    from audiointerp.evaluation.items import audio_files, recording_item
-    from audiointerp.sound.files import AudioError
+    from audiointerp.evaluation.items import audio_files
+    from audiointerp.sound.files import heard_errors
 
     if options.channel is not None and options.channel < 0:
         raise ValueError(f"--channel is {options.channel}; channels are counted from 0")
@@ -109,23 +110,39 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     info = _start(options, folder, "interpret", classifier, recipe_text=described.text if described else "")
     _forget_damaged(folder, [(path,) for path in files])
     failed: list[str] = []
-    for path in _progress(files, "file"):
-        try:
-            item = recording_item(path, classifier.sample_rate, options.output_rate, options.channel)
-            with ExitStack() as stack:
-                for method in methods.values():
-                    stack.enter_context(method.several_targets())
-                for suffix, target in targets.of(item, folder):
-                    named = {f"{name}{suffix}": method for name, method in methods.items()}
-                    evaluate_items([item], named, folder, Wanted(target, figures=not options.no_figures))
-        except AudioError as error:
-            failed.append(str(error))
+
+    def refuse(error: ValueError) -> None:
+        failed.append(str(error))
+        with heard_errors():
             print(f"audiointerp: {error}", file=sys.stderr)
+
+    items = _recordings(files, classifier.sample_rate, options.output_rate, options.channel)
+    wanted = Wanted(
+        targets=targets.of if targets.depend_on_recording else targets.of(()),
+        likeliest=True,
+        figures=not options.no_figures,
+    )
+    with _progress(len(files), "file") as step:
+        evaluate_items(items, methods, folder, wanted, refuse, step)
     if len(failed) == len(files):
         return 2
     _print_decisions(folder)
     summary = f"{len(files) - len(failed)} of {len(files)} explained" + (f", {len(failed)} failed" if failed else "")
     return _finish(folder, info, summary, failed)
+
+
+def _recordings(
+    files: Sequence[Path], sample_rate: int, output_rate: str, channel: int | None
+) -> Iterator[Item | AudioError]:
+    """The item of each file, or why it cannot be read."""
+    from audiointerp.evaluation.items import recording_item
+    from audiointerp.sound.files import AudioError
+
+    for path in files:
+        try:
+            yield recording_item(path, sample_rate, output_rate, channel)
+        except AudioError as error:
+            yield error
 
 
 def _print_decisions(folder: Path, most: int = 10) -> None:
@@ -256,7 +273,8 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     info = _start(options, folder, "evaluate", classifier)
     _forget_damaged(folder, inputs)
     wanted = Wanted(other_class=tuple(methods) if mixtures else (), figures=not options.no_figures)
-    made = evaluate_items(_progress(items, "item"), methods, folder, wanted)
+    with _progress(len(inputs), "item") as step:
+        made = evaluate_items(items, methods, folder, wanted, done=step)
     return _finish(folder, info, f"{made} interpretations", [])
 
 
@@ -469,14 +487,17 @@ class _Targets:
         self.classifier, self.texts = classifier, texts
         self.sets = {text: parse_target(text, classifier.labels) for text in texts if likeliest_count(text) is None}
 
-    def of(self, item: Item, folder: Path) -> list[tuple[str, Target]]:
-        """(suffix of the method's name, target) of each explanation of a recording; its likeliest labels are noted."""
+    @property
+    def depend_on_recording(self) -> bool:
+        """Whether the recording's likeliest labels are explained."""
+        return len(self.sets) < len(set(self.texts))
+
+    def of(self, ranked: Sequence[int]) -> list[tuple[str, Target]]:
+        """(suffix of the method's name, target) of each explanation of a recording with these labels, in this order."""
         import torch
 
         from audiointerp.classifiers.targets import likeliest_count, suffix_of
-        from audiointerp.evaluation.likeliest import note_likeliest
 
-        ranked = note_likeliest(item, self.classifier, folder)
         if not self.texts:
             return [("", None)]
         sets: list[tuple[int, ...]] = []
@@ -547,7 +568,10 @@ def _finish(folder: Path, info: dict[str, Any], summary: str, failed: list[str])
     return 0
 
 
-def _progress(items: Iterable[Any], unit: str) -> Iterator[Any]:
+@contextmanager
+def _progress(total: int, unit: str) -> Iterator[Callable[[], object]]:
+    """A progress bar; the function makes one step."""
     from tqdm import tqdm
 
-    return iter(tqdm(items, unit=unit, disable=None))
+    with tqdm(total=total, unit=unit, disable=None) as bar:
+        yield bar.update

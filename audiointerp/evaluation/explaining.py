@@ -1,32 +1,49 @@
 """Explains items with interpreters and writes WAVs, figures, manifest.csv and scores.csv; resumes an interrupted run.
 
-All scores of an item and method are computed from one interpretation, see `judging`.
+All scores of an item and method are computed from one interpretation, see `judging`. While items are explained and
+scored (several at once on a GPU), one thread reads the next and another writes the last. All is written in the order of
+the items and methods, so that a killed run resumes where it was.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from audiointerp.contracts import Interpretation, Interpreter, Target, frozen, resolve_target
-from audiointerp.evaluation import judging
+from audiointerp.contracts import Interpretation, Interpreter, LogitsError, Target
+from audiointerp.evaluation.background import Background, ahead
 from audiointerp.evaluation.items import Item, naming
-from audiointerp.metrics.faithfulness import target_probability
+from audiointerp.evaluation.likeliest import rank, rank_labels, shown
+from audiointerp.evaluation.together import (
+    TAKEN,
+    Asked,
+    Explained,
+    explain,
+    explain_windows,
+    judge_sounds,
+    most_at_once,
+    oracle_stem,
+    room_for,
+)
 from audiointerp.results.paths import inside
-from audiointerp.results.tables import Embeddings, Manifest, Scores, source_hash
+from audiointerp.results.tables import Embeddings, Likeliest, Manifest, Scores, source_hash
 from audiointerp.sound import files as audio
 from audiointerp.sound.recordings import Window, WindowWriter, listening_copy
 
-__all__ = ["TAKEN", "Item", "Wanted", "evaluate"]
+WAITING = 4  # items that are read before they are explained, and explanations that wait to be written
+Targets = Sequence[tuple[str, Target]]
+Value = TypeVar("Value")
 
-TAKEN = "seconds_taken"  # detail of an interpretation that was made before: the computing time to write down
+__all__ = ["TAKEN", "Item", "Wanted", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -36,16 +53,21 @@ class Wanted:
     Attributes:
         target: the classes to explain; None: the predicted class. A multilabel classifier may predict several classes,
             or a more general one ("Animal" for "Dog"), so that the item's own class is explained where it is known.
+        targets: several targets of each item instead of `target`: (suffix of the method's name, target); or a function
+            of the indices of all labels, the item's likeliest first, that gives them.
+        likeliest: whether to write the likeliest labels of each item to likeliest.csv.
         other_class: names of methods that explain both classes of a two-class mixture, if the class explained first is
             one of the two; the rows of the other class have the method "<name>_other".
         figures: whether to draw each interpretation.
         curves: whether to compute insertion and deletion too.
         embeddings: whether to write the classifier's embedding of each interpretation to embeddings.csv.
-        sounds: item_id -> whether to keep the item's WAVs. The WAVs of other items are written, scored and deleted.
+        sounds: item_id -> whether to keep the item's WAVs. Other items are scored as if theirs were written.
         more: called with item, method's name, window and interpretation, to write additional files of a method.
     """
 
     target: Target = None
+    targets: Targets | Callable[[Sequence[int]], Targets] | None = None
+    likeliest: bool = False
     other_class: Collection[str] = ()
     figures: bool = True
     curves: bool = False
@@ -55,215 +77,418 @@ class Wanted:
 
 
 def evaluate(
-    items: Iterable[Item], methods: Mapping[str, Interpreter], folder: Path, wanted: Wanted | None = None
+    items: Iterable[Item | audio.AudioError],
+    methods: Mapping[str, Interpreter],
+    folder: Path,
+    wanted: Wanted | None = None,
+    refuse: Callable[[ValueError], object] | None = None,
+    done: Callable[[], object] = lambda: None,
 ) -> int:
     """Explains every item with every method; rows that are already in the run folder are not made again.
 
     An oracle control has no row if the stem of the target class is not known.
 
     Args:
-        items: sounds.
+        items: sounds; in place of one that cannot be read, its error.
         methods: name -> interpreter.
         folder: the run folder.
         wanted: options.
+        refuse: called with the error of an item that cannot be read, or of which the classifier returns NaN; the next
+            items are explained. None: the error ends the evaluation.
+        done: called after each item.
 
     Returns:
         The number of interpretations made.
     """
-    wanted = wanted or Wanted()
-    scores, manifest, embeddings = Scores(folder), Manifest(folder), Embeddings(folder)
-    made = 0
-    for item in items:
-        for name in [name for name in methods if not scores.has(item.item_id, name)]:
-            method, asks = methods[name], name in wanted.other_class
-            with naming(item.source), method.several_targets():
-                first = _own_class(item, method) if wanted.target is None else wanted.target
-                rows = _Explanation(item, name, method, folder, wanted, embeddings).make(manifest, first)
-                if rows and asks and (other := _other(item, rows, method)) is not None:
-                    explanation = _Explanation(item, f"{name}_other", method, folder, wanted, embeddings)
-                    rows += explanation.make(manifest, other)
-            scores.add_rows(rows)
-            made += len({row["method"] for row in rows})
-    return made
+    return _Evaluation(methods, folder, wanted or Wanted(), refuse).run(items, done)
 
 
-class _Explanation:
-    """One item explained by one method: its WAVs, figures and rows of scores.csv, one row per window."""
+@dataclass
+class _Sound:
+    """An item, read in advance.
+
+    Attributes:
+        item: the item.
+        window: its first window; None if nothing is to be made of it.
+        several: whether it has more windows.
+        hashed: hash of its files, from before they were read.
+        asked: the explanations that are to be made; of a long recording, of its first window.
+        ranked: all labels with their probabilities, likeliest first, if they are wanted.
+        refused: why it cannot be explained.
+    """
+
+    item: Item
+    window: Window | None = None
+    several: bool = False
+    hashed: str = ""
+    asked: list[Asked] = field(default_factory=list)
+    ranked: list[tuple[int, float]] = field(default_factory=list)
+    refused: ValueError | None = None
+
+
+class _Evaluation:
+    """The methods, tables and options of an evaluation."""
 
     def __init__(
         self,
-        item: Item,
-        name: str,
-        interpreter: Interpreter,
+        methods: Mapping[str, Interpreter],
         folder: Path,
         wanted: Wanted,
-        embeddings: Embeddings,
+        refuse: Callable[[ValueError], object] | None,
     ):
-        self.item, self.name, self.interpreter, self.folder, self.wanted = item, name, interpreter, folder, wanted
-        self.embeddings = embeddings
-        self.keep = wanted.sounds(item.item_id)
-        self.audio_folder = inside(folder, "audio", item.item_id) if self.keep else folder / "audio" / ".unkept"
-        self.paths = {
-            "interpretation": inside(self.audio_folder, f"{name}.wav"),
-            "residual": inside(self.audio_folder, f"{name}_residual.wav"),
-        }
-        self.device = interpreter.classifier.device
+        self.methods, self.folder, self.wanted, self.refuse = methods, folder, wanted, refuse
+        self.scores = Scores(folder)
+        self.sheets = _Sheets(folder, wanted)
+        self.likeliest = Likeliest(folder) if wanted.likeliest else None
+        # Additional files are written by the computing thread, in the order of the items.
+        together = 1 if wanted.more else max((most_at_once(each) for each in methods.values()), default=1)
+        self.together = together
+        self.explained: dict[tuple[str, str], Explained] = {}
+        self.begun: set[tuple[str, str]] = set()  # a clip may be listed twice
 
-    def make(self, manifest: Manifest, target: Target) -> list[dict[str, Any]]:
-        """Writes WAVs and figures and returns the rows; no rows if an oracle control lacks its stem."""
-        if self.interpreter.needs_stem and self._oracle_stem(next(self.item.windows()), target) is None:
-            return []
-        before = source_hash(*self.item.made_of) if self.keep else ""
-        rows, made = self._write_windows(target)
-        if len(rows) == 1:
-            rows[0] |= self._judge_files(made)
-        if self.keep:
-            self._list_files(rows, manifest, before)
-        else:
-            for path in self.paths.values():
-                path.unlink()
-        return rows
+    def run(self, items: Iterable[Item | audio.AudioError], done: Callable[[], object]) -> int:
+        """Explains all items; returns the number of interpretations made."""
+        made = 0
+        waiting = max(WAITING, self.together)
+        with Background(waiting) as background, closing(ahead(map(self._read, items), waiting)) as read:
+            broken = None
+            while broken is None:
+                some, broken = _until_error(islice(read, self.together))
+                if not some:
+                    break
+                self._prepare([each for each in some if each.refused is None])
+                for sound in some:
+                    try:
+                        made += self._finish(sound, background)
+                    except (audio.AudioError, LogitsError) as error:
+                        if self.refuse is None:
+                            raise
+                        self.refuse(error)
+                    done()
+                self.explained.clear()
+            if broken is not None:
+                raise broken
+        return made
 
-    def _write_windows(self, target: Target) -> tuple[list[dict[str, Any]], Interpretation]:
-        """Rows of the windows, and the last window's interpretation."""
-        item, rows, interpretation = self.item, [], None
+    def _read(self, item: Item | audio.AudioError) -> _Sound:
+        """The item with its first window; called in a thread. Nothing is read if all is made."""
+        if isinstance(item, audio.AudioError):
+            return _Sound(Item.of_waveform("", "", torch.zeros(1, 0), 1), refused=item)
+        if self._is_made(item):
+            return _Sound(item)
+        hashed = source_hash(*item.made_of) if self.wanted.sounds(item.item_id) else ""
+        try:
+            windows = item.windows()
+            first = next(windows)
+            several = next(windows, None) is not None
+        except audio.AudioError as error:
+            return _Sound(item, refused=error)
+        if not several:
+            item = replace(item, windows=lambda: iter([first]))
+        return _Sound(item, first, several, hashed)
+
+    def _is_made(self, item: Item) -> bool:
+        """Whether there is nothing left to make, as far as it is known before the item is read."""
+        targets = self.wanted.targets
+        if callable(targets) or (self.likeliest is not None and not self.likeliest.has(item.item_id)):
+            return False
+        names = [name + suffix for suffix, _ in targets or [("", None)] for name in self.methods]
+        return all(self.scores.has(item.item_id, name) for name in names)
+
+    # --- several items at once
+
+    def _prepare(self, sounds: Sequence[_Sound]) -> None:
+        """Lists the explanations to be made, and makes those that methods make of several items together."""
+        if callable(self.wanted.targets):
+            self._rank(sounds)
+        for sound in sounds:
+            if sound.refused is None:
+                sound.asked = list(self._asked(sound))
+        if self.together == 1:
+            return
+        asked = [each for sound in sounds if not sound.several for each in sound.asked]
+        self._explain_together(asked)
+        made = ((each, self.explained.get((each.item.item_id, each.name))) for each in asked)
+        others = [self._other_of(each, [found.row]) for each, found in made if found is not None]
+        self._explain_together([each for each in others if each is not None])
+
+    def _rank(self, sounds: Sequence[_Sound]) -> None:
+        for group in _groups(sounds, lambda sound: _length(sound.window), lambda sound: room_for(sound.window)):
+            try:
+                for sound, ranked in zip(group, self._labels_of(group)):
+                    sound.ranked = ranked
+            except Exception as error:
+                if len(group) > 1:  # ranked one by one, it is known which of them fails
+                    for sound in group:
+                        self._rank([sound])
+                elif isinstance(error, LogitsError):
+                    group[0].refused = LogitsError(f"{group[0].item.source}: {error}")
+                else:
+                    raise
+
+    def _labels_of(self, sounds: Sequence[_Sound]) -> list[list[tuple[int, float]]]:
+        classifier = next(iter(self.methods.values())).classifier
+        return rank_labels(torch.cat([sound.window.waveform for sound in sounds if sound.window]), classifier)
+
+    def _asked(self, sound: _Sound) -> Iterator[Asked]:
+        """The explanations of an item that are not made yet, in their order."""
+        targets, item, window = self.wanted.targets, sound.item, sound.window
+        if window is None:
+            return
+        if callable(targets):
+            targets = targets([index for index, _ in sound.ranked])
+        for suffix, target in targets or [("", self.wanted.target)]:
+            for name, method in self.methods.items():
+                key = (item.item_id, name + suffix)
+                if not self.scores.has(*key) and key not in self.begun:
+                    self.begun.add(key)
+                    own = _own_class(item, method) if target is None else target
+                    yield Asked(item, window, name + suffix, method, own)
+
+    def _explain_together(self, asked: Sequence[Asked]) -> None:
+        groups = _groups(
+            asked,
+            lambda each: (id(each.method), _length(each.window), each.target is None),
+            lambda each: min(most_at_once(each.method), room_for(each.window)),
+        )
+        for group in groups:
+            if len(group) == 1:
+                continue  # made in its turn
+            try:
+                made = explain(group, self.wanted.curves, self.wanted.embeddings)
+            except Exception:  # raised again when the item that it is about is explained alone
+                continue
+            self.explained |= {(each.item.item_id, each.name): found for each, found in zip(group, made)}
+
+    def _other_of(self, asked: Asked, rows: Sequence[Mapping[str, Any]]) -> Asked | None:
+        """The explanation of the other class of a mixture, if it is wanted and there is one."""
+        if asked.name not in self.wanted.other_class:
+            return None
+        other = _other(asked.item, rows, asked.method)
+        return None if other is None else asked.of_other(other)
+
+    # --- one item
+
+    def _finish(self, sound: _Sound, background: Background) -> int:
+        """Makes an item's explanations that are not made yet, and has all of them written; returns their number."""
+        if sound.refused is not None:
+            raise sound.refused
+        with ExitStack() as stack, naming(sound.item.source):
+            for method in {id(each.method): each.method for each in sound.asked}.values():
+                stack.enter_context(method.several_targets())
+            if self.likeliest is not None and not self.likeliest.has(sound.item.item_id):
+                labels = next(iter(self.methods.values())).classifier.labels
+                background.do(partial(self.likeliest.add, sound.item.item_id, shown(self._ranked(sound), labels)))
+            count = 0
+            for asked in sound.asked:
+                if asked.method.needs_stem and oracle_stem(asked) is None:
+                    continue
+                count += (self._stream if sound.several else self._make)(sound, asked, background)
+        return count
+
+    def _ranked(self, sound: _Sound) -> list[tuple[int, float]]:
+        """All labels of an item's first window with their probabilities, likeliest first."""
+        if sound.ranked:
+            return sound.ranked
+        if sound.several or not sound.asked or sound.asked[0].method.needs_stem:
+            return self._labels_of([sound])[0]
+        first = sound.asked[0]
+        key = (first.item.item_id, first.name)
+        self.explained[key] = made = self.explained.get(key) or self._explain(first)
+        return rank(made.probabilities[None])[0]
+
+    def _make(self, sound: _Sound, asked: Asked, background: Background) -> int:
+        """Explanations of an item of one window, which are written in the background."""
+        made = [self._explained(asked)]
+        if (other := self._other_of(asked, [made[0].row])) is not None:
+            made.append(self._explained(other))
+        background.do(partial(self._write, sound.hashed, made))
+        return len(made)
+
+    def _explained(self, asked: Asked) -> Explained:
+        made = self.explained.pop((asked.item.item_id, asked.name), None) or self._explain(asked)
+        if self.wanted.more and self.wanted.sounds(asked.item.item_id):
+            assert made.whole is not None
+            self.wanted.more(asked.item, asked.name, asked.window, made.whole)
+        return replace(made, whole=None)  # its feature maps would be kept until it is written
+
+    def _explain(self, asked: Asked) -> Explained:
+        return explain([asked], self.wanted.curves, self.wanted.embeddings)[0]
+
+    def _write(self, hashed: str, made: Sequence[Explained]) -> None:
+        for each in made:
+            self.sheets.write(each, hashed)
+        self.scores.add_rows([each.row for each in made])
+
+    def _stream(self, sound: _Sound, asked: Asked, background: Background) -> int:
+        """Explanations of a long recording, which are written window by window while they are made."""
+        background.wait()
+        rows = self.sheets.stream(asked, sound.hashed)
+        if (other := self._other_of(asked, rows)) is not None:
+            rows += self.sheets.stream(other, sound.hashed)
+        self.scores.add_rows(rows)
+        return len({row["method"] for row in rows})
+
+
+class _Sheets:
+    """Writes the WAVs and figures of explanations, and their rows in manifest.csv and embeddings.csv."""
+
+    def __init__(self, folder: Path, wanted: Wanted):
+        self.folder, self.wanted = folder, wanted
+        self.manifest, self.embeddings = Manifest(folder), Embeddings(folder)
+
+    def write(self, made: Explained, hashed: str) -> None:
+        """Writes an explanation of an item of one window.
+
+        Args:
+            made: the explanation.
+            hashed: hash of the item's files, from before they were read.
+        """
+        asked = made.asked
+        keep = self.wanted.sounds(asked.item.item_id)
+        if keep:
+            for role, path in self._paths(asked).items():
+                with WindowWriter(path, asked.item.file_rate) as writer:
+                    writer.add(torch.from_numpy(made.sounds[role]), 0, 0)
+                    writer.close(len(made.sounds[role]))
+            self._draw(asked, made.row, made.kept, made.mask, made.scaleogram)
+        if made.embedding is not None:
+            self._embed(asked, made.embedding)
+        if keep:
+            self._list_files(asked, made.row, hashed)
+
+    def stream(self, asked: Asked, hashed: str) -> list[dict[str, Any]]:
+        """Explains the windows of a recording one after the other and writes them; returns a row for each.
+
+        Args:
+            asked: the explanation, of any window.
+            hashed: hash of the item's files, from before they were read.
+        """
+        item, rows = asked.item, []
+        keep = self.wanted.sounds(item.item_id)
         with ExitStack() as unfinished:  # an error, also of the second file opened, deletes all of them
-            writers = self._writers(unfinished)
-            for window, keep in _with_overlap(item.windows()):
-                row, interpretation = self._explain(window, target)
-                if window.start or keep:  # a clip of one window is scored on its written files instead
-                    parts = (interpretation.waveform, interpretation.residual)
-                    row |= self._judge_waveforms(interpretation, *parts)
+            rates = (item.sample_rate, item.file_rate)
+            paths = self._paths(asked) if keep else {}
+            writers = {role: unfinished.enter_context(WindowWriter(path, *rates)) for role, path in paths.items()}
+            for window, overlap in _with_overlap(item.windows()):
+                row, made = self._explain_window(replace(asked, window=window))
                 rows.append(row)
-                parts = {
-                    "interpretation": interpretation.waveform,
-                    "residual": interpretation.residual,
-                    "mixture": window.waveform,
-                }
+                parts = {"interpretation": made.waveform, "residual": made.residual, "mixture": window.waveform}
                 for role, writer in writers.items():
-                    writer.add(parts[role][0].cpu(), window.overlap, keep)
-                if self.wanted.figures and self.keep:
-                    self._draw(window, interpretation, row)
-                if self.wanted.more and self.keep:
-                    self.wanted.more(item, self.name, window, interpretation)
+                    writer.add(parts[role][0].cpu(), window.overlap, overlap)
+                if keep:
+                    mask = None if made.mask is None else made.mask[0].cpu().numpy()
+                    scaleogram = asked.method.scaleogram(made) if made.mask is None and self.wanted.figures else None
+                    self._draw(replace(asked, window=window), row, made.waveform[0].cpu().numpy(), mask, scaleogram)
+                if self.wanted.more and keep:
+                    self.wanted.more(item, asked.name, window, made)
             for writer in writers.values():
                 writer.close(item.frames())
-        assert interpretation is not None
-        return rows, interpretation
+        if keep:
+            self._list_files(asked, rows[0], hashed)
+        return rows
 
-    def _writers(self, stack: ExitStack) -> dict[str, WindowWriter]:
-        rates = (self.item.sample_rate, self.item.file_rate)
-        paths = dict(self.paths)
-        mixture = self.audio_folder / "mixture.wav"
-        if self.keep and not mixture.exists():
-            paths["mixture"] = mixture
-        return {role: stack.enter_context(WindowWriter(path, *rates)) for role, path in paths.items()}
+    def _explain_window(self, asked: Asked) -> tuple[dict[str, Any], Interpretation]:
+        rows, made = explain_windows([asked], self.wanted.curves)
+        scores, embeddings = judge_sounds(made, asked.method, made.waveform, made.residual, self.wanted.embeddings)
+        if embeddings[0] is not None:
+            self._embed(asked, embeddings[0])
+        return rows[0] | scores[0], made
 
-    def _explain(self, window: Window, target: Target) -> tuple[dict[str, Any], Interpretation]:
-        item, classifier = self.item, self.interpreter.classifier
-        waveform = window.waveform.to(self.device)
-        stem = self._oracle_stem(window, target) if self.interpreter.needs_stem else None
-        start = time.perf_counter()
-        interpretation = self.interpreter.interpret(waveform, target, stem=stem)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # CUDA calls return before the computation ends
-        taken = interpretation.details.get(TAKEN)
-        seconds = time.perf_counter() - start if taken is None else float(taken[0])
-        explained = _names(classifier.labels, interpretation.target)
-        stems = [each.to(self.device) for each in item.stems_for(explained)]
-        scores = judging.judge(interpretation, waveform, classifier, stems, self.wanted.curves)
-        prediction = interpretation.prediction
-        row = {
-            "item_id": item.item_id,
-            "method": self.name,
-            "source": item.source,
-            "condition": item.condition,
-            "start_s": round(window.start / item.sample_rate, 3),
-            "recordings": ";".join(item.recordings),
-            "label": item.label,
-            "predicted": classifier.labels[int(prediction.predicted[0])],
-            "probability": float(prediction.probabilities[0].max()),
-            "target": ";".join(explained),
-            "target_probability": float(target_probability(prediction.probabilities, interpretation.target)[0]),
-            **{key: float(value[0]) for key, value in scores.items()},
-            "silent": bool(scores["silent"][0]),
-            "seconds": seconds,
+    def _embed(self, asked: Asked, embedding: list[float]) -> None:
+        self.embeddings.add(asked.item.item_id, asked.name, asked.item.condition, embedding)
+
+    def _folder(self, item: Item) -> Path:
+        return inside(self.folder, "audio", item.item_id)
+
+    def _paths(self, asked: Asked) -> dict[str, Path]:
+        """Role -> the WAV to write; the mixture only if it is not there yet."""
+        folder, mixture = self._folder(asked.item), self._folder(asked.item) / "mixture.wav"
+        paths = {
+            "interpretation": inside(folder, f"{asked.name}.wav"),
+            "residual": inside(folder, f"{asked.name}_residual.wav"),
         }
-        return row, interpretation
+        return paths if mixture.exists() else {**paths, "mixture": mixture}
 
-    def _oracle_stem(self, window: Window, target: Target) -> Tensor | None:
-        """The known stem of the target class, or None."""
-        if not self.item.stems:
-            return None
-        classifier = self.interpreter.classifier
-        with frozen(classifier), torch.no_grad():
-            prediction = classifier(audio.normalize_peak(window.waveform.to(self.device))[0])
-            asked = resolve_target(target, prediction, classifier.multilabel)
-        stems = self.item.stems_for(_names(classifier.labels, asked))
-        return stems[0].to(self.device) if stems else None
-
-    def _judge_waveforms(self, made: Interpretation, kept: Tensor, left: Tensor) -> dict[str, float]:
-        heard = judging.hear(kept, left, made.input_gain, self.interpreter.classifier)
-        if self.wanted.embeddings and heard[0].embedding is not None:
-            embedding = heard[0].embedding[0].tolist()
-            self.embeddings.add(self.item.item_id, self.name, self.item.condition, embedding)
-        scores = judging.judge_waveforms(made.prediction, *heard, made.target, self.interpreter.classifier.multilabel)
-        return {key: float(value[0]) for key, value in scores.items()}
-
-    def _judge_files(self, made: Interpretation) -> dict[str, float]:
-        """Scores of the written WAV files, after reading them again."""
-        samples, rate = made.waveform.shape[1], self.item.sample_rate
-        files = (audio.fit_length(audio.read(path, rate), samples).to(self.device) for path in self.paths.values())
-        return self._judge_waveforms(made, *files)
-
-    def _draw(self, window: Window, interpretation: Interpretation, row: dict[str, Any]) -> None:
+    def _draw(
+        self, asked: Asked, row: Mapping[str, Any], kept: np.ndarray, mask: np.ndarray | None, scaleogram: Any
+    ) -> None:
+        if not self.wanted.figures:
+            return
         from audiointerp.results import figures  # here: importing matplotlib takes as long as an explanation
 
-        suffix = f"_{row['start_s']:g}s" if window.start else ""
+        item, suffix = asked.item, f"_{row['start_s']:g}s" if asked.window.start else ""
         figures.plot_interpretation(
-            inside(self.folder, "figures", f"{self.item.item_id}_{self.name}{suffix}.png"),
-            window.waveform[0].numpy(),
-            interpretation.waveform[0].cpu().numpy(),
-            None if interpretation.mask is None else interpretation.mask[0].cpu().numpy(),
-            self.item.sample_rate,
-            f"{self.item.source}: {row['target']} ({self.name})",
-            scaleogram=self.interpreter.scaleogram(interpretation),
+            inside(self.folder, "figures", f"{item.item_id}_{asked.name}{suffix}.png"),
+            asked.window.waveform[0].numpy(),
+            kept,
+            mask,
+            item.sample_rate,
+            f"{item.source}: {row['target']} ({asked.name})",
+            scaleogram=scaleogram,
         )
 
-    def _list_files(self, rows: list[dict[str, Any]], manifest: Manifest, hashed: str) -> None:
+    def _list_files(self, asked: Asked, row: Mapping[str, Any], hashed: str) -> None:
         """Writes the listening copy and adds the item's WAVs to the manifest, with the hash of the item's source."""
-        item = self.item
-        listening = inside(self.audio_folder, f"{self.name}_listening.wav")
-        listening_copy(self.paths["interpretation"], listening)
+        item, folder, name = asked.item, self._folder(asked.item), asked.name
+        written = {
+            "interpretation": inside(folder, f"{name}.wav"),
+            "residual": inside(folder, f"{name}_residual.wav"),
+            "listening": inside(folder, f"{name}_listening.wav"),
+        }
+        listening_copy(written["interpretation"], written["listening"])
         others = [label for label in item.stems if label != item.label]
         facts = {
             "source": item.source,
             "source_sha256": hashed,
-            "pred_class": rows[0]["predicted"],
-            "pred_prob": rows[0]["probability"],
+            "pred_class": row["predicted"],
+            "pred_prob": row["probability"],
             "true_class": item.label,
             "distractor_class": others[0] if others else "",
             "snr_db": "" if item.snr_db is None else item.snr_db,
         }
-        manifest.add(item.item_id, [("mixture", "", self.audio_folder / "mixture.wav")], facts)
-        written = {**self.paths, "listening": listening}
-        manifest.add(item.item_id, [(role, self.name, path) for role, path in written.items()], facts)
+        files = [("mixture", "", folder / "mixture.wav"), *((role, name, path) for role, path in written.items())]
         if item.stems:
-            manifest.add(item.item_id, [("reference", "", self._write_stem())], facts)
+            files.append(("reference", "", self._write_stem(item)))
+        self.manifest.add(item.item_id, files, facts)
 
-    def _write_stem(self) -> Path:
+    def _write_stem(self, item: Item) -> Path:
         """Writes the item's own stem as the reference."""
-        path = self.audio_folder / "reference.wav"
+        path = self._folder(item) / "reference.wav"
         if not path.exists():
-            stem = next(iter(self.item.stems.values()))[0]
-            with WindowWriter(path, self.item.sample_rate) as writer:
+            stem = next(iter(item.stems.values()))[0]
+            with WindowWriter(path, item.sample_rate) as writer:
                 writer.add(stem, 0, 0)
                 writer.close(len(stem))
         return path
 
 
-def _names(labels: tuple[str, ...], target: Tensor) -> list[str]:
-    return [label for label, asked in zip(labels, target[0].tolist()) if asked]
+def _until_error(values: Iterable[Value]) -> tuple[list[Value], Exception | None]:
+    """The values before an error, and the error."""
+    found: list[Value] = []
+    try:
+        for value in values:
+            found.append(value)
+    except Exception as error:
+        return found, error
+    return found, None
+
+
+def _length(window: Window | None) -> int:
+    """In samples."""
+    return 0 if window is None else window.waveform.shape[1]
+
+
+def _groups(
+    values: Iterable[Value], key: Callable[[Value], Hashable], most: Callable[[Value], int]
+) -> Iterator[list[Value]]:
+    """Values of equal key, at most so many together, in the order of each group's first value."""
+    found: defaultdict[Hashable, list[Value]] = defaultdict(list)
+    for value in values:
+        found[key(value)].append(value)
+    for group in found.values():
+        size = most(group[0])
+        yield from (group[start : start + size] for start in range(0, len(group), size))
 
 
 def _own_class(item: Item, interpreter: Interpreter) -> int | None:
@@ -273,7 +498,7 @@ def _own_class(item: Item, interpreter: Interpreter) -> int | None:
     return interpreter.classifier.labels.index(item.label)
 
 
-def _other(item: Item, rows: list[dict[str, Any]], interpreter: Interpreter) -> int | None:
+def _other(item: Item, rows: Sequence[Mapping[str, Any]], interpreter: Interpreter) -> int | None:
     """Index of the class of a two-class mixture that was not explained, if the classifier has it; else None."""
     if len(item.stems) != 2 or rows[0]["target"] not in item.stems:
         return None

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,18 +161,23 @@ def clip_items(dataset: ClipDataset, count: int | None = None, seed: int = 0) ->
 
 
 def chosen_items(dataset: ClipDataset, chosen: Iterable[int]) -> Iterator[Item]:
-    """Clean clips of a dataset, by index, cut or padded to its clip length."""
+    """Clean clips of a dataset, by index, cut or padded to its clip length; each is read when its windows are."""
     for i in chosen:
         clip = dataset.clips[i]
-        waveform = audio.fit_length(dataset.waveform(i)[None], dataset.samples)
-        yield Item.of_waveform(
+        yield Item(
             item_id_of(clip.path, clip.start),
             str(clip.path),
-            waveform,
+            partial(_clip_windows, dataset, i),
+            lambda: dataset.samples,
+            dataset.sample_rate,
             dataset.sample_rate,
             label=";".join(clip.labels),
             recordings=(clip.source,),
         )
+
+
+def _clip_windows(dataset: ClipDataset, index: int) -> Iterator[Window]:
+    yield Window(0, audio.fit_length(dataset.waveform(index)[None], dataset.samples))
 
 
 def is_mixtures(path: str | Path) -> bool:

@@ -20,7 +20,7 @@ PASSES, CURVE_PASSES = 4, 2 * len(curves.SHARES)
 RIGHT_MARGIN_DB = 0.01  # an unchanged mixture at 0 dB is equally near to both sounds, up to rounding
 WAV_TOLERANCE = 1e-5  # a probability may differ by this much after a sound was written and read again
 
-__all__ = ["CURVE_PASSES", "PASSES", "hear", "judge", "judge_waveforms"]
+__all__ = ["CURVE_PASSES", "PASSES", "hear", "judge", "judge_stems", "judge_waveforms"]
 
 
 def judge(
@@ -42,10 +42,22 @@ def judge(
     scores = _of_mask(interpretation, waveform, classifier, with_curves)
     scores |= _own_prediction(interpretation) | _rate_and_distortion(interpretation)
     scores["kept_energy"] = compactness.kept_energy(waveform, interpretation.waveform)
-    silent = scores["silent"] = separation.is_silent(interpretation.waveform, waveform)
+    scores["silent"] = separation.is_silent(interpretation.waveform, waveform)
+    return scores | judge_stems(interpretation.waveform, waveform, stems)
+
+
+def judge_stems(kept: Tensor, waveform: Tensor, stems: Iterable[Tensor]) -> dict[str, Tensor]:
+    """The scores against known stems, each (batch,): of interpretations of waveforms, all (batch, samples).
+
+    Args:
+        kept: the interpretations.
+        waveform: as it was explained.
+        stems: the target class's stem and, if known, the other stem; none give no scores.
+    """
+    scores, silent = {}, separation.is_silent(kept, waveform)
     for prefix, stem in zip(("", "other_"), stems):
-        ratio = separation.si_sdr(interpretation.waveform, stem)
-        gained = separation.si_sdr_improvement(interpretation.waveform, stem, waveform)
+        ratio = separation.si_sdr(kept, stem)
+        gained = separation.si_sdr_improvement(kept, stem, waveform)
         scores[f"{prefix}si_sdr"] = ratio.masked_fill(silent, torch.nan)
         scores[f"{prefix}si_sdr_improvement"] = gained.masked_fill(silent, torch.nan)
     if "other_si_sdr" in scores:  # a comparison with NaN is false: a silent interpretation is not right
@@ -85,9 +97,15 @@ def _of_mask(
         )
         scores = _faithfulness(interpretation.prediction, kept, left, target, classifier.multilabel)
         if with_curves:
-            scores["insertion"], scores["deletion"] = curves.insertion_and_deletion(
-                mask, stft, lambda heard: _probability(classifier, heard, samples, target)
-            )
+            # Clip by clip, since each is classified in ten versions at once.
+            rows = [
+                curves.insertion_and_deletion(
+                    *(each[row : row + 1] for each in (mask, stft)),
+                    lambda heard, row=row: _probability(classifier, heard, samples, target[row : row + 1]),
+                )
+                for row in range(len(mask))
+            ]
+            scores["insertion"], scores["deletion"] = (torch.cat(each) for each in zip(*rows))
     return scores | {
         "sparseness": compactness.sparseness(mask),
         "complexity": compactness.complexity(mask),

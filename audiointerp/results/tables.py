@@ -19,15 +19,16 @@ import soundfile
 
 from audiointerp.metrics.names import INFO
 from audiointerp.results.paths import inside
-from audiointerp.results.reading import LIKELIEST, read_table
+from audiointerp.results.reading import LIKELIEST
 from audiointerp.results.shapes import read_json
-from audiointerp.results.writing import csv_text, restored, write_json, write_table, write_text
+from audiointerp.results.writing import csv_text, restored, write_json, write_text
 
 __all__ = [
     "FACTS",
     "MANIFEST_COLUMNS",
     "SCORE_COLUMNS",
     "Embeddings",
+    "Likeliest",
     "Manifest",
     "Scores",
     "forget_damaged",
@@ -167,6 +168,26 @@ class Embeddings:
             _Table(self.path, columns, ("item_id", "method")).forget(items)
 
 
+class Likeliest(_Table):
+    """likeliest.csv: the likeliest labels of each recording, one row per label."""
+
+    def __init__(self, folder: Path):
+        super().__init__(folder / LIKELIEST, ("item_id", "rank", "label", "probability"), ("item_id",))
+
+    def has(self, item_id: str) -> bool:
+        """Whether the recording's labels are noted."""
+        return (item_id,) in self.keys
+
+    def add(self, item_id: str, labels: Iterable[tuple[str, float]]) -> None:
+        """Notes labels with their probabilities, likeliest first, unless the recording has some."""
+        if not self.has(item_id):
+            ranked = enumerate(labels, 1)
+            self.add_rows(
+                {"item_id": item_id, "rank": rank, "label": label, "probability": probability}
+                for rank, (label, probability) in ranked
+            )
+
+
 class Manifest(_Table):
     """manifest.csv: one row per WAV, with its hash and peak."""
 
@@ -176,6 +197,7 @@ class Manifest(_Table):
 
     def add(self, item_id: str, files: Iterable[tuple[str, str, Path]], facts: dict[str, Any]) -> None:
         """Adds WAVs as (role, method, path), unless they are listed already."""
+        rows = []
         for role, method, path in files:
             if (item_id, role, method) in self.keys:
                 continue
@@ -191,7 +213,9 @@ class Manifest(_Table):
                 "sha256": _sha256(path),
                 "peak_dbfs": _peak_dbfs(path),
             }
-            self.add_rows([row | facts])
+            rows.append(row | facts)
+        if rows:
+            self.add_rows(rows)
 
 
 def forget_damaged(folder: Path, inputs: Mapping[str, Sequence[str]] = {}) -> list[str]:
@@ -287,8 +311,7 @@ def _forget_pictures(folder: Path, items: Collection[str]) -> None:
         if any("_".join(words[:end]) in items for end in range(1, len(words))):
             path.unlink()
     if items and (folder / LIKELIEST).is_file():
-        known = read_table(folder / LIKELIEST, ("item_id", "label", "probability"))
-        write_table(folder / LIKELIEST, known.loc[~known["item_id"].isin(items), :], "%.6g")
+        Likeliest(folder).forget(items)
 
 
 def source_hash(*sources: str) -> str:

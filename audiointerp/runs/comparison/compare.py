@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -186,8 +186,10 @@ def _judge(
     )
     cheap = {name: each for name, each in methods.items() if name.removesuffix("_magnitude") not in costly}
     chosen = [item for item in items if item.item_id in subset]
-    evaluate(_progress(chosen, f"{condition}, subset"), methods, folder, wanted)
-    evaluate(_progress([item for item in items if item.item_id not in subset], condition), cheap, folder, wanted)
+    others = [item for item in items if item.item_id not in subset]
+    for name, some, used in ((f"{condition}, subset", chosen, methods), (condition, others, cheap)):
+        with tqdm(total=len(some), desc=name, unit="item", disable=None) as bar:
+            evaluate(some, used, folder, wanted, done=bar.update)
 
 
 def _verdicts(
@@ -276,8 +278,3 @@ def _embed_inputs(items: list[Item], classifier: Classifier, folder: Path) -> No
 def _draw_subset(items: list[Item], count: int, seed: int) -> list[str]:
     order = torch.randperm(len(items), generator=torch.Generator().manual_seed(seed)).tolist()
     return [items[i].item_id for i in sorted(order[:count])]
-
-
-def _progress(items: list[Item], name: str) -> Iterator[Item]:
-    bar: Any = tqdm(items, desc=name, unit="item", disable=None)
-    return iter(bar)
