@@ -100,7 +100,8 @@ def _of_mask(
             # Clip by clip, since each is classified in ten versions at once.
             rows = [
                 curves.insertion_and_deletion(
-                    *(each[row : row + 1] for each in (mask, stft)),
+                    mask[row : row + 1],
+                    stft[row : row + 1],
                     lambda heard, row=row: _probability(classifier, heard, samples, target[row : row + 1]),
                 )
                 for row in range(len(mask))
