@@ -10,12 +10,12 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-Value = TypeVar("Value")
+Ahead = TypeVar("Ahead")
 
-__all__ = ["Background", "ahead"]
+__all__ = ["WritingBehind", "ahead"]
 
 
-def ahead(values: Iterable[Value], most: int) -> Generator[Value, None, None]:
+def ahead(values: Iterable[Ahead], most: int) -> Generator[Ahead, None, None]:
     """The values in their order, of which a thread makes up to `most` in advance; close it to end the thread.
 
     An error in making a value is raised in its place.
@@ -35,7 +35,7 @@ def ahead(values: Iterable[Value], most: int) -> Generator[Value, None, None]:
                 each.cancel()
 
 
-class Background:
+class WritingBehind:
     """A thread that does jobs in the order in which they are given; at the end of a `with` block all are done.
 
     Once a job failed, no further one is begun, and its error is raised by the next call here.
@@ -70,7 +70,7 @@ class Background:
             self._failed = True
             raise
 
-    def __enter__(self) -> Background:
+    def __enter__(self) -> WritingBehind:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from audiointerp.contracts import Interpretation, Interpreter, LogitsError, Target
-from audiointerp.evaluation.background import Background, ahead
+from audiointerp.evaluation.background import WritingBehind, ahead
 from audiointerp.evaluation.items import Item, naming
 from audiointerp.evaluation.likeliest import rank, rank_labels, shown
 from audiointerp.evaluation.together import (
@@ -41,7 +41,7 @@ from audiointerp.sound.recordings import Window, WindowWriter, listening_copy
 
 WAITING = 4  # items that are read before they are explained, and explanations that wait to be written
 Targets = Sequence[tuple[str, Target]]
-Value = TypeVar("Value")
+Grouped = TypeVar("Grouped")
 
 __all__ = ["TAKEN", "Item", "Wanted", "evaluate"]
 
@@ -150,7 +150,7 @@ class _Evaluation:
         """Explains all items; returns the number of interpretations made."""
         made = 0
         waiting = max(WAITING, self.together)
-        with Background(waiting) as background, closing(ahead(map(self._read, items), waiting)) as read:
+        with WritingBehind(waiting) as background, closing(ahead(map(self._read, items), waiting)) as read:
             broken = None
             while broken is None:
                 some, broken = _until_error(islice(read, self.together))
@@ -269,7 +269,7 @@ class _Evaluation:
 
     # --- one item
 
-    def _finish(self, sound: _Sound, background: Background) -> int:
+    def _finish(self, sound: _Sound, background: WritingBehind) -> int:
         """Makes an item's explanations that are not made yet, and has all of them written; returns their number."""
         if sound.refused is not None:
             raise sound.refused
@@ -297,7 +297,7 @@ class _Evaluation:
         self.explained[key] = made = self.explained.get(key) or self._explain(first)
         return rank(made.probabilities[None])[0]
 
-    def _make(self, sound: _Sound, asked: Asked, background: Background) -> int:
+    def _make(self, sound: _Sound, asked: Asked, background: WritingBehind) -> int:
         """Explanations of an item of one window, which are written in the background."""
         made = [self._explained(asked)]
         if (other := self._other_of(asked, [made[0].row])) is not None:
@@ -320,7 +320,7 @@ class _Evaluation:
             self.sheets.write(each, hashed)
         self.scores.add_rows([each.row for each in made])
 
-    def _stream(self, sound: _Sound, asked: Asked, background: Background) -> int:
+    def _stream(self, sound: _Sound, asked: Asked, background: WritingBehind) -> int:
         """Explanations of a long recording, which are written window by window while they are made."""
         background.wait()
         rows = self.sheets.stream(asked, sound.hashed)
@@ -463,9 +463,9 @@ class _Sheets:
         return path
 
 
-def _until_error(values: Iterable[Value]) -> tuple[list[Value], Exception | None]:
+def _until_error(values: Iterable[Grouped]) -> tuple[list[Grouped], Exception | None]:
     """The values before an error, and the error."""
-    found: list[Value] = []
+    found: list[Grouped] = []
     try:
         for value in values:
             found.append(value)
@@ -480,10 +480,10 @@ def _length(window: Window | None) -> int:
 
 
 def _groups(
-    values: Iterable[Value], key: Callable[[Value], Hashable], most: Callable[[Value], int]
-) -> Iterator[list[Value]]:
+    values: Iterable[Grouped], key: Callable[[Grouped], Hashable], most: Callable[[Grouped], int]
+) -> Iterator[list[Grouped]]:
     """Values of equal key, at most so many together, in the order of each group's first value."""
-    found: defaultdict[Hashable, list[Value]] = defaultdict(list)
+    found: defaultdict[Hashable, list[Grouped]] = defaultdict(list)
     for value in values:
         found[key(value)].append(value)
     for group in found.values():

@@ -21,7 +21,7 @@ from scipy.fft import rfft
 
 from audiointerp.metrics.names import INFO
 from audiointerp.results.showing import ShownFigure
-from audiointerp.results.stencil import TITLE, Layer, Stencil, write_picture
+from audiointerp.results.stencil import TITLE, ShadedImage, Stencil, write_picture
 from audiointerp.results.writing import write_figure
 
 Scaleogram = Sequence[tuple[np.ndarray, float, float, float, float]]
@@ -107,8 +107,8 @@ def plot_interpretation(
     with rc_context(STYLE):
         if all(image.size and not _is_silent(name, image) for name, image in panels):
             stencil = _stencil(tuple(name for name, _ in panels), seconds, sample_rate)
-            layers = [Layer(image, *_scale(name)) for name, image in panels]
-            write_picture(path, stencil.filled(layers, _shorten(title, MOST_TITLE)), DPI)
+            shades = [ShadedImage(image, *_scale(name)) for name, image in panels]
+            write_picture(path, stencil.filled(shades, _shorten(title, MOST_TITLE)), DPI)
         else:
             save_figure(_panel_figure(panels, seconds, sample_rate, title, scaleogram), path)
 

@@ -25,11 +25,11 @@ TITLE = {"x": 0.008, "ha": "left", "fontsize": 10.5, "fontweight": "bold"}  # of
 MARGIN = 0.0417  # between title and edge, in inches: matplotlib's padding of a constrained layout
 STRIP = 0.25  # height of the title with its margin, in inches
 
-__all__ = ["TITLE", "Layer", "Stencil", "write_picture"]
+__all__ = ["TITLE", "ShadedImage", "Stencil", "write_picture"]
 
 
 @dataclass(frozen=True)
-class Layer:
+class ShadedImage:
     """An image for one pair of axes.
 
     Attributes:
@@ -75,11 +75,11 @@ class Stencil:
         self._over = np.nonzero(over & (share[..., 0] > 0))
         self._lines, self._through = (colour * share)[self._over], 1 - share[self._over]
 
-    def filled(self, layers: Sequence[Layer], title: str) -> np.ndarray:
+    def filled(self, shades: Sequence[ShadedImage], title: str) -> np.ndarray:
         """The picture with these images and title, (height, width, 3), bytes."""
         picture = self._ground.copy()
-        for layer, frame in zip(layers, self._frames):
-            picture[frame.rows, frame.columns] = frame.coloured(layer)
+        for shade, frame in zip(shades, self._frames):
+            picture[frame.rows, frame.columns] = frame.coloured(shade)
         picture[self._over] = _as_bytes(self._lines + picture[self._over] * self._through)
         strip = _title(title, self.inches, self.dpi)
         np.minimum(picture[: len(strip)], strip, out=picture[: len(strip)])
@@ -108,17 +108,17 @@ class _Frame:
             (bottom - lowest, top - lowest),
         )
 
-    def coloured(self, layer: Layer) -> np.ndarray:
-        """The layer's image over these pixels, (rows, columns, 3), bytes."""
-        values = np.asarray(layer.values, np.float32)
+    def coloured(self, shade: ShadedImage) -> np.ndarray:
+        """The shade's image over these pixels, (rows, columns, 3), bytes."""
+        values = np.asarray(shade.values, np.float32)
         sizes = self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
         grown = [(edges[1] - edges[0]) / have for edges, have in zip((self.up, self.across), values.shape)]
         smooth = not all(each in (1, 2) or each > 3 for each in grown)  # matplotlib's rule for "auto"
         rows = _weights(values.shape[0], self.up, sizes[0], smooth)[::-1]
         columns = _weights(values.shape[1], self.across, sizes[1], smooth)
         found = (rows @ values) @ columns.T
-        steps = (found - layer.low) * (256 / (layer.high - layer.low))
-        return _colours(layer.colours)[np.clip(steps, 0, 255).astype(np.uint8)]
+        steps = (found - shade.low) * (256 / (shade.high - shade.low))
+        return _colours(shade.colours)[np.clip(steps, 0, 255).astype(np.uint8)]
 
 
 @functools.lru_cache(12)

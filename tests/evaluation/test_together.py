@@ -13,7 +13,7 @@ from cases import piq, vggsound
 
 from audiointerp.contracts import LogitsError
 from audiointerp.evaluation import explaining, together
-from audiointerp.evaluation.background import Background, ahead
+from audiointerp.evaluation.background import WritingBehind, ahead
 from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import Item
 from audiointerp.interpreters import RISE, Loudest, MostFaithful, Saliency, TargetMasking
@@ -193,7 +193,7 @@ def test_jobs_are_done_in_their_order_and_none_after_one_that_failed():
     def fail():
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), Background(2) as background:
+    with pytest.raises(KeyboardInterrupt), WritingBehind(2) as background:
         for job in [lambda: done.append(1), fail, lambda: done.append(3)]:
             background.do(job)
     assert done == [1]
@@ -201,7 +201,7 @@ def test_jobs_are_done_in_their_order_and_none_after_one_that_failed():
 
 def test_jobs_given_before_an_error_are_done():
     done, go = [], threading.Event()
-    with pytest.raises(ZeroDivisionError), Background(5) as background:
+    with pytest.raises(ZeroDivisionError), WritingBehind(5) as background:
         background.do(go.wait)
         background.do(lambda: done.append(2))
         go.set()
@@ -213,7 +213,7 @@ def test_as_many_jobs_wait_as_stated():
     go, given = threading.Event(), []
 
     def give():
-        with Background(2) as background:
+        with WritingBehind(2) as background:
             for number in range(4):
                 background.do(go.wait)
                 given.append(number)

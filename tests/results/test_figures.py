@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from scipy.signal import ShortTimeFFT, get_window
 
 from audiointerp.results import figures
-from audiointerp.results.stencil import Layer, Stencil, write_picture
+from audiointerp.results.stencil import ShadedImage, Stencil, write_picture
 from audiointerp.results.writing import write_figure
 
 RATE = 16000
@@ -130,11 +130,11 @@ def test_a_stencil_sets_each_value_at_its_place():
     axis.set_axis_off()
     made = Stencil(figure, 1, 100)
     values = np.array([[0.0, 1.0], [2.0, 3.0]])
-    picture = made.filled([Layer(values, 0, 3, "gray")], "")
+    picture = made.filled([ShadedImage(values, 0, 3, "gray")], "")
     assert picture.shape == (100, 200, 3) and (picture[:, :100] == 255).all()
     corners = [picture[75, 110], picture[75, 190], picture[45, 110], picture[45, 190]]
     np.testing.assert_allclose([each[0] for each in corners], [0, 85, 170, 255], atol=1)
-    other = made.filled([Layer(values.T, 0, 3, "gray")], "")
+    other = made.filled([ShadedImage(values.T, 0, 3, "gray")], "")
     assert other[75, 190, 0] == picture[45, 110, 0]
 
 
