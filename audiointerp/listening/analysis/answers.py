@@ -173,7 +173,8 @@ def _set_aside(answers: Answers, wrong: pd.Series, why: Callable[[Any], str]) ->
         ValueError: with the first reason, if no other file has answers.
     """
     first = pd.DataFrame(answers.table[wrong]).drop_duplicates("file")
-    reasons = {Path(row.file): f"{row.file}, line {row.line}: {why(row)}" for row in first.itertuples()}
+    rows: Iterator[Any] = first.itertuples()  # whose columns are attributes
+    reasons = {Path(row.file): f"{row.file}, line {row.line}: {why(row)}" for row in rows}
     if not reasons:
         return
     left = ~answers.table["file"].isin(first["file"])
