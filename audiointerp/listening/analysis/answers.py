@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -173,7 +173,7 @@ def _set_aside(answers: Answers, wrong: pd.Series, why: Callable[[Any], str]) ->
         ValueError: with the first reason, if no other file has answers.
     """
     first = pd.DataFrame(answers.table[wrong]).drop_duplicates("file")
-    rows: Iterator[Any] = first.itertuples()  # whose columns are attributes
+    rows: Iterable[Any] = first.itertuples()  # whose columns are attributes
     reasons = {Path(row.file): f"{row.file}, line {row.line}: {why(row)}" for row in rows}
     if not reasons:
         return
