@@ -13,7 +13,7 @@ sound         files, recordings of any length, spectrograms, log-frequency bands
 metrics       scores, one value per clip; their names; intervals and tests
 recipe        YAML -> objects, with every mistake reported first
 results       a run folder: opened, appended to, read, drawn, shown as a page
-datasets      clips, folds, batches, mixtures, augmentation, the embedded default
+datasets      clips, folds, batches, mixtures, scenes, augmentation, the embedded default
 classifiers   the models that are explained: those of this package, and wrappers for any other
 training      the training loop
 interpreters  methods that explain a decision with a sound: attribution, PIQ, L2I, L-MAC, rate-distortion; controls

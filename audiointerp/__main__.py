@@ -1,4 +1,4 @@
-"""The command line: `audiointerp run | check | interpret | explore | mix | evaluate | report | listen | demo`.
+"""The command line: `audiointerp run | check | interpret | explore | mix | scenes | evaluate | report | listen | demo`.
 
 Parsing needs no torch; each command is imported when it is called. An error that the user can correct is one line on
 stderr and exit status 2; `--debug` shows the traceback.
@@ -42,7 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         commands = import_module("audiointerp.commands")
         return getattr(commands, options.command)(options, rest) or 0
     except KeyboardInterrupt:
-        how = "start it again with --force" if options.command == "mix" else "the same command resumes from here"
+        how = (
+            "start it again with --force"
+            if options.command in ("mix", "scenes")
+            else "the same command resumes from here"
+        )
         print(f"audiointerp: stopped; {how}", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
@@ -114,9 +118,12 @@ def _parser() -> argparse.ArgumentParser:
     mix.add_argument("--folds", type=int, nargs="+", help="draw clips from these folds only")
     mix.add_argument("--seconds", type=float, default=5.0, help="length of a mixture (default: %(default)s)")
     mix.add_argument("--seed", type=int, default=0, help="the same seed gives the same mixtures")
-    evaluate = command("evaluate", "score an interpreter (or a classifier) on labelled clips or mixtures")
+    _add_scenes(command("scenes", "make scenes of several sounds at known times; also writes the stems and the times"))
+    evaluate = command("evaluate", "score an interpreter (or a classifier) on labelled clips, mixtures or scenes")
     evaluate.add_argument("model", metavar="BUNDLE|RUN|RECIPE")
-    evaluate.add_argument("data", metavar="DATA", help="a folder of ESC-50 or NSynth, a clips.csv or a mixtures.csv")
+    evaluate.add_argument(
+        "data", metavar="DATA", help="a folder of ESC-50 or NSynth, a clips.csv, mixtures.csv or scenes.csv"
+    )
     _add_output(evaluate)
     _add_model_options(evaluate)
     evaluate.add_argument("--folds", type=int, nargs="+", help="use clips of these folds only")
@@ -132,6 +139,39 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("-o", "--output", type=Path, default=Path("demo"), help="folder to write (default: %(default)s)")
     demo.add_argument("--force", action="store_true", help="write into a folder that is not empty")
     return parser
+
+
+def _add_scenes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", metavar="DATA", help="a folder of ESC-50 or NSynth, or a clips.csv")
+    _add_output(parser)
+    limits = ("LOWEST", "HIGHEST")
+    parser.add_argument("--items", type=int, default=40, help="how many scenes (default: %(default)s)")
+    parser.add_argument(
+        "--events", type=int, nargs=2, metavar=limits, default=(2, 3), help="sounds of a scene (default: 2 3)"
+    )
+    parser.add_argument(
+        "--event_seconds",
+        type=float,
+        nargs=2,
+        metavar=limits,
+        default=(0.5, 1.5),
+        help="length of the piece that is cut from a clip, in seconds (default: 0.5 1.5)",
+    )
+    parser.add_argument(
+        "--level",
+        type=float,
+        nargs=2,
+        metavar=limits,
+        default=(-6.0, 0.0),
+        help="level of a sound while it is active, in dB; only differences count (default: -6 0)",
+    )
+    parser.add_argument(
+        "--noise", type=float, default=-30.0, help="level of the pink noise under it, in dB (default: %(default)s)"
+    )
+    parser.add_argument("--no_noise", action="store_true", help="no noise: silence between the sounds")
+    parser.add_argument("--folds", type=int, nargs="+", help="draw clips from these folds only")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a scene (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same scenes")
 
 
 def _add_interpret(parser: argparse.ArgumentParser) -> None:

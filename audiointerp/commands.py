@@ -28,7 +28,20 @@ if TYPE_CHECKING:
     from audiointerp.runs.experiment import Described, Experiment
     from audiointerp.sound.files import AudioError
 
-__all__ = ["check", "demo", "evaluate", "explore", "interpret", "layers", "listen", "mix", "recipes", "report", "run"]
+__all__ = [
+    "check",
+    "demo",
+    "evaluate",
+    "explore",
+    "interpret",
+    "layers",
+    "listen",
+    "mix",
+    "recipes",
+    "report",
+    "run",
+    "scenes",
+]
 
 
 def run(options: argparse.Namespace, rest: list[str]) -> int:
@@ -248,13 +261,41 @@ def mix(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
+def scenes(options: argparse.Namespace, rest: list[str]) -> int:
+    """Writes polyphonic scenes, their stems, and the tables scenes.csv and events.csv."""
+    from audiointerp.datasets import SceneSettings, write_scenes
+
+    names = ("items", "seed", "events", "event_seconds", "level", "noise", "folds", "seconds")
+    text = "".join(f" --{name} {getattr(options, name)}" for name in names if getattr(options, name) is not None)
+    settings = SceneSettings(
+        options.items,
+        options.seed,
+        tuple(options.events),
+        tuple(options.event_seconds),
+        tuple(options.level),
+        None if options.no_noise else options.noise,
+    )
+    dataset = _dataset(options, None)
+    folder = run_folder.prepare_output(options.output, options.force)
+    recipe = f"# audiointerp scenes {options.data}{text}{' --no_noise' if options.no_noise else ''}\n"
+    info = run_folder.start(folder, recipe, scored=False, kind="scenes", name=folder.name)
+    try:
+        table = write_scenes(dataset, folder, settings)
+    except ValueError:
+        run_folder.abandon(folder)
+        raise
+    run_folder.finish(folder, info, results={})
+    print(f"{options.items} scenes: {table}")
+    return 0
+
+
 def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
-    """Scores a model on labelled clips or on mixtures."""
+    """Scores a model on labelled clips, on mixtures or on scenes."""
     from audiointerp.contracts import Classifier
-    from audiointerp.datasets import read_mixtures
+    from audiointerp.datasets import read_mixtures, read_scenes
     from audiointerp.evaluation.explaining import Wanted
     from audiointerp.evaluation.explaining import evaluate as evaluate_items
-    from audiointerp.evaluation.items import clip_items, is_mixtures, mixture_items
+    from audiointerp.evaluation.items import clip_items, is_mixtures, is_scenes, mixture_items, scene_items
 
     model = _load(options.model, options.classifier, options.labels, options.allow)
     if isinstance(model, Classifier) and options.method is None:
@@ -265,6 +306,9 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     if mixtures:
         items = mixture_items(options.data, classifier.sample_rate)
         inputs = [(each.mixture, each.base_stem, each.other_stem) for each in read_mixtures(options.data)]
+    elif is_scenes(options.data):
+        items = scene_items(options.data, classifier.sample_rate)
+        inputs = [(each.scene, *(stem.stem for stem in each.stems)) for each in read_scenes(options.data)]
     else:
         dataset = _dataset(options, classifier)
         items, inputs = clip_items(dataset), [(clip.path,) for clip in dataset.clips]

@@ -348,6 +348,16 @@ class Interpreter(ABC):
         """Number of classifier passes for a clip of 5 s (a backward pass counts as two more)."""
         return 1
 
+    def over_time(self, made: Interpretation) -> Tensor:
+        """How relevant each moment is to the target, (batch, frames) of the classifier's STFT; any scale and sign.
+
+        Here the energy of the explanation's sound; methods that score moments or bins return their scores.
+
+        Args:
+            made: an explanation that this method made.
+        """
+        return self.classifier.spectrogram(made.waveform * made.input_gain[:, None]).abs().square().sum(1)
+
     def scaleogram(self, made: Interpretation) -> list[tuple[Any, float, float, float, float]] | None:
         """What a figure of an explanation without a mask shows instead, see `results.figures`; None: nothing."""
         return None

@@ -15,12 +15,14 @@ from audiointerp.datasets.batches import ClipDataset
 from audiointerp.datasets.clips import Clip, Splits, class_names, shuffle_labels, split
 from audiointerp.datasets.donors import DonorClips
 from audiointerp.datasets.esc50 import read_esc50
+from audiointerp.datasets.events import read_events, write_events
 from audiointerp.datasets.features import FeatureDataset
 from audiointerp.datasets.mixtures import Mixture, draw_pairs, gains_from_snr, mix, read_mixtures, write_mixtures
 from audiointerp.datasets.nsynth import instrument_of, read_nsynth
 from audiointerp.datasets.planting import CUES, make_cue, plant
 from audiointerp.datasets.reading import read_clips
 from audiointerp.datasets.relabelling import relabel, split_recordings
+from audiointerp.datasets.scenes import PolyphonicScene, SceneSettings, SceneStem, read_scenes, write_scenes
 from audiointerp.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
 from audiointerp.datasets.synthetic import make_synthetic
 from audiointerp.datasets.table import read_table
@@ -41,8 +43,11 @@ __all__ = [
     "Mixture",
     "Mixup",
     "Polarity",
+    "PolyphonicScene",
     "Remix",
     "RemixPairs",
+    "SceneSettings",
+    "SceneStem",
     "Splits",
     "TimeMask",
     "TimeRoll",
@@ -59,13 +64,17 @@ __all__ = [
     "plant",
     "read_clips",
     "read_esc50",
+    "read_events",
     "read_mixtures",
     "read_nsynth",
+    "read_scenes",
     "read_table",
     "read_vggsound",
     "relabel",
     "shuffle_labels",
     "split",
     "split_recordings",
+    "write_events",
     "write_mixtures",
+    "write_scenes",
 ]

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import torch
 
+from audiointerp.sound.activity import Times
+
 __all__ = ["Clip", "Splits", "class_names", "shuffle_labels", "split"]
 
 
@@ -27,6 +29,7 @@ class Clip:
         start: in seconds.
         seconds: length, or None to the end of the file.
         recording: name of the source recording, which several clips may be cut from; "": the file itself.
+        events: start and end of each sound of the clip's classes, in seconds from the clip's beginning; None: unknown.
     """
 
     path: Path
@@ -35,6 +38,7 @@ class Clip:
     start: float = 0.0
     seconds: float | None = None
     recording: str = field(default="", compare=False)
+    events: Times | None = field(default=None, compare=False)
 
     @property
     def source(self) -> str:

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from audiointerp.datasets.clips import Clip
+from audiointerp.datasets.events import read_events
 from audiointerp.datasets.table import parse_fold, read_rows
 from audiointerp.sound import files as audio
 
@@ -30,6 +31,9 @@ def read_esc50(folder: str | Path, download: bool = False) -> list[Clip]:
     as `1-100032-A-0.ogg`. Class names are the categories; the table's target numbers, which have gaps in ESC-10, are
     not used.
 
+    Where `meta/events.csv` (file, label, start_s, end_s) lists the times of a file's class, the clip has them as
+    `events`; the synthetic default has this table.
+
     Args:
         folder: the data set's root.
         download: fetch ESC-50 (0.65 GB) into `folder` if it is missing or empty.
@@ -44,6 +48,7 @@ def read_esc50(folder: str | Path, download: bool = False) -> list[Clip]:
         if not needed.is_dir():
             raise ValueError(f"{needed}: no such folder; ESC-50 has meta/esc50.csv and audio/ (or set download)")
     found = _audio_files(folder / "audio")
+    events = read_events(table.with_name("events.csv")) if table.with_name("events.csv").is_file() else {}
     clips, missing = [], []
     seen: dict[Path, str] = {}
     for place, row in read_rows(table, COLUMNS):
@@ -58,7 +63,8 @@ def read_esc50(folder: str | Path, download: bool = False) -> list[Clip]:
         else:
             seen[path] = place.rsplit(", ", 1)[-1]
             fold = parse_fold(place, row["fold"])
-            clips.append(Clip(path, (row["category"],), fold, recording=_recording_of(name)))
+            times = events.get(name, {}).get(row["category"])
+            clips.append(Clip(path, (row["category"],), fold, recording=_recording_of(name), events=times))
     if missing:
         total = len(missing) + len(clips)
         raise ValueError(f"{folder / 'audio'}: {len(missing)} of the table's {total} files are missing ({missing[0]})")

@@ -103,7 +103,9 @@ def plant(
             host = hosts[order[number % len(hosts)]]
             drawn = int(torch.randint(2**31, (), generator=generator))
             path = _with_cue(host, Path(folder), cue, snr_db, drawn)
-            found.append(replace(host, path=path, labels=(label,), start=0.0, seconds=None, recording=host.source))
+            found.append(
+                replace(host, path=path, labels=(label,), start=0.0, seconds=None, recording=host.source, events=None)
+            )
     return found
 
 

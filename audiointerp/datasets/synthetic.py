@@ -18,15 +18,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import soundfile
+import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
+
+from audiointerp.datasets.events import write_events
+from audiointerp.sound.activity import Times, active_times
 
 Signal = NDArray[np.float64]
 SAMPLE_RATE = 16000
 SNR = (10.0, 25.0)  # level of the events above the background noise, in dB, both over the whole clip
 VERSION = 1  # raise whenever a change here alters any sample of any clip
 
-__all__ = ["CLASSES", "make_synthetic", "synthesize"]
+__all__ = ["CLASSES", "make_synthetic", "synthesize", "synthesize_with_times"]
 
 
 def synthesize(label: str, rng: Generator, seconds: float = 5.0, sample_rate: int = SAMPLE_RATE) -> NDArray[np.float32]:
@@ -44,6 +48,20 @@ def synthesize(label: str, rng: Generator, seconds: float = 5.0, sample_rate: in
     >>> clip.shape, clip.dtype, bool(abs(clip).max() <= 1)
     ((16000,), dtype('float32'), True)
     """
+    return synthesize_with_times(label, rng, seconds, sample_rate)[0]
+
+
+def synthesize_with_times(
+    label: str, rng: Generator, seconds: float = 5.0, sample_rate: int = SAMPLE_RATE
+) -> tuple[NDArray[np.float32], Times]:
+    """The same clip, and the times in seconds at which its events sound, measured before the noise is added.
+
+    Args and errors: see `synthesize`.
+
+    >>> clip, times = synthesize_with_times("beep", np.random.default_rng(0), seconds=1.0)
+    >>> len(clip), all(0 <= start < end <= 1 for start, end in times)
+    (16000, True)
+    """
     if label not in _SOUNDS:
         raise ValueError(f"no synthetic class {label!r}; choose one of {', '.join(CLASSES)}")
     if not 0.5 <= seconds < float("inf"):
@@ -56,7 +74,9 @@ def synthesize(label: str, rng: Generator, seconds: float = 5.0, sample_rate: in
     noise = _tilt(rng.standard_normal(samples), rng.uniform(-6, 3), sample_rate)
     noise *= events.std() / noise.std() * 10 ** (-rng.uniform(*SNR) / 20)
     clip = events + noise
-    return (clip * (rng.uniform(0.1, 1) / np.abs(clip).max())).astype(np.float32)
+    clip = (clip * (rng.uniform(0.1, 1) / np.abs(clip).max())).astype(np.float32)
+    # No sound is too short: a tick of the clock lasts 20 ms.
+    return clip, active_times(torch.from_numpy(events), sample_rate, least=0.0)
 
 
 def make_synthetic(
@@ -65,7 +85,8 @@ def make_synthetic(
     """Writes the dataset in ESC-50's layout and returns its folder; does nothing if it exists already.
 
     `meta/esc50.csv` has ESC-50's columns (`esc10` is always True, so that a filter by it keeps every class), `audio`
-    16-bit mono files at 16 kHz named `<fold>-<id>-A-<target>.wav`, `meta/synthetic.json` the settings. Every fold has
+    16-bit mono files at 16 kHz named `<fold>-<id>-A-<target>.wav`, `meta/events.csv` the times at which the events of
+    each clip sound (added to a folder of an earlier version), `meta/synthetic.json` the settings. Every fold has
     the same number of clips of each class, up to one; a clip depends on its class and number, seed and seconds alone.
     The folder appears by one rename when it is complete.
 
@@ -86,6 +107,8 @@ def make_synthetic(
     settings |= {"clips_per_class": clips_per_class, "folds": folds}
     rows = _table(clips_per_class, folds)
     if _complete(folder, settings, rows):
+        if not (folder / "meta" / "events.csv").is_file():
+            _write_times(folder, [(row, _made(row, settings)[1]) for row in rows])
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as aside:
@@ -114,13 +137,26 @@ def _table(clips_per_class: int, folds: int) -> list[dict[str, Any]]:
 def _write(folder: Path, settings: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     (folder / "meta").mkdir(parents=True)
     (folder / "audio").mkdir()
+    times = []
     for row in rows:
-        target_and_number = divmod(row["src_file"], settings["clips_per_class"])
-        seeds = np.random.SeedSequence(settings["seed"], spawn_key=target_and_number)
-        clip = synthesize(row["category"], np.random.default_rng(seeds), settings["seconds"])
+        clip, active = _made(row, settings)
         soundfile.write(folder / "audio" / row["filename"], clip, SAMPLE_RATE, subtype="PCM_16")
+        times.append((row, active))
+    _write_times(folder, times)
     pd.DataFrame(rows).to_csv(folder / "meta" / "esc50.csv", index=False, lineterminator="\n")
     (folder / "meta" / "synthetic.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _made(row: dict[str, Any], settings: dict[str, Any]) -> tuple[NDArray[np.float32], Times]:
+    """The clip of a row of the table, and its times."""
+    target_and_number = divmod(row["src_file"], settings["clips_per_class"])
+    seeds = np.random.SeedSequence(settings["seed"], spawn_key=target_and_number)
+    return synthesize_with_times(row["category"], np.random.default_rng(seeds), settings["seconds"])
+
+
+def _write_times(folder: Path, times: Iterable[tuple[dict[str, Any], Times]]) -> None:
+    events = [(row["filename"], {row["category"]: active}) for row, active in times]
+    write_events(folder / "meta" / "events.csv", events)
 
 
 def _complete(folder: Path, settings: dict[str, Any], rows: list[dict[str, Any]]) -> bool:

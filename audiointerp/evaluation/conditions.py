@@ -1,4 +1,4 @@
-"""Conditions under which methods are compared: clean clips, mixtures of clips, clips in noise; each gives items.
+"""Conditions under which methods are compared: clean clips, mixtures, scenes, clips in noise; each gives items.
 
 They follow the protocol of PIQ's and L2I's out-of-domain tests and fix three points that it leaves open: only clips of
 the test folds are used, a clip is never mixed with its own class, and every draw is determined by the seed.
@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from audiointerp import datasets
-from audiointerp.datasets import ClipDataset, gains_from_snr
-from audiointerp.evaluation.items import Item, audio_files, clip_items, mixture_items
-from audiointerp.evaluation.made_mixtures import made_mixtures
+from audiointerp.datasets import ClipDataset, SceneSettings, gains_from_snr
+from audiointerp.evaluation.items import Item, audio_files, clip_items, mixture_items, scene_items
+from audiointerp.evaluation.made_mixtures import made_mixtures, made_scenes
 from audiointerp.results.paths import inside
 from audiointerp.sound import files as audio
 
-__all__ = ["CleanClips", "Condition", "Mixtures", "Noise"]
+__all__ = ["CleanClips", "Condition", "Mixtures", "Noise", "Scenes"]
 
 
 class Condition(ABC):
@@ -83,6 +83,43 @@ class Mixtures(Condition):
         for each in mixture_items(table, test.sample_rate):
             recordings = tuple(sources.get(str(Path(path).resolve()), path) for path in each.recordings)
             yield replace(each, item_id=f"{name}_{each.item_id}", condition=name, recordings=recordings)
+
+
+@dataclass(frozen=True)
+class Scenes(Condition):
+    """Polyphonic scenes: pieces of clips of different classes and recordings at known times, over quiet pink noise.
+
+    Explained is the class of each scene's first sound, whatever the classifier predicts; the scores `time_auc`,
+    `time_iou`, `time_f1` and `pointing_game` say whether a method points to the times of that sound.
+
+    Args:
+        count: number of scenes.
+        seconds: length of a scene; None: the recipe's `seconds`.
+        events, event_seconds, level_db, noise_db: see `datasets.SceneSettings`.
+    """
+
+    count: int = 40
+    seconds: float | None = None
+    events: tuple[int, int] = (2, 3)
+    event_seconds: tuple[float, float] = (0.5, 1.5)
+    level_db: tuple[float, float] = (-6.0, 0.0)
+    noise_db: float | None = -30.0
+
+    def __post_init__(self) -> None:
+        """Checks the settings, so that a recipe's problems are found before anything is run."""
+        self._drawn(0)
+
+    def _drawn(self, seed: int) -> SceneSettings:
+        return SceneSettings(self.count, seed, self.events, self.event_seconds, self.level_db, self.noise_db)
+
+    def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
+        """One item per scene; the scenes are written once, with their stems, scenes.csv and events.csv."""
+        own = inside(folder, "scenes", name)
+        if self.seconds is not None:
+            test = ClipDataset(test.clips, test.labels, test.sample_rate, self.seconds, test.multilabel)
+        table = made_scenes(test, own, folder, f"{name}_", self._drawn(seed))
+        for each in scene_items(table, test.sample_rate):
+            yield replace(each, item_id=f"{name}_{each.item_id}", condition=name)
 
 
 @dataclass(frozen=True)

@@ -248,8 +248,9 @@ class _Evaluation:
     def _explain_together(self, asked: Sequence[Asked]) -> None:
         groups = _groups(
             asked,
-            lambda each: (id(each.method), _length(each.window), each.target is None),
-            lambda each: min(most_at_once(each.method), room_for(each.window)),
+            lambda each: (id(each.method), _length(each.window), each.target is None, bool(each.item.events)),
+            # Scores over time are of one clip.
+            lambda each: 1 if each.item.events else min(most_at_once(each.method), room_for(each.window)),
         )
         for group in groups:
             if len(group) == 1:
@@ -492,10 +493,13 @@ def _groups(
 
 
 def _own_class(item: Item, interpreter: Interpreter) -> int | None:
-    """Index of the item's own class if it has one that the classifier knows, and the classifier is multilabel."""
-    if not interpreter.classifier.multilabel or item.label not in interpreter.classifier.labels:
-        return None
-    return interpreter.classifier.labels.index(item.label)
+    """Index of the class that the item asks for; else of its own class, if the classifier is multilabel; else None.
+
+    None also if the classifier does not know that class.
+    """
+    own = item.asked or (item.label if interpreter.classifier.multilabel else "")
+    labels = interpreter.classifier.labels
+    return labels.index(own) if own in labels else None
 
 
 def _other(item: Item, rows: Sequence[Mapping[str, Any]], interpreter: Interpreter) -> int | None:

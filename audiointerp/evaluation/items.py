@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from audiointerp.contracts import LogitsError
-from audiointerp.datasets import ClipDataset, Mixture, read_mixtures
+from audiointerp.datasets import ClipDataset, Mixture, PolyphonicScene, read_mixtures, read_scenes
+from audiointerp.datasets.scenes import BACKGROUND
 from audiointerp.sound import files as audio
+from audiointerp.sound.activity import Times, shifted
 from audiointerp.sound.recordings import Recording, Window
 
 __all__ = [
@@ -25,10 +27,12 @@ __all__ = [
     "chosen_items",
     "clip_items",
     "is_mixtures",
+    "is_scenes",
     "item_id_of",
     "mixture_items",
     "naming",
     "recording_item",
+    "scene_items",
 ]
 
 
@@ -49,6 +53,8 @@ class Item:
         snr_db: level of the item's own stem above the other stem, in dB, if there are two.
         files: further files that the sound is made of, such as a mixture's stems.
         recordings: names of the source recordings that the sound is made of; items that share one are not independent.
+        events: class name -> start and end of each of its sounds, in seconds, where they are known.
+        asked: the class to explain, whatever the classifier predicts; "": see `Wanted.target`.
     """
 
     item_id: str
@@ -63,6 +69,8 @@ class Item:
     snr_db: float | None = None
     recordings: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    events: Mapping[str, Times] = field(default_factory=dict)
+    asked: str = ""
 
     @classmethod
     def of_waveform(cls, item_id: str, source: str, waveform: Tensor, sample_rate: int, **rest: Any) -> Item:
@@ -87,6 +95,13 @@ class Item:
         if len(explained) != 1 or explained[0] not in self.stems:
             return []
         return [self.stems[explained[0]], *(stem for label, stem in self.stems.items() if label != explained[0])]
+
+    def times_in(self, window: Window, explained: Sequence[str]) -> Times | None:
+        """Times of the target class in a window, in seconds from its beginning; None if they are not known."""
+        if len(explained) != 1 or explained[0] not in self.events:
+            return None
+        start, seconds = (each / self.sample_rate for each in (window.start, window.waveform.shape[1]))
+        return shifted(self.events[explained[0]], start, seconds)
 
 
 @contextmanager
@@ -173,6 +188,7 @@ def chosen_items(dataset: ClipDataset, chosen: Iterable[int]) -> Iterator[Item]:
             dataset.sample_rate,
             label=";".join(clip.labels),
             recordings=(clip.source,),
+            events={} if clip.events is None else {";".join(clip.labels): clip.events},
         )
 
 
@@ -182,11 +198,20 @@ def _clip_windows(dataset: ClipDataset, index: int) -> Iterator[Window]:
 
 def is_mixtures(path: str | Path) -> bool:
     """Whether a file is a table of mixtures, as its header shows."""
+    return "base_stem" in _header(path)
+
+
+def is_scenes(path: str | Path) -> bool:
+    """Whether a file is a table of scenes, as its header shows."""
+    return "onset_s" in _header(path)
+
+
+def _header(path: str | Path) -> str:
     path = Path(path)
     if path.suffix != ".csv" or not path.is_file():
-        return False
+        return ""
     with open(path, encoding="utf-8", errors="replace") as file:
-        return "base_stem" in file.readline()
+        return file.readline(1 << 16)
 
 
 def mixture_items(csv_path: str | Path, sample_rate: int) -> Iterator[Item]:
@@ -215,4 +240,39 @@ def _mixture_item(each: Mixture, sample_rate: int) -> Item:
         snr_db=each.snr_db,
         recordings=(str(each.base), str(each.other)),
         files=(str(each.base_stem), str(each.other_stem)),
+    )
+
+
+def scene_items(csv_path: str | Path, sample_rate: int) -> Iterator[Item]:
+    """Scenes with known stems and times, as `audiointerp scenes` writes them; the tables are checked before any WAV.
+
+    The sounds other than the one to explain are one stem, "rest".
+    """
+    return (_scene_item(each, sample_rate) for each in read_scenes(csv_path))
+
+
+def _scene_item(each: PolyphonicScene, sample_rate: int) -> Item:
+    scene = audio.read(each.scene, sample_rate)
+    stems = [audio.read(stem.stem, sample_rate) for stem in each.stems]
+    for stem, sound in zip(each.stems, stems):
+        if sound.shape != scene.shape:
+            raise ValueError(
+                f"{stem.stem}: has {sound.shape[1]} samples at {sample_rate} Hz, its scene {each.scene.name} "
+                f"{scene.shape[1]}; a stem is as long as its scene"
+            )
+        if float(sound.abs().max()) <= audio.SILENCE:
+            raise ValueError(f"{stem.stem}: is silent; a stem can be heard, leave out this scene")
+    target, rest = each.stems[0], stems[1:]
+    return Item.of_waveform(
+        each.item_id,
+        str(each.scene),
+        scene,
+        sample_rate,
+        label=target.label,
+        stems={target.label: stems[0]} | ({"rest": torch.stack(rest).sum(0)} if rest else {}),
+        condition="scene",
+        recordings=tuple(stem.recording or stem.source for stem in each.stems if stem.label != BACKGROUND),
+        files=tuple(str(stem.stem) for stem in each.stems),
+        events=each.events,
+        asked=target.label,
     )

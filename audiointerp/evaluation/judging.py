@@ -11,16 +11,17 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from audiointerp.contracts import Classifier, Interpretation, Prediction, frozen
-from audiointerp.metrics import compactness, curves, separation
+from audiointerp.contracts import Classifier, Interpretation, Interpreter, Prediction, frozen
+from audiointerp.metrics import compactness, curves, separation, times
 from audiointerp.metrics import faithfulness as faith
+from audiointerp.sound.activity import Times
 from audiointerp.sound.masking import apply_mask
 
 PASSES, CURVE_PASSES = 4, 2 * len(curves.SHARES)
 RIGHT_MARGIN_DB = 0.01  # an unchanged mixture at 0 dB is equally near to both sounds, up to rounding
 WAV_TOLERANCE = 1e-5  # a probability may differ by this much after a sound was written and read again
 
-__all__ = ["CURVE_PASSES", "PASSES", "hear", "judge", "judge_stems", "judge_waveforms"]
+__all__ = ["CURVE_PASSES", "PASSES", "hear", "judge", "judge_stems", "judge_times", "judge_waveforms"]
 
 
 def judge(
@@ -63,6 +64,28 @@ def judge_stems(kept: Tensor, waveform: Tensor, stems: Iterable[Tensor]) -> dict
     if "other_si_sdr" in scores:  # a comparison with NaN is false: a silent interpretation is not right
         scores["right"] = (scores["si_sdr"] > scores["other_si_sdr"] + RIGHT_MARGIN_DB).float()
     return scores
+
+
+def judge_times(interpreter: Interpreter, made: Interpretation, events: Times) -> dict[str, Tensor]:
+    """Whether an explanation points to the times of the target class's sounds; scores, each (batch,).
+
+    The relevance of a step of 0.1 s is the mean of `Interpreter.over_time` over its frames.
+
+    Args:
+        interpreter: the method that made it.
+        made: the explanation of a clip, or of several of equal times.
+        events: start and end of each sound in seconds from the clip's beginning.
+    """
+    spectrogram = interpreter.classifier.spectrogram
+    seconds = made.waveform.shape[1] / made.sample_rate
+    found = times.by_step(interpreter.over_time(made), spectrogram.hop_length / made.sample_rate, seconds)
+    active = times.active_steps(events, seconds).to(found.device).expand(found.shape)
+    return {
+        "time_auc": times.time_auc(found, active),
+        "time_iou": times.time_iou(found, active),
+        "time_f1": times.time_f1(found, active),
+        "pointing_game": times.pointing_game(found, active),
+    }
 
 
 def hear(kept: Tensor, left: Tensor, input_gain: Tensor, classifier: Classifier) -> tuple[Prediction, Prediction]:

@@ -188,6 +188,8 @@ def explain_windows(asked: Sequence[Asked], curves: bool = False) -> tuple[list[
         stems = [stem.to(device) for stem in each.item.stems_for(explained)]
         one = slice(place, place + 1)
         of_stems = judging.judge_stems(made.waveform[one], waveform[one], stems)
+        if (times := each.item.times_in(each.window, explained)) is not None:
+            of_stems |= judging.judge_times(method, made, times)
         rows.append(row | {name: float(value[0]) for name, value in of_stems.items()})
     return rows, made
 

@@ -172,6 +172,34 @@ _ALL = (
         "on the class gets about 0.5 at 0 dB.",
     ),
     MetricInfo(
+        "time_auc",
+        "AUC over time",
+        True,
+        "Where the times of the class's sound are known: are moments in which it sounds more relevant than the others? "
+        "Area under the ROC curve over steps of 0.1 s: 1 for all of them, 0.5 by chance.",
+    ),
+    MetricInfo(
+        "time_iou",
+        "IoU over time",
+        True,
+        "How far do the relevant moments (at least half of the largest relevance) coincide with the times of the "
+        "class's sound? Intersection over union, 0 to 1.",
+    ),
+    MetricInfo(
+        "time_f1",
+        "F1 over time",
+        True,
+        "F1 score of the relevant moments (at least half of the largest relevance) as a detector of the class's sound, "
+        "0 to 1.",
+    ),
+    MetricInfo(
+        "pointing_game",
+        "Pointing game",
+        True,
+        "Does the class sound at the most relevant moment? 1 yes, 0 no; the mean is the share of clips. By chance it "
+        "is the share of the time in which the class sounds.",
+    ),
+    MetricInfo(
         "wav_fidelity",
         "Fidelity of the WAV",
         True,

@@ -148,7 +148,7 @@ def test_complete_folder_is_left_alone(tmp_path, monkeypatch):
     tiny = {"clips_per_class": 1, "folds": 1, "seconds": 0.5}
     (tmp_path / "data").mkdir()  # an empty folder is room
     make_synthetic(tmp_path / "data", **tiny)
-    monkeypatch.setattr(synthetic, "synthesize", None)  # any new clip would fail
+    monkeypatch.setattr(synthetic, "synthesize_with_times", None)  # any new clip would fail
     assert make_synthetic(tmp_path / "data", **tiny) == tmp_path / "data"
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from audiointerp.contracts import Classifier, Prediction, check_gradient
+from audiointerp.contracts import Classifier, Interpretation, Prediction, check_gradient
 from audiointerp.interpreters.attribution.memory import Memory
 from audiointerp.interpreters.base import MaskInterpreter, Scene
 from audiointerp.sound.masking import AttributionMask, Domain, noise_floor
@@ -111,6 +111,10 @@ class Attribution(MaskInterpreter):
             yield
         finally:
             self._memory = outer
+
+    def over_time(self, made: Interpretation) -> Tensor:
+        """The sum of the scores of a frame's bins, (batch, frames), signed as they are."""
+        return made.details["attribution"].sum(1)
 
     def score_of(self, clip: Scene) -> Score:
         """The function of magnitudes that `attribute` explains; by default the target's logit."""

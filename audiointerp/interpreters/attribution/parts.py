@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from audiointerp.contracts import Interpretation
 from audiointerp.interpreters.attribution.base import Attribution, Removed, Score, what_remains
 from audiointerp.sound.components import Components, Parts, Splitter
 from audiointerp.sound.nmf import NMF
@@ -53,6 +54,19 @@ class OverParts(Attribution):
             self.n_segments,
             self.margin,
         )
+
+    def over_time(self, made: Interpretation) -> Tensor:
+        """The sum of a frame's scores, (batch, frames), weighted by the bins' energy if no part ends before the clip.
+
+        A tile or segment has a score of its own. The score of an NMF component, band or layer is of the whole clip; it
+        applies at the times at which that part sounds.
+        """
+        scores = made.details["attribution"]
+        if {"tiles", "segments", "onsets"} & {*self.split.parts}:
+            return scores.sum(1)
+        heard = made.waveform + made.residual if made.explained is None else made.explained
+        power = self.classifier.spectrogram(heard * made.input_gain[:, None]).abs().square()
+        return (scores * power).sum(1)
 
 
 def game_of(components: Components, score: Score, filler: Removed) -> Callable[[Tensor], Tensor]:

@@ -53,6 +53,7 @@ class Comparison:
         other_class: names of methods that also explain the other class of a mixture.
         reference: name of the method that the others are tested against; None: the first.
         verdicts: the run of sanity.yaml whose verdicts are shown in the tables; None: no verdicts.
+        curves: whether insertion and deletion are computed, which take 10 of the 14 passes of scoring.
     """
 
     conditions: Mapping[str, Condition] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class Comparison:
     other_class: tuple[str, ...] = ()
     reference: str | None = None
     verdicts: str | None = None
+    curves: bool = True
 
     def without(self, names: Collection[str]) -> Comparison:
         """The same settings for fewer methods: names of methods that a recipe leaves out (`NAME: null`) are dropped."""
@@ -180,7 +182,7 @@ def _judge(
     wanted = Wanted(
         other_class=comparison.other_class,
         figures=False,
-        curves=True,
+        curves=comparison.curves,
         embeddings=True,
         sounds=lambda item_id: item_id in subset,
     )
@@ -243,7 +245,7 @@ def _check(comparison: Comparison, methods: Mapping[str, Interpreter]) -> None:
     if unknown := [name for name in comparison.subset if name not in comparison.conditions]:
         raise ValueError(f"comparison.subset names {unknown[0]!r}; conditions are {', '.join(comparison.conditions)}")
     for name, method in methods.items():
-        passes = method.passes + judging.PASSES + judging.CURVE_PASSES
+        passes = method.passes + judging.PASSES + judging.CURVE_PASSES * comparison.curves
         if passes > MAX_PASSES and name not in comparison.beyond:
             raise ValueError(
                 f"method {name} takes {passes} classifier passes per item; more than {MAX_PASSES} are only allowed for "
