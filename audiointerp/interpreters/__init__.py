@@ -11,6 +11,7 @@ from audiointerp.interpreters.attribution import (
     IntegratedGradients,
     Occlusion,
     Saliency,
+    SegmentSurrogate,
     Shapley,
     SmoothGrad,
 )
@@ -22,6 +23,7 @@ from audiointerp.interpreters.controls import (
     IdealParts,
     Loudest,
     RandomMask,
+    RandomMoments,
     TargetMasking,
     Threshold,
 )
@@ -61,7 +63,9 @@ __all__ = [
     "Occlusion",
     "RandomComponents",
     "RandomMask",
+    "RandomMoments",
     "Saliency",
+    "SegmentSurrogate",
     "Shapley",
     "SmoothGrad",
     "TargetMasking",

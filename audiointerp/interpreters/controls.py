@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from audiointerp.contracts import Classifier
+from audiointerp.contracts import Classifier, Interpretation
 from audiointerp.interpreters.base import MaskInterpreter, Scene
 from audiointerp.sound.components import Parts, Splitter
 from audiointerp.sound.masking import Domain, EnergyMask, StemMask, TargetMask, ThresholdMask, loudest_mask
@@ -27,6 +27,7 @@ __all__ = [
     "IdealParts",
     "Loudest",
     "RandomMask",
+    "RandomMoments",
     "TargetMasking",
     "Threshold",
 ]
@@ -217,3 +218,46 @@ class RandomMask(EqualArea):
         generator = torch.Generator().manual_seed(self.seed)
         rank = torch.rand(scene.stft.shape[1:], generator=generator).to(scene.stft.device)
         return loudest_mask(rank.expand(scene.stft.shape), self.area(scene)), {}
+
+
+class RandomMoments(MaskInterpreter):
+    """Keeps segments of time drawn at random: the chance level of scores that ask when the sound was.
+
+    `details`: "scores" (batch, segments), the random relevance of each segment; those above 0.5 are kept.
+
+    Args:
+        classifier: the classifier; the mask does not depend on it.
+        segment_seconds: length of a segment.
+        seed: of the draw, which also depends on the place of the clip's loudest sample, so that clips differ.
+    Raises:
+        ValueError: for segments without length.
+    """
+
+    only_binary = True
+    domain: Domain = "magnitude"
+
+    def __init__(self, classifier: Classifier, segment_seconds: float = 0.1, seed: int = 0):
+        super().__init__(classifier)
+        if not 0 < segment_seconds < float("inf"):
+            raise ValueError(f"segment_seconds is {segment_seconds}; segments last more than 0 s")
+        self.segment_seconds, self.seed = segment_seconds, seed
+
+    def make_mask(self, scene: Scene) -> tuple[Tensor, dict[str, Tensor]]:
+        """1 in random segments."""
+        rows, samples = scene.waveform.shape
+        frames = scene.stft.shape[2]
+        count = min(max(1, round(samples / self.classifier.sample_rate / self.segment_seconds)), frames)
+        scores = torch.stack([self._draw(clip, count) for clip in scene.waveform]).to(scene.waveform)
+        index = torch.arange(frames, device=scores.device) * count // frames
+        return (scores > 0.5).to(scores)[:, None, index].expand(rows, scene.stft.shape[1], frames), {"scores": scores}
+
+    def over_time(self, made: Interpretation) -> Tensor:
+        """The random relevance of each frame's segment, (batch, frames)."""
+        assert made.mask is not None
+        scores, frames = made.details["scores"], made.mask.shape[2]
+        return scores[:, torch.arange(frames, device=scores.device) * scores.shape[1] // frames]
+
+    def _draw(self, clip: Tensor, count: int) -> Tensor:
+        """Relevance in [0, 1) of the segments of one clip, (count,)."""
+        seed = self.seed * 1_000_003 + int(clip.abs().argmax())  # the place does not depend on the clip's level
+        return torch.rand(count, generator=torch.Generator().manual_seed(seed))

@@ -84,6 +84,16 @@ def test_shapes_and_mask(case, classifier, made):
         assert set(values.tolist()) <= {0.0, 1.0} if case.binary else len(values) > 2
 
 
+def test_relevance_over_time(case, classifier):
+    """One finite number for each frame; a silent clip has none that is not 0."""
+    waveform, interpreter = sounds(), case.build(classifier)
+    waveform[2] = 0
+    made = interpreter.interpret(waveform, stem=waveform / 2 if case.needs_stem else None)
+    found = interpreter.over_time(made)
+    assert found.shape == (3, classifier.spectrogram(waveform).shape[2]) and bool(torch.isfinite(found).all())
+    assert case.name == "random_moments" or not bool(found[2].any())
+
+
 def test_what_the_mask_keeps_is_what_one_hears(case, classifier, made):
     waveform = sounds()
     if made.mask is None:

@@ -45,7 +45,16 @@ def two():
     return External(Net(2), ["hum", "hiss"], RATE, layers=["maps"])
 """
 LABELS = ("Dog", "Rain", "Cat", "Baby cry, infant cry", "Wind", "Crow", "Siren", "Train", "Engine", "")
-METHODS = ("guided_gradcam", "saliency", "smoothgrad", "integrated_gradients", "gradient_shap", "lime", "rise")
+METHODS = (
+    "guided_gradcam",
+    "saliency",
+    "smoothgrad",
+    "integrated_gradients",
+    "gradient_shap",
+    "lime",
+    "rise",
+    "segments",
+)
 
 
 @pytest.fixture

@@ -37,7 +37,9 @@ from audiointerp.interpreters import (
     Occlusion,
     RandomComponents,
     RandomMask,
+    RandomMoments,
     Saliency,
+    SegmentSurrogate,
     Shapley,
     SmoothGrad,
     TargetMasking,
@@ -262,6 +264,25 @@ ATTRIBUTIONS = [
         cells=(6, 5),
     ),
     attribution("igos", IGOSPlusPlus, cells=(5, 4), steps=2, points=2, longest=2.0, tries=2),
+    attribution(
+        "segments_forest",
+        SegmentSurrogate,
+        stochastic=True,
+        to_mask=AttributionMask(absolute=True, smooth=1),
+        segment_seconds=0.05,
+        n_samples=24,
+    ),
+    attribution(
+        "segments_ridge",
+        SegmentSurrogate,
+        stochastic=True,
+        to_mask=AttributionMask(absolute=True, smooth=1),
+        surrogate="ridge",
+        filler="noise",
+        segment_seconds=0.05,
+        n_samples=12,
+        max_batch=5,
+    ),
     attribution("rise", RISE, stochastic=True, n_masks=4, cells=(4, 3)),
 ]
 
@@ -287,6 +308,7 @@ INTERPRETERS = [
     Case("lmac_paper", lambda it: lmac(it, conditional=False), trained=True, suits=has_feature_maps),
     Case("all_pass", AllPass, binary=True),
     Case("empty", Empty, binary=True),
+    Case("random_moments", lambda it: RandomMoments(it, 0.02), additive=True, binary=True, stochastic=True),
     Case("threshold", Threshold, binary=True),
     Case("target_energy", lambda it: TargetMasking(it, EnergyMask(0.9)), binary=True),
     Case(

@@ -8,6 +8,7 @@ from audiointerp.interpreters.attribution.igos import IGOSPlusPlus
 from audiointerp.interpreters.attribution.lime import LIME
 from audiointerp.interpreters.attribution.occlusion import Occlusion
 from audiointerp.interpreters.attribution.rise import RISE
+from audiointerp.interpreters.attribution.segments import SegmentSurrogate
 from audiointerp.interpreters.attribution.shapley import Shapley
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "IntegratedGradients",
     "Occlusion",
     "Saliency",
+    "SegmentSurrogate",
     "Shapley",
     "SmoothGrad",
 ]

@@ -136,7 +136,11 @@ class Ridge:
 
     def fit(self, train_data: DataLoader) -> None:
         """Fits to the one batch (z, y, w) of (n, parts), (n,) and (n,)."""
-        z, y, weight = (each.double() for each in next(iter(train_data)))
+        self.fit_to(*next(iter(train_data)))
+
+    def fit_to(self, z: Tensor, y: Tensor, weight: Tensor) -> None:
+        """Fits to z (n, parts), y (n,) and weights (n,)."""
+        z, y, weight = (each.double() for each in (z, y, weight))
         weight = weight.view(-1, 1)
         # The intercept c is not penalised: it is eliminated by subtracting the weighted means.
         z, y = (each - (weight * each).sum(0) / weight.sum() for each in (z, y.view(-1, 1)))
