@@ -23,6 +23,16 @@ runs          kinds of run that a recipe can start: training, comparison, sanity
 listening     a run folder -> listening tests; answers -> opinion scores, intervals, tests
 explore       a page on this computer to hear, see and question the decision on a sound
 commands      the commands of the command line
+
+What most programs use; `dir(audiointerp)` has all names, and each has its own help, as in `help(audiointerp.GradCAM)`:
+
+load              a trained model, or a published classifier by name
+read, write       sound files
+Waveform          a sound that knows its sample rate
+External          a classifier made of your own module
+GradCAM, LIME     two of the methods that need no training; all: `audiointerp.interpreters`
+Interpretation    what a method returns: the sound that explains a decision
+plot_comparison   the figure of several explanations of one sound
 """
 
 import lazy_loader
@@ -30,4 +40,5 @@ import lazy_loader
 __version__ = "0.1.0"
 
 # Names in __init__.pyi are imported at first use, so that `audiointerp --help` needs no torch.
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+# Without `__all__`, `help(audiointerp)` is the text above, not 18,000 lines with all methods of torch's modules.
+__getattr__, __dir__, _ = lazy_loader.attach_stub(__name__, __file__)

@@ -12,6 +12,7 @@ from .contracts import Classifier as Classifier
 from .contracts import Interpretation as Interpretation
 from .contracts import Interpreter as Interpreter
 from .contracts import Prediction as Prediction
+from .contracts import plot_comparison as plot_comparison
 from .interpreters import L2I as L2I
 from .interpreters import LIME as LIME
 from .interpreters import LMAC as LMAC
@@ -25,9 +26,10 @@ from .interpreters import IntegratedGradients as IntegratedGradients
 from .interpreters import Occlusion as Occlusion
 from .interpreters import Saliency as Saliency
 from .interpreters import SmoothGrad as SmoothGrad
-from .sound.files import read as read
 from .sound.files import write as write
 from .sound.nmf import NMF as NMF
 from .sound.spectrogram import STFT as STFT
+from .sound.waveform import Waveform as Waveform
+from .sound.waveform import read as read
 
 __version__: str

@@ -7,6 +7,7 @@ time); scores (batch, classes). Waveforms are mono float32, nominally in [-1, 1]
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,21 +15,26 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from audiointerp.recipe.signatures import nearest
 from audiointerp.sound import files as audio
 from audiointerp.sound.logfrequency import LogFrequency
 from audiointerp.sound.masking import Domain
 from audiointerp.sound.spectrogram import STFT
+from audiointerp.sound.waveform import Waveform
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from audiointerp.results.showing import ShownFigure
+    from audiointerp.results.showing import Players, ShownFigure
 
 SHOWN_ROWS = 3  # clips of a batch of which a text or a notebook shows details
-Target = int | Tensor | None
+ALIKE = 0.3  # correlation of two rows above which they are probably the channels of one recording
+FEW_SAMPLES, MANY_ROWS = 32, 1000  # of a table (samples, channels) that was meant as (channels, samples)
+Target = int | str | Sequence[int] | Sequence[str] | Tensor | None
 Network = TypeVar("Network", bound=nn.Module)
 
 __all__ = [
@@ -41,10 +47,14 @@ __all__ = [
     "Prediction",
     "Target",
     "Trainable",
+    "as_waveform",
+    "check_classifier",
     "check_gradient",
     "check_stem",
     "check_waveform",
     "frozen",
+    "label_names",
+    "plot_comparison",
     "resolve_target",
 ]
 
@@ -157,9 +167,7 @@ class Interpretation:
             probabilities = self.prediction.probabilities[row]
             order = probabilities.argsort(descending=True, stable=True)[:5].tolist()
             likeliest = [(self._names([number]), float(probabilities[number])) for number in order]
-            signals = {"Input": self._input(), "Interpretation": self.waveform, "Rest": self.residual}
-            sounds = {name: signal[row].detach().cpu().numpy() for name, signal in signals.items()}
-            parts.append(clip_html(self._title(row), likeliest, self.plot(row), sounds, self.sample_rate))
+            parts.append(clip_html(likeliest, self.plot(row), self.listen(row)))
         left = len(self.waveform) - len(parts)
         return "".join(parts) + (f"<p>{left} more clips are not shown</p>" if left else "")
 
@@ -177,6 +185,21 @@ class Interpretation:
         waveform, kept = (each[row].detach().cpu().numpy() for each in (self._input(), self.waveform))
         mask = None if self.mask is None else self.mask[row].detach().cpu().numpy()
         return draw_interpretation(waveform, kept, mask, self.sample_rate, self._title(row))
+
+    def listen(self, row: int = 0) -> Players:
+        """Players of the input, the interpretation and the rest of one clip, which a notebook shows.
+
+        Args:
+            row: of the batch.
+
+        Raises:
+            IndexError: if the batch has no such row.
+        """
+        from audiointerp.results.showing import Players
+
+        signals = {"Input": self._input(), "Interpretation": self.waveform, "Rest": self.residual}
+        sounds = {name: signal[row].detach().cpu().numpy() for name, signal in signals.items()}
+        return Players(self._title(row), sounds, self.sample_rate)
 
     def _input(self) -> Tensor:
         return self.waveform + self.residual if self.explained is None else self.explained
@@ -288,8 +311,12 @@ class Classifier(nn.Module, ABC):
         return self.features(batch.waveform) if batch.features is None else batch.features
 
     def forward(self, waveform: Tensor) -> Prediction:
-        """Prediction of (batch, samples)."""
-        return self.classify(self.features(waveform))
+        """Prediction of (batch, samples).
+
+        Raises:
+            ValueError: for a `Waveform` at another rate.
+        """
+        return self.classify(self.features(_at_rate(waveform, self)))
 
     def classify_stft(self, stft: Tensor, samples: int) -> Prediction:
         """Prediction of a (masked) complex STFT; through the inverse STFT unless the classifier reads magnitudes."""
@@ -341,6 +368,7 @@ class Interpreter(ABC):
     config: dict[str, Any] | None = None
 
     def __init__(self, classifier: Classifier):
+        check_classifier(classifier, type(self).__name__)
         self.classifier = classifier
 
     @property
@@ -364,7 +392,10 @@ class Interpreter(ABC):
 
     @abstractmethod
     def interpret(self, waveform: Tensor, target: Target = None, *, stem: Tensor | None = None) -> Interpretation:
-        """Interpretation of (batch, samples); `stem`, the true sound, is for oracle controls only."""
+        """Interpretation of (batch, samples); `stem`, the true sound, is for oracle controls only.
+
+        Implementations bring the waveform into this form by `as_waveform`, so that arrays and single clips work.
+        """
 
     def on(self, classifier: Classifier) -> Self:
         """The same method, with the same settings and weights, on another classifier: a copy, as sanity checks need."""
@@ -449,6 +480,112 @@ def check_gradient(classifier: Classifier, method: str, logits: Tensor | None = 
     )
 
 
+def check_classifier(classifier: object, method: str) -> None:
+    """Checks that a method is made for a classifier, not for a bare module or a name.
+
+    Raises:
+        ValueError: saying how to make a classifier of it.
+    """
+    if isinstance(classifier, Classifier):
+        return
+    if isinstance(classifier, nn.Module):
+        name = type(classifier).__name__
+        raise ValueError(
+            f"{method} explains a classifier, and {name} is a bare module; wrap it: "
+            f"{method}(audiointerp.External(module, labels, sample_rate)), where module maps (batch, samples) to logits"
+        )
+    if isinstance(classifier, str):
+        raise ValueError(
+            f"{method} explains a classifier, not a text; load it: {method}(audiointerp.load({classifier!r}))"
+        )
+    raise ValueError(f"{method} explains a classifier, not a {type(classifier).__name__}; see audiointerp.External")
+
+
+def as_waveform(waveform: Any, classifier: Classifier, target: Target = None) -> Tensor:
+    """A sound in the form that methods compute with: a float32 tensor (batch, samples) on the classifier's device.
+
+    Args:
+        waveform: a tensor or an array, (batch, samples), or (samples,) for one clip, of floating-point samples. A
+            `Waveform` must be at the classifier's rate.
+        classifier: the classifier that takes it.
+        target: what is explained. Two rows with one common target that resemble each other are probably the channels of
+            one recording, which a warning says.
+
+    Raises:
+        ValueError: for another rate, other axes, integers, no samples, or NaN or infinite samples.
+    """
+    plain = _at_rate(waveform, classifier)
+    plain = torch.as_tensor(plain) if isinstance(plain, (Tensor, np.ndarray, list, tuple)) else plain
+    if not isinstance(plain, Tensor):
+        what = f"{waveform!r}; read the file: audiointerp.read" if isinstance(waveform, str) else type(plain).__name__
+        raise ValueError(f"waveform is {what}; give a tensor or an array (batch, samples)")
+    if not plain.is_floating_point():
+        raise ValueError(
+            f"waveform has samples of type {plain.dtype}; give floating-point samples, nominally in [-1, 1], such as "
+            "int16 samples divided by 32768"
+        )
+    plain = plain[None] if plain.ndim == 1 else plain
+    check_waveform(plain)
+    if plain.shape[1] <= FEW_SAMPLES and len(plain) >= MANY_ROWS:
+        raise ValueError(
+            f"waveform has shape {tuple(plain.shape)}, which would be {len(plain)} clips of {plain.shape[1]} samples; "
+            "if it is (samples, channels), average the channels: waveform.mean(1)"
+        )
+    # Rows read by `read` are mono already, and a target for each row says that they are clips.
+    one_target = target is None or isinstance(target, (int, str))
+    if len(plain) == 2 and one_target and not isinstance(waveform, Waveform) and _alike(plain):
+        warnings.warn(
+            f"waveform {tuple(plain.shape)} is explained as two clips, but its rows resemble each other; if they are "
+            "the channels of one recording, average them: waveform.mean(0)",
+            stacklevel=3,
+        )
+    return plain.to(classifier.device, torch.float32)
+
+
+def _at_rate(waveform: Any, classifier: Classifier) -> Any:
+    """The waveform without its rate, which is the classifier's."""
+    if not isinstance(waveform, Waveform):
+        return waveform
+    if waveform.sample_rate != classifier.sample_rate:
+        rate = classifier.sample_rate
+        raise ValueError(
+            f"the waveform is at {waveform.sample_rate} Hz, {type(classifier).__name__} takes {rate} Hz; give "
+            f"waveform.resample({rate}), or read the file with audiointerp.read(path, {rate})"
+        )
+    return waveform.plain
+
+
+def _alike(rows: Tensor) -> bool:
+    """Whether two different rows are correlated, at least as strongly as the channels of a recording."""
+    first, second = (rows.detach().double() - rows.detach().double().mean(1, keepdim=True)).cpu()
+    size = float(first.norm() * second.norm())
+    return size > 0 and not torch.equal(first, second) and abs(float(first @ second)) > ALIKE * size
+
+
+def label_names(labels: Any) -> tuple[str, ...]:
+    """Class names in the order of the logits, from a sequence or from a Hugging Face `id2label` dictionary.
+
+    >>> label_names({1: "rain", 0: "dog"}), label_names({"0": "dog", "1": "rain"}), label_names(["dog", "rain"])
+    (('dog', 'rain'), ('dog', 'rain'), ('dog', 'rain'))
+
+    Raises:
+        ValueError: for a single text, or a dictionary whose keys are not the indices from 0.
+    """
+    if isinstance(labels, str):
+        raise ValueError(f"labels is the text {labels!r}; give a list of class names, in the order of the logits")
+    if not isinstance(labels, Mapping):
+        return tuple(labels)
+    numbers = {str(key): name for key, name in labels.items()}
+    wanted = [str(index) for index in range(len(numbers))]
+    if set(numbers) != set(wanted) or not all(isinstance(name, str) for name in numbers.values()):
+        shown = ", ".join(f"{key!r}: {name!r}" for key, name in list(labels.items())[:3])
+        raise ValueError(
+            f"labels is a dictionary {{{shown}, ...}}; its keys must be the indices 0 to {len(numbers) - 1} and its "
+            "values names, as in id2label of Hugging Face"
+        )
+    return tuple(numbers[each] for each in wanted)
+
+
 def check_waveform(waveform: Tensor) -> None:
     """Checks that a waveform has samples and that all of them are finite.
 
@@ -475,21 +612,27 @@ def check_stem(stem: Tensor, waveform: Tensor) -> None:
         raise ValueError("stem has NaN or infinite samples; repair or leave out this mixture")
 
 
-def resolve_target(target: Target, prediction: Prediction, multilabel: bool, threshold: float = 0.5) -> Tensor:
+def resolve_target(
+    target: Target, prediction: Prediction, multilabel: bool, threshold: float = 0.5, labels: Sequence[str] = ()
+) -> Tensor:
     """The classes to explain, (batch, classes) bool.
 
     Args:
         target: None for the predicted class (multilabel: every label above the threshold, or the likeliest if none
-            is); an int for all rows; a LongTensor (batch,); or a BoolTensor (batch, classes), a set per row.
+            is); an int or a class name for all rows; a LongTensor (batch,) or a list of indices or names, one for each
+            row; or a BoolTensor (batch, classes), a set per row.
         prediction: the classifier's prediction on the batch.
         multilabel: whether several classes may apply to a clip.
         threshold: probability above which a label applies.
+        labels: class names, for a target given by name.
 
     Raises:
         ValueError: if the class does not exist, the shape does not fit the batch, or a set is empty.
     """
     if isinstance(target, str):
-        raise ValueError(f"target is {target!r}; give the class index, classifier.labels.index({target!r})")
+        target = _index_of(target, labels)
+    elif isinstance(target, (list, tuple)):
+        target = torch.tensor([_index_of(each, labels) if isinstance(each, str) else each for each in target])
     batch, classes = prediction.logits.shape
     if isinstance(target, Tensor) and target.dtype == torch.bool:
         if target.shape != (batch, classes):
@@ -510,3 +653,49 @@ def resolve_target(target: Target, prediction: Prediction, multilabel: bool, thr
     if ((index < 0) | (index >= classes)).any():
         raise ValueError(f"target {index.tolist()} names a class outside 0..{classes - 1}")
     return nn.functional.one_hot(index.long(), classes).bool()
+
+
+def _index_of(name: str, labels: Sequence[str]) -> int:
+    """Index of the class of this name; capital letters do not matter."""
+    if not labels:
+        raise ValueError(f"target is {name!r}; give the class index, classifier.labels.index({name!r})")
+    lowered = [each.lower() for each in labels]
+    if name in labels:
+        return list(labels).index(name)
+    if name.lower() in lowered:
+        return lowered.index(name.lower())
+    shown = ", ".join(labels[:10]) + (f", ... ({len(labels)} in all)" if len(labels) > 10 else "")
+    raise ValueError(f"target {name!r} is not a class{nearest(name, labels)}; the classes are {shown}")
+
+
+def plot_comparison(interpretations: Mapping[str, Interpretation], row: int = 0) -> ShownFigure:
+    """The figure of several explanations of one clip: the input, then a mask and an interpretation for each.
+
+    All spectrograms are in dB relative to the input's loudest bin. A notebook shows it.
+
+    Args:
+        interpretations: name -> explanation of the same sound, such as one for each method or one for each class.
+        row: of the batch.
+
+    Raises:
+        ValueError: if there is no explanation, or they explain different sounds.
+        IndexError: if the batch has no such row.
+    """
+    from audiointerp.results.figures import draw_comparison
+
+    if not interpretations:
+        raise ValueError("no interpretation is given; name at least one, as in plot_comparison({'lime': made})")
+    heard = [made._input()[row].detach().cpu() for made in interpretations.values()]
+    for name, each in zip(interpretations, heard):
+        if each.shape != heard[0].shape or not torch.allclose(each, heard[0], atol=1e-3):
+            raise ValueError(
+                f"{name!r} explains another sound than {next(iter(interpretations))!r}; compare those of one"
+            )
+    rows = {
+        f"{name}: {made._title(row)}": (
+            made.waveform[row].detach().cpu().numpy(),
+            None if made.mask is None else made.mask[row].detach().cpu().numpy(),
+        )
+        for name, made in interpretations.items()
+    }
+    return draw_comparison(heard[0].numpy(), rows, next(iter(interpretations.values())).sample_rate)

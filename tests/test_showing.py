@@ -2,7 +2,9 @@
 
 import base64
 import io
+import pydoc
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -63,8 +65,6 @@ def test_players_and_pictures_in_a_notebook(made):
 
 
 def test_what_is_in_a_page_cannot_become_markup(made):
-    from dataclasses import replace
-
     shown = Reader(replace(made, labels=("<img src=x>", "b"))._repr_html_())
     assert not [each for each in shown.sources if each[1] == "x"] and "<img src=x>" in shown.text
 
@@ -85,3 +85,33 @@ def test_public_names_are_listed():
     assert {"GradCAM", "LIME", "PIQ", "EfficientAT", "load", "read"} <= set(names) and "Any" not in names
     assert all(getattr(audiointerp, name) is not None for name in names)
     assert not [name for name in names if re.match(r"_[^_]", name)]
+
+
+def test_players_by_themselves(made):
+    shown = Reader(made.listen(1)._repr_html_())
+    assert [tag for tag, _ in shown.sources] == ["audio"] * 3 and "What speaks for low" in shown.text
+    assert "\n" not in repr(made.listen()) and "Interpretation" in repr(made.listen())
+
+
+def test_several_explanations_in_one_figure(made):
+    classifier, sound = two_bands(), torch.stack([tones(0.5), tones(0.5, 0.2, 0.05)])
+    loudest = Loudest(classifier).interpret(sound)
+    without = replace(loudest, mask=None, domain=None)
+    figure = audiointerp.plot_comparison({"brush": made, "loudest": loudest, "none": without}, row=1)
+    titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_title(loc="left") not in ("", "dB")]
+    assert [each.split(":")[0] for each in titles] == ["brush", "loudest", "none"]
+    images = [axis.images[0].get_array() for axis in figure.axes if axis.images]
+    masks = [each for each in images if np.asarray(each).min() >= 0]
+    assert any(np.array_equal(np.asarray(each), loudest.mask[1].numpy()) for each in masks)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="'other' explains another sound than 'brush'"):
+        audiointerp.plot_comparison({"brush": made, "other": Loudest(classifier).interpret(0.5 * sound)})
+    with pytest.raises(ValueError, match="no interpretation is given"):
+        audiointerp.plot_comparison({})
+
+
+def test_help_of_the_package_is_a_page():
+    text = pydoc.render_doc(audiointerp, renderer=pydoc.plaintext)
+    assert len(text.splitlines()) < 100 and "plot_comparison" in text
+    named = re.findall(r"\n    ([\w, ]+?)  +\w", text[text.index("What most programs use") : text.index("PACKAGE")])
+    assert named and {name for line in named for name in line.split(", ")} <= set(dir(audiointerp))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from audiointerp.contracts import Classifier, Prediction
+from audiointerp.contracts import Classifier, Prediction, label_names
 from audiointerp.sound.mel import mel
 from audiointerp.sound.spectrogram import STFT
 
@@ -22,7 +22,7 @@ class External(Classifier):
 
     Args:
         module: (batch, samples) -> logits (batch, classes).
-        labels: class names, in the order of the logits.
+        labels: class names in the order of the logits, or a dictionary from index to name (`id2label` of Hugging Face).
         sample_rate: that the module expects, in Hz.
         multilabel: sigmoid instead of softmax.
         layers: names of submodules (as in `named_modules`) whose outputs are the feature maps, earliest first.
@@ -45,7 +45,7 @@ class External(Classifier):
     def __init__(
         self,
         module: nn.Module,
-        labels: Sequence[str],
+        labels: Sequence[str] | Mapping[int, str] | Mapping[str, str],
         sample_rate: int,
         multilabel: bool = False,
         layers: Sequence[str] = (),
@@ -55,13 +55,21 @@ class External(Classifier):
         frequency_axis: Axis | None = None,
     ):
         super().__init__()
+        if isinstance(module, Classifier) or not isinstance(module, nn.Module):
+            name = type(module).__name__
+            raise ValueError(f"External wraps a torch.nn.Module that maps (batch, samples) to logits, not a {name}")
         known = dict(module.named_modules())
         missing = [name for name in layers if name not in known]
         if missing:
             raise ValueError(
                 f"layers {missing} are not in {type(module).__name__}; it has {sorted(known)[1:][:20]} ..."
             )
-        self.module, self.labels, self.sample_rate, self.multilabel = module, tuple(labels), sample_rate, multilabel
+        self.module, self.labels, self.sample_rate, self.multilabel = (
+            module,
+            label_names(labels),
+            sample_rate,
+            multilabel,
+        )
         self.layers, self.reshape, self.max_samples = tuple(layers), reshape, max_samples
         self.spectrogram = spectrogram or _default_stft(sample_rate)
         self.frequency_axis = frequency_axis

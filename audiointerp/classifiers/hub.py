@@ -19,6 +19,8 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from audiointerp.contracts import label_names
+
 AUDIOSET = 527  # number of AudioSet's labels, several of which may apply to a clip
 HEAD = ("classifier", "projector")  # first names of the weights of a classifier's head
 UNLOADABLE = (
@@ -91,9 +93,10 @@ def class_names(config: Any, labels: Sequence[str] | None) -> tuple[str, ...]:
     """
     if labels is None:
         labels = [config.id2label[index] for index in range(config.num_labels)]
+    labels = label_names(labels)
     if len(labels) != config.num_labels:
         raise ValueError(f"{len(labels)} labels do not fit the model's {config.num_labels} logits")
-    return tuple(labels)
+    return labels
 
 
 def several_labels(config: Any) -> bool:

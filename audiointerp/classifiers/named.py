@@ -22,7 +22,7 @@ from audiointerp.classifiers.cnn14 import CNN14
 from audiointerp.classifiers.efficientat import RELEASED, EfficientAT
 from audiointerp.classifiers.external import External
 from audiointerp.classifiers.huggingface import HuggingFace
-from audiointerp.contracts import Classifier
+from audiointerp.contracts import Classifier, label_names
 
 Make = Callable[..., Classifier]
 
@@ -65,12 +65,13 @@ def read_labels(given: Sequence[str] | str) -> tuple[str, ...]:
     """Class names, or those in a text file with one name a line.
 
     Args:
-        given: names; or a file that exists or ends with .txt, alone or as the only name.
+        given: names, or a dictionary from index to name; or a file that exists or ends with .txt, alone or as the only
+            name.
 
     Raises:
         ValueError: for a file that cannot be read, no names, or a name that is empty or given twice.
     """
-    names = [given] if isinstance(given, str) else [str(each) for each in given]
+    names = [given] if isinstance(given, str) else [str(each) for each in label_names(given)]
     source = "labels"
     if len(names) == 1 and (names[0].endswith(".txt") or Path(names[0]).is_file()):
         source = f"labels {names[0]}"

@@ -7,14 +7,14 @@ there have their last two axes swapped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from audiointerp.classifiers.encoding import HalvingConv2d, ImageStage
-from audiointerp.contracts import Classifier, Prediction
+from audiointerp.contracts import Classifier, Prediction, label_names
 from audiointerp.sound.spectrogram import STFT, log_magnitude
 
 MIN_FRAMES = 16
@@ -23,7 +23,7 @@ __all__ = ["Encoder", "ResidualBlock", "VGGSound"]
 
 
 class ResidualBlock(nn.Module):
-    """x + [conv 3 x 3, batch norm, ReLU, conv 1 x 1, batch norm](x), with no ReLU after the sum."""
+    """x + f(x), where f is conv 3 x 3, batch norm, ReLU, conv 1 x 1, batch norm; no ReLU after the sum."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -100,6 +100,7 @@ class VGGSound(Classifier):
         spectrogram: STFT | None = None,
     ):
         super().__init__()
+        labels = label_names(labels) if isinstance(labels, Mapping) else labels
         if isinstance(labels, str) or not labels:
             raise ValueError(f"labels is {labels!r}; give a list of class names")
         hidden = hidden or channels

@@ -18,13 +18,15 @@ from audiointerp.contracts import (
     Prediction,
     Target,
     Trainable,
+    as_waveform,
+    check_classifier,
     check_stem,
-    check_waveform,
     frozen,
     resolve_target,
 )
 from audiointerp.sound.files import normalize_peak
 from audiointerp.sound.masking import Domain, apply_mask, binary_mask, fill_with_noise_floor
+from audiointerp.sound.waveform import Waveform
 
 __all__ = ["MapLayout", "MaskInterpreter", "Scene", "TrainedInterpreter", "check_layers", "map_layouts"]
 
@@ -86,15 +88,16 @@ class MaskInterpreter(Interpreter):
             ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples; if the stem
                 has another shape; if the classifier returns NaN.
         """
-        check_waveform(waveform)
+        waveform = as_waveform(waveform, self.classifier, target)
         if stem is not None:
+            stem = as_waveform(stem, self.classifier, ())  # of rows that were looked at above
             check_stem(stem, waveform)
         scaled, gain = normalize_peak(waveform)
         samples = waveform.shape[-1]
         with frozen(self.classifier) as classifier:
             stft = classifier.spectrogram(scaled)
             prediction = classifier.classify_stft(stft, samples)
-            asked = resolve_target(target, prediction, classifier.multilabel)
+            asked = resolve_target(target, prediction, classifier.multilabel, labels=classifier.labels)
             stem_stft = None if stem is None else classifier.spectrogram(stem * gain[:, None])
             scene = Scene(scaled, stft, prediction, asked, stem_stft)
             mask, details = self.finished_mask(scene)
@@ -130,6 +133,7 @@ class TrainedInterpreter(MaskInterpreter, Trainable):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "classifier":
+            check_classifier(value, type(self).__name__)
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
@@ -146,9 +150,13 @@ class TrainedInterpreter(MaskInterpreter, Trainable):
             return stft, self.classifier.classify_maps(batch.feature_maps)
         return stft, self.classifier.classify_stft(stft, batch.waveform.shape[-1])
 
+    def heard(self, batch: Batch) -> Waveform:
+        """A batch's clips with their rate: two of them are no channels of one recording."""
+        return Waveform(batch.waveform, self.classifier.sample_rate)
+
     def scores(self, batch: Batch) -> dict[str, Tensor]:
         """Validation scores per clip, see `scores_of`."""
-        return self.scores_of(self.interpret(batch.waveform), batch.waveform)
+        return self.scores_of(self.interpret(self.heard(batch)), batch.waveform)
 
     @torch.no_grad()
     def scores_of(self, made: Interpretation, waveform: Tensor) -> dict[str, Tensor]:

@@ -15,8 +15,8 @@ from audiointerp.contracts import (
     Interpretation,
     Interpreter,
     Target,
+    as_waveform,
     check_gradient,
-    check_waveform,
     frozen,
     resolve_target,
 )
@@ -108,12 +108,12 @@ class WAM(Interpreter):
             ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples; if no
                 gradient reaches it, or one is not finite.
         """
-        check_waveform(waveform)
+        waveform = as_waveform(waveform, self.classifier, target)
         scaled, gain = normalize_peak(waveform)
         samples = waveform.shape[1]
         with frozen(self.classifier) as classifier, progress(len(waveform) * self.passes, "WAM") as update:
             prediction = classifier(scaled)
-            asked = resolve_target(target, prediction, classifier.multilabel)
+            asked = resolve_target(target, prediction, classifier.multilabel, labels=classifier.labels)
             relevance, details = self._relevance(_Logits(self, asked, update), scaled)
         audible = (scaled != 0).any(1)
         relevance = torch.where(audible[:, None], relevance, 0.0)
@@ -140,6 +140,8 @@ class WAM(Interpreter):
                 "lengths": torch.tensor(lengths, device=waveform.device).expand(len(waveform), -1),
                 **details,
             },
+            labels=tuple(classifier.labels),
+            explained=waveform,
         )
 
     def scaleogram(self, made: Interpretation) -> list[tuple[np.ndarray, float, float, float, float]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ __all__ = [
     "MARKERS",
     "STYLE",
     "Scaleogram",
+    "draw_comparison",
     "draw_interpretation",
     "plot_confusion",
     "plot_interpretation",
@@ -198,6 +199,50 @@ def _places(names: tuple[str, ...], sample_rate: int) -> list[Any]:
     figure.set_dpi(DPI)
     figure.draw_without_rendering()
     return [axis.get_position(original=True).frozen() for axis in figure.axes]
+
+
+def draw_comparison(
+    waveform: np.ndarray,
+    rows: Mapping[str, tuple[np.ndarray, np.ndarray | None]],
+    sample_rate: int,
+    n_fft: int = 1024,
+    hop_length: int = 186,
+    win_length: int = 372,
+) -> ShownFigure:
+    """Several explanations of one sound: a row each with the input, its mask and what is kept.
+
+    Args:
+        waveform: (samples,), the input.
+        rows: title -> the kept sound (samples,), and its mask (freq, time) or None.
+        sample_rate: in Hz.
+        n_fft, hop_length, win_length: of the STFT in the figure, in samples.
+
+    Raises:
+        ValueError: if shapes do not fit, samples are not finite or a mask leaves [0, 1].
+    """
+    waveform = np.asarray(waveform, np.float32)
+    extent = (0.0, len(waveform) / sample_rate, 0.0, sample_rate / 2)
+    whole = _magnitude(waveform, n_fft, hop_length, win_length)
+    loudest = float(whole.max()) or 1.0
+    with rc_context(STYLE):
+        figure = ShownFigure(figsize=(9.9, 2.5 * len(rows)), layout="constrained")
+        grid = figure.subplots(len(rows), 3, sharex=True, sharey=True, squeeze=False)
+        for axes, (title, (kept, mask)) in zip(grid, rows.items()):
+            kept = np.asarray(kept, np.float32)
+            _check_interpretation(waveform, kept, mask)
+            heard = _decibels(_magnitude(kept, n_fft, hop_length, win_length), loudest)
+            _image_panel(figure, axes[0], _decibels(whole, loudest), extent, False)
+            _image_panel(figure, axes[2], heard, extent, False)
+            if mask is None:
+                axes[1].set_axis_off()
+                axes[1].text(0.5, 0.5, "no mask", ha="center", va="center", transform=axes[1].transAxes)
+            else:
+                _image_panel(figure, axes[1], _pool(np.asarray(mask, np.float32), np.mean), extent, True)
+            axes[0].set_title(_shorten(title, 60), fontweight="bold")
+            axes[0].set_ylabel("Frequency (Hz)")
+        for axis, name in zip(grid[-1], ("Input", "Mask", "Interpretation")):
+            axis.set_xlabel(f"{name}, time (s)")
+    return figure
 
 
 def plot_confusion(path: str | Path, counts: np.ndarray, labels: Sequence[str]) -> None:

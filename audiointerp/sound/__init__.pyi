@@ -3,7 +3,6 @@ from .components import Splitter as Splitter
 from .files import AudioError as AudioError
 from .files import fit_length as fit_length
 from .files import normalize_peak as normalize_peak
-from .files import read as read
 from .files import resample as resample
 from .files import write as write
 from .layers import harmonic_percussive_masks as harmonic_percussive_masks
@@ -18,3 +17,5 @@ from .nmf import NMF as NMF
 from .recordings import Recording as Recording
 from .spectrogram import STFT as STFT
 from .spectrogram import log_magnitude as log_magnitude
+from .waveform import Waveform as Waveform
+from .waveform import read as read

@@ -51,6 +51,7 @@ __all__ = [
     "probe",
     "quiet_decoder",
     "read",
+    "read_with_rate",
     "resample",
     "resample_array",
     "write",
@@ -101,6 +102,8 @@ def probe(path: str | Path) -> soundfile._SoundFileInfo:
 def read(path: str | Path, sample_rate: int | None = None, channel: int | None = None) -> Tensor:
     """A file as mono float32, at its own level, shape (1, samples).
 
+    `audiointerp.read` is the same, and its result knows the sample rate.
+
     Args:
         path: WAV, FLAC, OGG, MP3 or any other format that libsndfile reads.
         sample_rate: in Hz; soxr resamples the file to it. None keeps the file's rate.
@@ -110,6 +113,12 @@ def read(path: str | Path, sample_rate: int | None = None, channel: int | None =
         AudioError: missing, not audio, empty, truncated, with NaN or infinite samples, without that channel, or with
             channels whose mean is silent although they are not.
     """
+    mono, rate = read_with_rate(path, channel)
+    return mono if sample_rate is None else resample(mono, rate, sample_rate)
+
+
+def read_with_rate(path: str | Path, channel: int | None = None) -> tuple[Tensor, int]:
+    """`read` at the file's own rate, and this rate in Hz."""
     import torch
 
     info = probe(path)
@@ -126,8 +135,7 @@ def read(path: str | Path, sample_rate: int | None = None, channel: int | None =
         peak = float(np.abs(samples).max())
         if peak > SILENCE and float(np.abs(one).max()) <= CANCELLED * peak:
             raise cancelled(path, info.channels)
-    mono = torch.from_numpy(one)[None]
-    return mono if sample_rate is None else resample(mono, rate, sample_rate)
+    return torch.from_numpy(one)[None], rate
 
 
 def check_channel(path: str | Path, channels: int, channel: int | None) -> None:

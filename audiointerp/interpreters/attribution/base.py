@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from audiointerp.contracts import Classifier, Interpretation, Prediction, check_gradient
+from audiointerp.contracts import Classifier, Interpretation, Prediction, check_classifier, check_gradient
 from audiointerp.interpreters.attribution.memory import Memory
 from audiointerp.interpreters.base import MaskInterpreter, Scene
 from audiointerp.sound.masking import AttributionMask, Domain, noise_floor
@@ -86,6 +86,7 @@ class Attribution(MaskInterpreter):
 
     def __post_init__(self) -> None:
         """Checks the settings; subclasses also check their own."""
+        check_classifier(self.classifier, type(self).__name__)
         if self.max_batch < 1:
             raise ValueError(
                 f"max_batch is {self.max_batch}; the classifier takes at least 1 version of a clip at once"

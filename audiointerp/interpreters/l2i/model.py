@@ -178,7 +178,7 @@ class L2I(TrainedInterpreter):
         "theta_fidelity": whether Theta predicts the classifier's class (multilabel: the share of the labels on which
         they agree); "selected": the number of components selected.
         """
-        made = self.interpret(batch.waveform)
+        made = self.interpret(self.heard(batch))
         return {
             **self.scores_of(made, batch.waveform),
             "theta_fidelity": self._agreement(made.details["theta_probabilities"], made.prediction),

@@ -15,7 +15,7 @@ from audiointerp.contracts import (
     Interpretation,
     Interpreter,
     Target,
-    check_waveform,
+    as_waveform,
     frozen,
     resolve_target,
 )
@@ -100,7 +100,7 @@ class BandRDE(Interpreter):
         Raises:
             ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples.
         """
-        check_waveform(waveform)
+        waveform = as_waveform(waveform, self.classifier, target)
         scaled, gain = normalize_peak(waveform)
         with ExitStack() as stack:
             classifier = stack.enter_context(frozen(self.classifier))
@@ -108,7 +108,7 @@ class BandRDE(Interpreter):
             update = stack.enter_context(progress(len(waveform) * self.passes, type(self).__name__))
             features = classifier.features(scaled)
             prediction = classifier.classify(features)
-            asked = resolve_target(target, prediction, classifier.multilabel)
+            asked = resolve_target(target, prediction, classifier.multilabel, labels=classifier.labels)
             problems = [
                 self.problem(features[row : row + 1], asked[row : row + 1]) if bool(features[row].any()) else None
                 for row in range(len(features))

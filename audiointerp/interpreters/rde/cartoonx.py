@@ -14,8 +14,8 @@ from audiointerp.contracts import (
     Interpretation,
     Interpreter,
     Target,
+    as_waveform,
     check_gradient,
-    check_waveform,
     frozen,
     resolve_target,
 )
@@ -96,13 +96,13 @@ class CartoonX(Interpreter):
             ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples; if the logits
                 or their gradients are not finite.
         """
-        check_waveform(waveform)
+        waveform = as_waveform(waveform, self.classifier, target)
         scaled, gain = normalize_peak(waveform)
         blocks = self._blocks(waveform.shape[1]).to(waveform.device)
         solver = replace(self.solver, seed=self.seed)  # pyright: ignore[reportArgumentType]
         with frozen(self.classifier) as classifier, progress(len(waveform) * self.passes, "CartoonX") as update:
             prediction = classifier(scaled)
-            asked = resolve_target(target, prediction, classifier.multilabel)
+            asked = resolve_target(target, prediction, classifier.multilabel, labels=classifier.labels)
             solved: list[Solution | None] = []
             for row, goal in zip(scaled.split(1), asked.split(1)):
                 problem = WaveletProblem(self, row, goal, blocks) if bool(row.any()) else None
@@ -125,6 +125,8 @@ class CartoonX(Interpreter):
             input_gain=gain,
             sample_rate=classifier.sample_rate,
             details={"theta": theta, **numbers},
+            labels=tuple(classifier.labels),
+            explained=waveform,
         )
 
     def scaleogram(self, made: Interpretation) -> list[tuple[Any, float, float, float, float]]:
