@@ -11,6 +11,7 @@ import pickle
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def from_hub(kind: str, name: str | Path, what: str, **options: Any) -> Any:
         options: further arguments.
 
     Raises:
-        ValueError: without transformers, or if there is no such model.
+        ValueError: without transformers, without such a model, or with a torchaudio that is for another torch.
     """
     if find_spec("transformers") is None:
         raise ValueError(f"{what} needs transformers; install it with: pip install 'audiointerp[hf]'")
@@ -51,9 +52,26 @@ def from_hub(kind: str, name: str | Path, what: str, **options: Any) -> Any:
         with _quiet():
             return getattr(transformers, kind).from_pretrained(name, trust_remote_code=False, **options)
     except UNLOADABLE as error:
+        if unfit := _unfit_torchaudio():
+            raise ValueError(f"{name}: cannot be loaded as {what}; {unfit}") from None
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         known = "name a model on the hub, or a folder with its files"
         raise ValueError(f"{name}: cannot be loaded as {what} ({reason}); {known}") from None
+
+
+def _unfit_torchaudio() -> str | None:
+    """What to do about a torchaudio that was built for another torch, which transformers imports if it is there."""
+    if find_spec("torchaudio") is None:
+        return None
+    try:
+        import_module("torchaudio")
+    except Exception as error:  # an OSError of the linker, or any error of a module that half works
+        reason = str(error).strip().partition("\n")[0][:120] or type(error).__name__
+        return (
+            f"the installed torchaudio does not work with torch {torch.__version__} ({reason}); install the torchaudio "
+            "of this torch, or uninstall it: audiointerp does not need it"
+        )
+    return None
 
 
 @contextmanager

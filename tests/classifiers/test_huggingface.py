@@ -330,3 +330,16 @@ def test_by_name_on_the_command_line(saved, tmp_path, monkeypatch, capsys):
     assert "2 labels do not fit the model's 3 logits" in line
     assert main(["layers", "hff:mine"]) == 2
     assert "(did you mean 'hf'?)" in capsys.readouterr().err
+
+
+def test_a_torchaudio_for_another_torch_is_one_line(tmp_path, monkeypatch):
+    """As its library fails to load: transformers imports torchaudio wherever it is installed."""
+    (tmp_path / "torchaudio").mkdir()
+    broken = "raise OSError('torchaudio/lib/_torchaudio.so: undefined symbol: _ZN2at')\n"
+    (tmp_path / "torchaudio" / "__init__.py").write_text(broken)
+    for name in [each for each in sys.modules if each.partition(".")[0] == "torchaudio"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=r"torchaudio does not work with torch .*undefined symbol") as caught:
+        audiointerp.load(f"hf:{tmp_path}")
+    assert "uninstall it" in str(caught.value) and "\n" not in str(caught.value)
