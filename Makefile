@@ -1,11 +1,12 @@
 # Main targets, on a machine with Python and make:
 #   make demo    creates a virtual environment, then synthesises sounds, trains, explains and writes a report
 #   make test    creates a virtual environment, then runs the tests
+#   make site    creates a virtual environment, then builds the documentation site with its sounds into build/site
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint equality slow clean
+.PHONY: demo test lint equality slow site clean
 
 demo: $(VENV)/installed
 	$(BIN)/audiointerp demo -o demo
@@ -26,6 +27,10 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+site: $(VENV)/installed-docs
+	$(BIN)/python docs/make_gallery.py build/gallery
+	$(BIN)/mkdocs build --strict
+
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
@@ -39,5 +44,9 @@ $(VENV)/installed-equality: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,equality]'
 	touch $@
 
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo build
