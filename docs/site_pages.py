@@ -131,7 +131,10 @@ def paragraphs(name: str) -> list[str]:
     kind = methods()[name].__name__
     text = (DOCS / "methods.md").read_text(encoding="utf-8").partition("\n## ")[2]
     parts = re.split(r"\n\n|\n(?=- )", text)
-    word = re.compile(rf"`{name}`|`{kind}`|\b{re.escape(kind)}\b")
+    # GradCAM is written Grad-CAM in a sentence, IntegratedGradients as two words.
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z]+", kind)
+    spelt = "(?i:" + "[ -]?".join(words) + ")" if len(words) > 1 and "".join(words) == kind else re.escape(kind)
+    word = re.compile(rf"`{name}`|`{kind}`|\b{spelt}\b")
     told = [each for each in parts if word.search(each) and not each.startswith(("|", "#", "    ", "```"))]
     return [relinked(each, "docs/methods.md", f"methods/{name}.md") for each in told]
 
@@ -227,6 +230,7 @@ def reference(part: str) -> str:
 
 
 def fenced(text: str) -> str:
-    """A docstring whose doctests, each up to an empty line, are blocks of code."""
+    """A docstring whose doctests, each up to an empty line, are blocks of code, with an empty line before a section."""
+    text = re.sub(r"(?<=[^\n])\n(?=[ ]*(?:Args|Attributes|Raises|Returns|Shape):\n)", "\n\n", text)
     doctest = re.compile(r"^([ ]*)>>> .*(?:\n(?![ ]*$).+)*", re.M)
     return doctest.sub(lambda found: f"{found[1]}```pycon\n{found[0]}\n{found[1]}```", text)

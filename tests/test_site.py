@@ -59,8 +59,8 @@ def test_every_method_has_a_page_with_its_row(pages):
         if kind not in simple | {RandomComponents}:
             assert name in pages.rows(), f"docs/methods.md has no row of `{name}` in its table"
             assert len(pages.rows()[name]) == 4 and pages.rows()[name][3] in text
-    told = pages.method_page("gradcam", None)
-    assert "Grad-CAM takes 3 passes" not in told or "## When to use it" in told
+    assert "Grad-CAM takes 3 passes" in pages.method_page("gradcam", None).partition("## When to use it")[2]
+    assert "integrated gradients take 159 passes" in pages.method_page("integratedgradients", None)
     assert re.search(r"- .*`wam` explains in the wavelet domain", pages.method_page("wam", None))
 
 
@@ -90,3 +90,4 @@ def test_doctests_become_code(pages):
     text = "Sum.\n\n>>> 1 + 1\n2\n>>> 3\n3\n\nMore:\n    >>> 4\n    4"
     expected = "Sum.\n\n```pycon\n>>> 1 + 1\n2\n>>> 3\n3\n```\n\nMore:\n    ```pycon\n    >>> 4\n    4\n    ```"
     assert pages.fenced(text) == expected
+    assert pages.fenced("One.\n\nArgs:\n    a: b\nRaises:\n    C") == "One.\n\nArgs:\n    a: b\n\nRaises:\n    C"
