@@ -82,7 +82,7 @@ def example(name: str, method: Interpreter, sound: Tensor, folder: Path) -> dict
         "on the interpretation (should stay high)": probability(classifier, made.waveform, made, index),
         "on the rest (should fall)": probability(classifier, made.residual, made, index),
         "share of the input's energy that is kept": float(made.waveform.square().sum() / sound.square().sum()),
-        "interpretation + rest - input, largest difference": float((made.waveform + made.residual - sound).abs().max()),
+        "interpretation + rest - input (0 for a mask on the magnitude)": float((made.waveform + made.residual - sound).abs().max()),
     }
     if made.mask is not None:
         asked = method.interpret(sound, other)
@@ -91,7 +91,7 @@ def example(name: str, method: Interpreter, sound: Tensor, folder: Path) -> dict
         numbers[f"mean difference to the mask for {classifier.labels[other]!r}"] = differ
     told = (
         f"A synthetic clock over synthetic rain, {SECONDS:g} s; the classifier of `esc10-piq` says {label!r}. "
-        f"Settings: the method's defaults; {method.passes:,} classifier passes for 5 s."
+        f"Settings: the method's defaults. Classifier passes for 5 s: {method.passes:,}."
     )
     return {"told": told, "files": files, "numbers": {text: f"{value:.3f}" for text, value in numbers.items()}}
 
