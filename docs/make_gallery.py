@@ -77,12 +77,13 @@ def example(name: str, method: Interpreter, sound: Tensor, folder: Path) -> dict
     files["figure"] = f"{name}.png"
     write_bytes(folder / files["figure"], made.plot()._repr_png_())
     other = int(made.prediction.logits[0].topk(2).indices[1])
+    missing = float((made.waveform + made.residual - sound).abs().max())
     numbers = {
         f"probability of {label!r} on the input": probability(classifier, sound, made, index),
         "on the interpretation (should stay high)": probability(classifier, made.waveform, made, index),
         "on the rest (should fall)": probability(classifier, made.residual, made, index),
         "share of the input's energy that is kept": float(made.waveform.square().sum() / sound.square().sum()),
-        "interpretation + rest - input (0 for a mask on the magnitude)": float((made.waveform + made.residual - sound).abs().max()),
+        "interpretation + rest - input (0 for a mask on the magnitude)": missing,
     }
     if made.mask is not None:
         asked = method.interpret(sound, other)
