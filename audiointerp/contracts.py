@@ -415,10 +415,13 @@ class Trainable(nn.Module, ABC):
     Attributes:
         lr_scales: group -> factor of the learning rate; 1 for groups that are not named.
         repeats: group -> number of steps on each batch; 1 for groups that are not named.
+        label_sets: whether it takes labels as sets, (batch, classes), so that augmentation may unite the labels of
+            mixed clips (`Remix` with `union`), also for a classifier of one label per clip.
     """
 
     lr_scales: Mapping[str, float] = {}
     repeats: Mapping[str, int] = {}
+    label_sets: bool = False
 
     @abstractmethod
     def losses(self, batch: Batch, group: str) -> Mapping[str, Tensor]:

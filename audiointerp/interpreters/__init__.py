@@ -27,6 +27,7 @@ from audiointerp.interpreters.controls import (
     TargetMasking,
     Threshold,
 )
+from audiointerp.interpreters.explainer import Explainer
 from audiointerp.interpreters.l2i import L2I, DictionaryClassifier, DictionaryTraining, RandomComponents
 from audiointerp.interpreters.lmac import LMAC
 from audiointerp.interpreters.most_faithful import MostFaithful
@@ -49,6 +50,7 @@ __all__ = [
     "DictionaryClassifier",
     "DictionaryTraining",
     "Empty",
+    "Explainer",
     "ExtremalPerturbation",
     "GradCAM",
     "GradientSHAP",

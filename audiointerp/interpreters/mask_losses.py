@@ -9,10 +9,15 @@ are the frozen classifier's, for the part of the clip that M keeps (x_in) or for
 L-MAC: Paissan, Della Libera, Ravanelli, Subakan (2024), https://arxiv.org/abs/2403.13086. Its released code
 (SpeechBrain) sums area and total variation over the batch, so that their strength grows with the batch size, while the
 cross-entropies are means; and it subtracts the cross-entropy of the left part, which has no lower bound.
+
+Explainer: Stalder et al. (2022), https://arxiv.org/abs/2205.11266, equations (2) to (8): `classification`,
+`negative_entropy`, `area_bounds`, and `total_variation` with power 1.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -27,11 +32,15 @@ MaskLoss = Literal["bce", "weighted_bce", "dice"]
 
 __all__ = [
     "MaskLoss",
+    "area_bounds",
+    "classification",
+    "classify_masked",
     "classify_parts",
     "guidance",
     "masked_in",
     "masked_out",
     "mean_area",
+    "negative_entropy",
     "reconstruction",
     "similarity",
     "total_variation",
@@ -41,28 +50,36 @@ __all__ = [
 def classify_parts(
     classifier: Classifier, stft: Tensor, mask: Tensor, samples: int, domain: Domain
 ) -> tuple[Prediction, Prediction]:
-    """Predictions for the part that a mask keeps and for the part that it leaves; gradients reach the mask.
+    """Predictions for the part that a mask keeps and for the part that it leaves, see `classify_masked`."""
+    kept, left = classify_masked(classifier, stft, (mask, 1 - mask), samples, domain)
+    return kept, left
 
-    Both parts of all clips are classified in one pass. Call it within `contracts.frozen(classifier)`.
+
+def classify_masked(
+    classifier: Classifier, stft: Tensor, masks: Sequence[Tensor], samples: int, domain: Domain
+) -> list[Prediction]:
+    """Predictions for the clips multiplied by each mask; gradients reach the masks.
+
+    All masked clips are classified in one pass. Call it within `contracts.frozen(classifier)`.
 
     Args:
         classifier: the classifier.
         stft: complex, (batch, freq, time).
-        mask: in [0, 1], of the same shape.
+        masks: in [0, 1], each of the same shape.
         samples: length of the clips, for classifiers that take waveforms.
         domain: the quantity that the mask multiplies.
 
     Raises:
-        ValueError: if no gradient of the logits reaches the mask although the mask requires one.
+        ValueError: if no gradient of the logits reaches the masks although one of them requires one.
     """
     # A magnitude needs half the work of a complex number, and most of the time is spent on this multiplication.
     whole = stft.abs() if classifier.reads_magnitude else stft
-    both = torch.cat([apply_mask(whole, each, domain) for each in (mask, 1 - mask)])
-    made = classifier.classify_stft(both, samples)
-    if mask.requires_grad:
+    every = torch.cat([apply_mask(whole, each, domain) for each in masks])
+    made = classifier.classify_stft(every, samples)
+    if any(mask.requires_grad for mask in masks):
         check_gradient(classifier, "training on masked sounds", made.logits)
-    kept, left = (Prediction.from_logits(logits, classifier.multilabel) for logits in made.logits.tensor_split(2))
-    return kept, left
+    parts = made.logits.tensor_split(len(masks))
+    return [Prediction.from_logits(logits, classifier.multilabel) for logits in parts]
 
 
 def masked_in(logits: Tensor, target: Tensor, multilabel: bool) -> Tensor:
@@ -103,6 +120,67 @@ def masked_out(logits: Tensor, target: Tensor, multilabel: bool, bounded: bool =
     # log(1 - p_c) = log of the sum of the other classes' exponentials - log of the sum of all
     others = logits[:, None].masked_fill(itself, -torch.inf).logsumexp(2) - logits.logsumexp(1, keepdim=True)
     return -_over_classes(others, target).mean()
+
+
+def classification(logits: Tensor, target: Tensor, multilabel: bool) -> Tensor:
+    """Whether the kept part has the labels of the clip: Explainer's equation (2), the mean over clips.
+
+    When multilabel, the mean over all classes of the binary cross-entropy with the set of labels; else `masked_in`, the
+    cross-entropy.
+
+    Args:
+        logits: (batch, classes), of the part kept.
+        target: (batch, classes) bool, the labels of each clip, at least one.
+        multilabel: whether the classifier's probabilities are sigmoids.
+
+    >>> float(classification(torch.tensor([[0.0, 0.0]]), torch.tensor([[True, False]]), True).exp())
+    2.0...
+    """
+    if multilabel:
+        return functional.binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
+    return masked_in(logits, target, False)
+
+
+def negative_entropy(logits: Tensor) -> Tensor:
+    """How surely the part left has a class: mean over clips of sum_c p_c log p_c / log C, in [-1, 0], -1 if uniform.
+
+    Explainer's equation (3) divides by C instead of by log C. Its weight lambda_e is therefore C / log C times smaller
+    here for the same strength (1 at 20 classes is 0.15), and a weight means the same for every number of classes.
+    The softmax is taken whatever the classifier's labels, as in the paper.
+
+    Args:
+        logits: (batch, classes), of the part left.
+    Raises:
+        ValueError: if there is only one class, whose probability is always 1.
+
+    >>> float(negative_entropy(torch.zeros(1, 4)))
+    -1.0
+    """
+    classes = logits.shape[1]
+    if classes < 2:
+        raise ValueError("a classifier of a single class has no entropy to raise; name two classes")
+    log_p = logits.log_softmax(1)
+    return (log_p.exp() * log_p).sum(1).mean() / math.log(classes)
+
+
+def area_bounds(mask: Tensor, least: float, most: float) -> Tensor:
+    """By how much a mask's area is outside of two bounds, (batch,): Explainer's equation (5).
+
+    Of Z bins, the floor(least Z) largest values should be 1 and all but the floor(most Z) largest should be 0; the mean
+    over bins of what they lack and of what they have too much. Between the bounds, no area is preferred.
+
+    Args:
+        mask: (batch, freq, time), in [0, 1].
+        least, most: bounds of the area, as shares of the bins.
+
+    >>> area_bounds(torch.tensor([0.0, 0.5, 1.0])[:, None, None].expand(-1, 10, 10), 0.05, 0.3)
+    tensor([0.0500, 0.3750, 0.7000])
+    """
+    ordered = mask.flatten(1).sort(1, descending=True).values
+    bins = ordered.shape[1]
+    rank = torch.arange(bins, device=mask.device)
+    lowest, highest = ((rank < math.floor(bins * share)).to(mask.dtype) for share in (least, most))
+    return (lowest - ordered).clamp(min=0).mean(1) + (ordered - highest).clamp(min=0).mean(1)
 
 
 def mean_area(mask: Tensor, counted: Tensor | None = None) -> Tensor:

@@ -1,5 +1,6 @@
 """Kinds of run, listed in the registry; recipes construct the settings that this package exports."""
 
+from audiointerp.runs.class_masks.checks import ClassMasks
 from audiointerp.runs.comparison.compare import Comparison
 from audiointerp.runs.fit import Evaluation
 from audiointerp.runs.notes.explaining import NoteExplanations
@@ -7,4 +8,4 @@ from audiointerp.runs.notes.magnitude_phase import MagnitudePhase
 from audiointerp.runs.planted.checks import PlantedTruth
 from audiointerp.runs.sanity.checks import Sanity
 
-__all__ = ["Comparison", "Evaluation", "MagnitudePhase", "NoteExplanations", "PlantedTruth", "Sanity"]
+__all__ = ["ClassMasks", "Comparison", "Evaluation", "MagnitudePhase", "NoteExplanations", "PlantedTruth", "Sanity"]

@@ -131,7 +131,8 @@ class Training(Kind):
 
         def batches(epoch: int) -> Iterator[Batch]:
             for batch in train.batches(size, shuffle_seed=epoch_seed(context.seed, epoch)):
-                yield self.augmented(context, batch)
+                batch = self.augmented(context, batch)
+                yield datasets.one_hot_labels(batch, len(train.labels)) if trainable.label_sets else batch
 
         def save(row: dict[str, float]) -> None:
             bundle.save(model, context.folder / "best", metrics=row, card=values["model_card"])

@@ -13,6 +13,7 @@ from audiointerp.runs.kind import Kind
 
 # "module:class", imported when a recipe is run or a page is written.
 KINDS = [
+    "audiointerp.runs.class_masks.checks:ClassMasking",
     "audiointerp.runs.planted.checks:PlantedTruthChecks",
     "audiointerp.runs.sanity.checks:SanityChecks",
     "audiointerp.runs.comparison.compare:MethodComparison",

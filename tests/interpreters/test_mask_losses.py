@@ -10,11 +10,14 @@ from torch.nn import functional
 
 from audiointerp.contracts import frozen
 from audiointerp.interpreters.mask_losses import (
+    area_bounds,
+    classification,
     classify_parts,
     guidance,
     masked_in,
     masked_out,
     mean_area,
+    negative_entropy,
     similarity,
     total_variation,
 )
@@ -115,6 +118,41 @@ def test_guidance_and_similarity_are_the_formulas():
     silent = torch.zeros(1, 5, 7) + 0j
     assert float(similarity(mask[:1], silent, silent)) == 0
     assert math.isfinite(float(guidance(logits[:1], silent, torch.tensor([True]))))
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_explainers_terms_are_the_formulas(multilabel):
+    logits, classes = 2 * drawn(3, 4), 4
+    found = float(classification(logits, TARGET, multilabel))
+    assert found == pytest.approx(formulas.classification(logits, TARGET, multilabel), rel=1e-5)
+    # Ours is the entropy over log C, the paper's over C.
+    paper = formulas.negative_entropy(logits)
+    assert float(negative_entropy(logits)) * math.log(classes) / classes == pytest.approx(paper, rel=1e-5)
+    mask = drawn(3, 6, 7).sigmoid()
+    expected = [formulas.area_bounds(each, 0.1, 0.35) for each in mask]
+    assert area_bounds(mask, 0.1, 0.35).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_entropy_is_least_for_a_uniform_prediction_whatever_the_number_of_classes():
+    """Of 10, 20, 50 classes, the paper's term reaches -0.230, -0.150, -0.078 only; ours reaches -1."""
+    for classes, paper in ((10, -0.230), (20, -0.150), (50, -0.078)):
+        uniform, sure = torch.full((1, classes), 3.0), torch.zeros(1, classes)
+        sure[0, 0] = 100.0
+        assert formulas.negative_entropy(uniform) == pytest.approx(paper, abs=5e-4)
+        assert float(negative_entropy(uniform)) == pytest.approx(-1) and float(negative_entropy(sure)) == 0
+    with pytest.raises(ValueError, match="single class"):
+        negative_entropy(torch.zeros(1, 1))
+
+
+def test_area_bounds_of_constant_masks_and_of_masks_between_the_bounds():
+    """A constant mask v has a (1 - v) + (1 - b) v."""
+    for value, expected in ((0.0, 0.05), (0.5, 0.375), (1.0, 0.70)):
+        assert float(area_bounds(torch.full((1, 20, 30), value), 0.05, 0.3)) == pytest.approx(expected)
+    for share, expected in ((0.0, 0.05), (0.05, 0), (0.2, 0), (0.3, 0), (0.5, 0.2)):
+        mask = torch.zeros(600)
+        mask[: round(600 * share)] = 1.0
+        mask = mask[torch.randperm(600, generator=torch.Generator().manual_seed(0))].view(1, 20, 30)
+        assert float(area_bounds(mask, 0.05, 0.3)) == pytest.approx(expected, abs=1e-6), share
 
 
 @pytest.mark.parametrize("domain", ["log_magnitude", "magnitude"])

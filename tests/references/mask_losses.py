@@ -35,6 +35,37 @@ def masked_out(logits: Tensor, target: Tensor, multilabel: bool) -> float:
     return sum(per_clip) / len(per_clip)
 
 
+def classification(logits: Tensor, target: Tensor, multilabel: bool) -> float:
+    """Equation (2) of the Explainer's paper, one class at a time; of one label per clip, the cross-entropy."""
+    if not multilabel:
+        return masked_in(logits, target, False)
+    per_clip = []
+    for row, asked in zip(logits.tolist(), target.tolist()):
+        p = probabilities(row, True)
+        terms = [math.log(p[c]) if asked[c] else math.log(1 - p[c]) for c in range(len(p))]
+        per_clip.append(-sum(terms) / len(p))
+    return sum(per_clip) / len(per_clip)
+
+
+def negative_entropy(logits: Tensor) -> float:
+    """Equation (3) of the Explainer's paper: (1 / C) sum_c p_c log p_c, averaged over clips."""
+    per_clip = []
+    for row in logits.tolist():
+        p = probabilities(row, False)
+        per_clip.append(sum(each * math.log(each) for each in p) / len(p))
+    return sum(per_clip) / len(per_clip)
+
+
+def area_bounds(mask: Tensor, least: float, most: float) -> float:
+    """Equations (4) and (5) of the Explainer's paper for one mask (freq, time)."""
+    values = sorted((float(each) for each in mask.flatten()), reverse=True)
+    ones, some = math.floor(len(values) * least), math.floor(len(values) * most)
+    lowest = [1.0] * ones + [0.0] * (len(values) - ones)
+    highest = [1.0] * some + [0.0] * (len(values) - some)
+    lacking = sum(max(q - v, 0.0) for q, v in zip(lowest, values)) / len(values)
+    return lacking + sum(max(v - q, 0.0) for q, v in zip(highest, values)) / len(values)
+
+
 def mean_area(mask: Tensor, counted: list[bool]) -> float:
     """Sum of |M| over bins divided by their number; the clips' sum divided by the number of all clips."""
     total = 0.0

@@ -25,6 +25,7 @@ from audiointerp.interpreters import (
     BandRDE,
     CartoonX,
     Empty,
+    Explainer,
     ExtremalPerturbation,
     GradCAM,
     GradientSHAP,
@@ -142,6 +143,12 @@ def lmac(classifier: Classifier, **arguments) -> LMAC:
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
             nn.init.uniform_(module.running_var, 0.01, 0.1)
     return made.eval()
+
+
+def explainer(classifier: Classifier, **arguments) -> Explainer:
+    """Explainer with running statistics as after training, so that another class has another mask."""
+    torch.manual_seed(1)
+    return _lively(Explainer(classifier, **{"width": 4, "fine_width": 4} | arguments))
 
 
 CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
@@ -306,6 +313,16 @@ INTERPRETERS = [
     trained("lmac_binary", lambda it: lmac(it, binary=True, layers=(-1,)), binary=True),
     # The paper's own: the mask is the same for every class.
     Case("lmac_paper", lambda it: lmac(it, conditional=False), trained=True, suits=has_feature_maps),
+    trained("explainer", lambda it: explainer(it, encoder="classifier"), additive=True),
+    # An encoder of its own needs no feature maps.
+    Case("explainer_own", explainer, trained=True, additive=True, by_class=True),
+    Case(
+        "explainer_log",
+        lambda it: explainer(it, domain="log_magnitude", binary=True),
+        trained=True,
+        binary=True,
+        by_class=True,
+    ),
     Case("all_pass", AllPass, binary=True),
     Case("empty", Empty, binary=True),
     Case("random_moments", lambda it: RandomMoments(it, 0.02), additive=True, binary=True, stochastic=True),

@@ -20,11 +20,12 @@ from audiointerp.classifiers.vggsound import ResidualBlock
 from audiointerp.contracts import Classifier
 from audiointerp.interpreters.base import MapLayout
 from audiointerp.interpreters.piq.decoders import LightDecoder
+from audiointerp.sound.spectrogram import STFT
 
 COARSEST, FINEST = 32, 2  # strides of the levels at which maps may enter
 START_COARSEST = 8  # largest stride of the level at which the decoder starts, if all maps are finer
 
-__all__ = ["MaskDecoder", "cell_positions"]
+__all__ = ["MaskDecoder", "cell_positions", "even_positions"]
 
 
 class MaskDecoder(nn.Module):
@@ -36,6 +37,9 @@ class MaskDecoder(nn.Module):
         width: channels at the coarse levels.
         fine_width: channels at the levels of stride 4 and 2, and of the last layers.
         detail: the last layers also read the clip's log-magnitude, see `LightDecoder`.
+        masks: number of masks that `every_mask` makes at once.
+        context: every cell of the coarsest level also reads the mean over the whole clip, so that a mask can depend on
+            what is heard elsewhere in the clip.
     Shape:
         maps (batch, channel, freq', time'), classes (batch,), log-magnitude (batch, freq, time) -> (batch, freq, time).
     """
@@ -47,6 +51,8 @@ class MaskDecoder(nn.Module):
         width: int = 64,
         fine_width: int = 16,
         detail: bool = False,
+        masks: int = 1,
+        context: bool = False,
     ):
         super().__init__()
         levels = [_level(each) for each in layouts]
@@ -55,13 +61,14 @@ class MaskDecoder(nn.Module):
             coarsest = max(levels)
             levels = [self.start if each == coarsest else each for each in levels]
         self.levels = tuple(levels)
-        self.decoder = LightDecoder(width, self.start, fine_width, detail)
+        self.decoder = LightDecoder(width, self.start, fine_width, detail, masks)
         strides = [self.start >> stage for stage in range(len(self.decoder.widths) + 1)]
         channels = dict(zip(strides, (width, *self.decoder.widths)))
         self.readers = nn.ModuleList(
             _Reader(layout, channels[level], classes) for layout, level in zip(layouts, levels)
         )
         self.bottom = ResidualBlock(width)
+        self.context = nn.Linear(width, width) if context else None
 
     def forward(
         self,
@@ -70,12 +77,22 @@ class MaskDecoder(nn.Module):
         target: Tensor,
         log_magnitude: Tensor,
     ) -> Tensor:
-        """Logits (batch, freq, time) of the mask.
+        """Logits (batch, freq, time) of the first mask, see `every_mask`."""
+        return self.every_mask(maps, positions, target, log_magnitude)[:, 0]
+
+    def every_mask(
+        self,
+        maps: Sequence[Tensor],
+        positions: Sequence[tuple[Tensor, Tensor]],
+        target: Tensor | None,
+        log_magnitude: Tensor,
+    ) -> Tensor:
+        """Logits (batch, masks, freq, time).
 
         Args:
             maps: as many as layouts.
             positions: of each map, see `cell_positions`.
-            target: (batch,), index of the class to explain.
+            target: (batch,), index of the class to explain; None if the decoder is not told the class.
             log_magnitude: of the clip.
         """
         size = [max(1, -(-(each - 1) // self.start)) for each in log_magnitude.shape[1:]]
@@ -85,8 +102,11 @@ class MaskDecoder(nn.Module):
             made = reader(each, target, level, where, cells)
             read[level] = read[level] + made if level in read else made
         stages = [self.start >> stage for stage in range(1, len(self.decoder.widths) + 1)]
-        latent = self.bottom(read[self.start])
-        logits = self.decoder(latent, log_magnitude, [read.get(level) for level in stages])
+        latent = read[self.start]
+        if self.context is not None:
+            latent = latent + self.context(latent.mean((2, 3)))[:, :, None, None]
+        skips = [read.get(level) for level in stages]
+        logits = self.decoder.every_mask(self.bottom(latent), log_magnitude, skips)
         return logits.to(log_magnitude.dtype)  # under mixed precision, the sound is masked in full precision
 
 
@@ -103,7 +123,12 @@ class _Reader(nn.Module):
             nn.init.normal_(self.of_class.weight, std=0.5)
 
     def forward(
-        self, feature_map: Tensor, target: Tensor, level: int, positions: tuple[Tensor, Tensor], cells: Sequence[int]
+        self,
+        feature_map: Tensor,
+        target: Tensor | None,
+        level: int,
+        positions: tuple[Tensor, Tensor],
+        cells: Sequence[int],
     ) -> Tensor:
         x = self.norm(self.mix(feature_map))
         within = _cells_in(self.layout, level, len(positions[0]))
@@ -128,13 +153,19 @@ def cell_positions(classifier: Classifier, layout: MapLayout, columns: int, samp
         columns: of the feature map for this clip.
         samples: length of the clip.
     """
-    spectrogram, device = classifier.spectrogram, classifier.device
+    device = classifier.device
     if isinstance(classifier, External):
         # Ramps over rows and columns, put into place, are the indices of rows and columns.
         row = torch.arange(layout.rows, dtype=torch.float32, device=device)[:, None].expand(-1, columns)
         column = torch.arange(columns, dtype=torch.float32, device=device).expand(layout.rows, -1)
         placed = classifier.place(torch.stack([row, column]), samples)
         return placed[0, :, 0], placed[1, 0]
+    return even_positions(classifier.spectrogram, layout, columns, samples)
+
+
+def even_positions(spectrogram: STFT, layout: MapLayout, columns: int, samples: int) -> tuple[Tensor, Tensor]:
+    """As `cell_positions`, of a network on the STFT's own grid: its rows are spread evenly over the bins."""
+    device = spectrogram.window.device
     bins = torch.arange(spectrogram.n_fft // 2 + 1, device=device)
     frames = torch.arange(1 + samples // spectrogram.hop_length, device=device)
     stride = len(frames) / columns if layout.stride is None else layout.stride

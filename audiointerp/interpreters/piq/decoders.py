@@ -32,7 +32,7 @@ class Decoder(nn.Module):
     def forward(self, latent: Tensor, log_magnitude: Tensor) -> Tensor:
         """Logits (batch, freq, time), cropped to the size of the input's log-magnitude."""
         logits = self.stages(self.first(self.up(latent)))
-        return _crop(logits, log_magnitude)
+        return _crop(logits, log_magnitude)[:, 0]
 
 
 class LightDecoder(nn.Module):
@@ -45,9 +45,10 @@ class LightDecoder(nn.Module):
         detail: the last layers also read the clip's log-magnitude, so that the mask can follow a partial or an onset,
             which the codes (one per 500 Hz x 0.37 s at stride 32) do not resolve. The target class enters through the
             codes alone.
+        masks: number of masks; one by default.
     """
 
-    def __init__(self, channels: int, stride: int = 32, width: int = 16, detail: bool = False):
+    def __init__(self, channels: int, stride: int = 32, width: int = 16, detail: bool = False, masks: int = 1):
         super().__init__()
         self.detail = detail
         doublings = stride.bit_length() - 2  # up to half the resolution
@@ -65,11 +66,15 @@ class LightDecoder(nn.Module):
         )
         inputs = width + 4 if detail else width
         self.join = nn.Sequential(nn.Conv2d(inputs, width, 1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-        self.last = nn.Conv2d(width, 4, 3, padding=1)
+        self.last = nn.Conv2d(width, 4 * masks, 3, padding=1)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, latent: Tensor, log_magnitude: Tensor, skips: Sequence[Tensor | None] = ()) -> Tensor:
-        """Logits (batch, freq, time), cropped to the size of the input's log-magnitude.
+        """Logits (batch, freq, time) of the first mask, see `every_mask`."""
+        return self.every_mask(latent, log_magnitude, skips)[:, 0]
+
+    def every_mask(self, latent: Tensor, log_magnitude: Tensor, skips: Sequence[Tensor | None] = ()) -> Tensor:
+        """Logits (batch, masks, freq, time), cropped to the size of the input's log-magnitude.
 
         Args:
             latent: (batch, channels, freq / stride, time / stride).
@@ -92,8 +97,8 @@ class LightDecoder(nn.Module):
 
 
 def _crop(logits: Tensor, log_magnitude: Tensor) -> Tensor:
-    """(batch, 1, freq', time') -> the input's grid; a missing last row or column repeats the one before."""
+    """(batch, masks, freq', time') -> the input's grid; a missing last row or column repeats the one before."""
     (freq, time), (have_freq, have_time) = log_magnitude.shape[1:], logits.shape[2:]
     if freq > have_freq or time > have_time:
         logits = functional.pad(logits, (0, max(0, time - have_time), 0, max(0, freq - have_freq)), mode="replicate")
-    return logits[:, 0, :freq, :time]
+    return logits[..., :freq, :time]

@@ -122,7 +122,7 @@ class PIQ(TrainedInterpreter):
     def _codebook(self, channels: int) -> ClassCodebook:
         labels, offsets = self.classifier.labels, None
         if self.classes is not None:
-            if unknown := [name for name in self.classes if name not in labels] or not self.classes:
+            if (unknown := [name for name in self.classes if name not in labels]) or not self.classes:
                 raise ValueError(f"PIQ: classes names {unknown or 'no class'}, which the classifier lacks")
             if self.codes - self.shared < len(self.classes):
                 raise ValueError(f"PIQ: {self.codes} codes cannot give each of {len(self.classes)} classes one")
