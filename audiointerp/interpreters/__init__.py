@@ -33,6 +33,7 @@ from audiointerp.interpreters.lmac import LMAC
 from audiointerp.interpreters.most_faithful import MostFaithful
 from audiointerp.interpreters.piq import PIQ
 from audiointerp.interpreters.rde import RDE, BandRDE, CartoonX, Inpainter
+from audiointerp.interpreters.vibi import VIBI, RandomTiles
 from audiointerp.interpreters.wam import WAM
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "PIQ",
     "RDE",
     "RISE",
+    "VIBI",
     "WAM",
     "AllPass",
     "BandRDE",
@@ -66,6 +68,7 @@ __all__ = [
     "RandomComponents",
     "RandomMask",
     "RandomMoments",
+    "RandomTiles",
     "Saliency",
     "SegmentSurrogate",
     "Shapley",

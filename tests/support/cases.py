@@ -20,6 +20,7 @@ from audiointerp.interpreters import (
     PIQ,
     RDE,
     RISE,
+    VIBI,
     WAM,
     AllPass,
     BandRDE,
@@ -39,6 +40,7 @@ from audiointerp.interpreters import (
     RandomComponents,
     RandomMask,
     RandomMoments,
+    RandomTiles,
     Saliency,
     SegmentSurrogate,
     Shapley,
@@ -149,6 +151,12 @@ def explainer(classifier: Classifier, **arguments) -> Explainer:
     """Explainer with running statistics as after training, so that another class has another mask."""
     torch.manual_seed(1)
     return _lively(Explainer(classifier, **{"width": 4, "fine_width": 4} | arguments))
+
+
+def vibi(classifier: Classifier, **arguments) -> VIBI:
+    """VIBI with running statistics as after training, so that another sound has other tiles."""
+    torch.manual_seed(1)
+    return _lively(VIBI(classifier, **{"width": 4, "rows": 5, "seconds": 0.06} | arguments))
 
 
 CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
@@ -323,6 +331,9 @@ INTERPRETERS = [
         binary=True,
         by_class=True,
     ),
+    # It explains the classifier's answer, whatever the class.
+    Case("vibi", vibi, trained=True, additive=True, binary=True),
+    Case("random_tiles", lambda it: RandomTiles(it, like=vibi(it)), additive=True, binary=True),
     Case("all_pass", AllPass, binary=True),
     Case("empty", Empty, binary=True),
     Case("random_moments", lambda it: RandomMoments(it, 0.02), additive=True, binary=True, stochastic=True),
