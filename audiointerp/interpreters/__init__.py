@@ -33,6 +33,7 @@ from audiointerp.interpreters.lmac import LMAC
 from audiointerp.interpreters.most_faithful import MostFaithful
 from audiointerp.interpreters.piq import PIQ
 from audiointerp.interpreters.rde import RDE, BandRDE, CartoonX, Inpainter
+from audiointerp.interpreters.rtis import RTIS
 from audiointerp.interpreters.vibi import VIBI, RandomTiles
 from audiointerp.interpreters.wam import WAM
 
@@ -43,6 +44,7 @@ __all__ = [
     "PIQ",
     "RDE",
     "RISE",
+    "RTIS",
     "VIBI",
     "WAM",
     "AllPass",

@@ -39,7 +39,7 @@ from audiointerp.contracts import Batch, Classifier, Prediction, check_waveform,
 from audiointerp.interpreters import mask_losses
 from audiointerp.interpreters.attribution.memory import Memory
 from audiointerp.interpreters.base import MapLayout, Scene, TrainedInterpreter, check_layers, map_layouts
-from audiointerp.interpreters.lmac.decoder import MaskDecoder, cell_positions, even_positions
+from audiointerp.interpreters.lmac.decoder import MaskDecoder, cell_positions, even_positions, largest_of_targets
 from audiointerp.sound.files import normalize_peak
 from audiointerp.sound.masking import Domain
 from audiointerp.sound.spectrogram import log_magnitude
@@ -298,13 +298,8 @@ def _largest(values: Tensor, chosen: Tensor) -> Tensor:
         values: (batch, masks, freq, time).
         chosen: (batch, masks) bool, at least one of each row.
     """
-    # A pass for the first choice of every row, one for the second, ...; a row with fewer repeats its first.
-    order = chosen.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices
-    counts, rows = chosen.sum(1), torch.arange(len(values), device=values.device)
-    largest = values[rows, order[:, 0]]
-    for number in range(1, int(counts.max())):
-        largest = torch.maximum(largest, values[rows, torch.where(counts > number, order[:, number], order[:, 0])])
-    return largest
+    rows = torch.arange(len(values), device=values.device)
+    return largest_of_targets(chosen, lambda index: values[rows, index])
 
 
 def _draw_one(chosen: Tensor) -> Tensor:

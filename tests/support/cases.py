@@ -20,6 +20,7 @@ from audiointerp.interpreters import (
     PIQ,
     RDE,
     RISE,
+    RTIS,
     VIBI,
     WAM,
     AllPass,
@@ -151,6 +152,14 @@ def explainer(classifier: Classifier, **arguments) -> Explainer:
     """Explainer with running statistics as after training, so that another class has another mask."""
     torch.manual_seed(1)
     return _lively(Explainer(classifier, **{"width": 4, "fine_width": 4} | arguments))
+
+
+def rtis(classifier: Classifier, **arguments) -> RTIS:
+    """RTIS with running statistics as after training, and classes that gate the maps differently."""
+    torch.manual_seed(1)
+    made = _lively(RTIS(classifier, **{"width": 4, "fine_width": 4} | arguments))
+    nn.init.normal_(made.of_class.weight, std=3)
+    return made
 
 
 def vibi(classifier: Classifier, **arguments) -> VIBI:
@@ -331,6 +340,7 @@ INTERPRETERS = [
         binary=True,
         by_class=True,
     ),
+    trained("rtis", rtis, additive=True),
     # It explains the classifier's answer, whatever the class.
     Case("vibi", vibi, trained=True, additive=True, binary=True),
     Case("random_tiles", lambda it: RandomTiles(it, like=vibi(it)), additive=True, binary=True),

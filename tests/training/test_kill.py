@@ -18,6 +18,9 @@ RECIPES = {
     "classifier": ("--epochs", "14"),
     "piq_stems": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.codes", "40"),
     "lmac": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
+    "explainer": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
+    "rtis": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
+    "vibi": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
 }
 
 

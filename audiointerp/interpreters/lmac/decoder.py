@@ -9,7 +9,7 @@ convolutions with kernel 4, stride 2 and padding 1 put it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from audiointerp.sound.spectrogram import STFT
 COARSEST, FINEST = 32, 2  # strides of the levels at which maps may enter
 START_COARSEST = 8  # largest stride of the level at which the decoder starts, if all maps are finer
 
-__all__ = ["MaskDecoder", "cell_positions", "even_positions"]
+__all__ = ["MaskDecoder", "cell_positions", "even_positions", "largest_of_targets"]
 
 
 class MaskDecoder(nn.Module):
@@ -170,6 +170,22 @@ def even_positions(spectrogram: STFT, layout: MapLayout, columns: int, samples: 
     frames = torch.arange(1 + samples // spectrogram.hop_length, device=device)
     stride = len(frames) / columns if layout.stride is None else layout.stride
     return (bins + 0.5) / (spectrogram.n_fft / 2) * layout.rows - 0.5, (frames + 0.5) / stride - 0.5
+
+
+def largest_of_targets(target: Tensor, make: Callable[[Tensor], Tensor]) -> Tensor:
+    """Largest in each bin of what is made for each target class of a clip, (batch, ...).
+
+    Args:
+        target: (batch, classes) bool, at least one class of each clip.
+        make: classes (batch,) -> values (batch, ...), such as the logits of a mask; called once if each clip has one.
+    """
+    # A pass for the first class of every clip, one for the second, ...; a clip with fewer repeats its first class.
+    order = target.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices
+    counts = target.sum(1)
+    largest = make(order[:, 0])
+    for number in range(1, int(counts.max())):
+        largest = torch.maximum(largest, make(torch.where(counts > number, order[:, number], order[:, 0])))
+    return largest
 
 
 def _level(layout: MapLayout) -> int:

@@ -29,7 +29,7 @@ from torch.nn import functional
 from audiointerp.contracts import Batch, Classifier, Prediction, frozen, resolve_target
 from audiointerp.interpreters import mask_losses
 from audiointerp.interpreters.base import Scene, TrainedInterpreter, check_layers, map_layouts
-from audiointerp.interpreters.lmac.decoder import MaskDecoder, cell_positions
+from audiointerp.interpreters.lmac.decoder import MaskDecoder, cell_positions, largest_of_targets
 from audiointerp.interpreters.mask_losses import MaskLoss
 from audiointerp.sound.masking import Domain, TargetMask
 from audiointerp.sound.spectrogram import log_magnitude
@@ -158,15 +158,9 @@ class LMAC(TrainedInterpreter):
             cell_positions(self.classifier, layout, each.shape[3], samples) for layout, each in zip(self.layouts, maps)
         ]
         level = log_magnitude(stft)
-        # A pass for the first class of every clip, one for the second, ...; a clip with fewer repeats its first class.
-        order = target.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices
-        counts = target.sum(1)
-        passes = int(counts.max()) if self.conditional else 1
-        logits = self.decoder(maps, positions, order[:, 0], level)
-        for number in range(1, passes):
-            index = torch.where(counts > number, order[:, number], order[:, 0])
-            logits = torch.maximum(logits, self.decoder(maps, positions, index, level))
-        return logits
+        if not self.conditional:
+            return self.decoder(maps, positions, target.to(torch.uint8).argmax(1), level)
+        return largest_of_targets(target, lambda index: self.decoder(maps, positions, index, level))
 
     # --- training
 
