@@ -4,7 +4,7 @@ Dabkowski and Gal (2017), "Real Time Image Saliency for Black Box Classifiers", 
 trained baseline with which the Explainer is compared. A U-Net whose encoder is the classifier: the coarsest map A is
 gated by how well each of its cells fits the class, sigmoid(<A, e_c>), with a learnt vector e_c for each class.
 
-    preserved = -log f_c(x m);   destroyed = f_c(x (1 - m))^0.3;   area = mean (m + 0.0005)^0.3;   tv = squared variation
+    preserved = -log f_c(x m);  destroyed = f_c(x (1 - m))^0.3;  area = mean (m + 0.0005)^0.3;  tv = squared variation
 
 In training, some clips are asked for a class that they do not have. Such a mask must be empty: what it leaves must have
 the clip's own class, and what it keeps must not.
