@@ -22,7 +22,6 @@ Departures from the paper and its released code:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -32,10 +31,9 @@ from audiointerp.classifiers.vggsound import Encoder
 from audiointerp.contracts import Batch, Classifier, Interpretation, frozen
 from audiointerp.interpreters.base import MaskInterpreter, Scene, TrainedInterpreter
 from audiointerp.interpreters.controls import Beside
-from audiointerp.sound.masking import Domain, apply_mask
 from audiointerp.sound.spectrogram import STFT, log_magnitude
 
-SAVED = ("rows", "seconds", "share", "width", "domain", "fill")
+SAVED = ("rows", "seconds", "share", "width", "fill")
 STRIDE = 16  # bins and frames per cell of the encoder's last map
 
 __all__ = ["VIBI", "RandomTiles", "relaxed_k_hot", "tile_grid"]
@@ -58,7 +56,6 @@ class VIBI(TrainedInterpreter):
         share: share of the clip's tiles that are selected, at least one; also the number of draws k in training.
         temperature: of the relaxed draws; 0.5 to 0.7 in the paper's code.
         width: channels of both networks.
-        domain: the quantity that the selection multiplies.
         fill: leave removed tiles at the clip's noise floor when interpreting.
     Raises:
         ValueError: if an option cannot be used.
@@ -70,14 +67,11 @@ class VIBI(TrainedInterpreter):
     share: float = 0.15
     temperature: float = 0.5
     width: int = 32
-    domain: Domain = "magnitude"
     fill: bool = False
 
     def __post_init__(self) -> None:
         """Builds the selector and the approximator."""
         nn.Module.__init__(self)
-        if self.domain not in get_args(Domain):
-            raise ValueError(f"VIBI has no {self.domain!r}; choose from {', '.join(get_args(Domain))}")
         if (
             self.rows < 1
             or self.width < 1
@@ -130,9 +124,13 @@ class VIBI(TrainedInterpreter):
         return self.preference(cells).flatten(1), place
 
     def approximate(self, stft: Tensor, mask: Tensor) -> Tensor:
-        """The approximator's logits (batch, classes) of the masked clips."""
-        masked = apply_mask(stft.abs(), mask, self.domain).log1p()
-        return self.head(self.approximator(masked)[-1].mean((2, 3)))
+        """The approximator's logits (batch, classes) of the masked clips.
+
+        The mask multiplies the log-magnitude, the approximator's input, so that a value of 0.05 leaves little of a loud
+        tile; of the magnitude, it would leave a sound that is still heard. For the 0 and 1 of an interpretation, the
+        two are the same.
+        """
+        return self.head(self.approximator(mask * log_magnitude(stft))[-1].mean((2, 3)))
 
     # --- training
 

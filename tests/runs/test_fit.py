@@ -44,7 +44,7 @@ def check_scores(folder: Path, methods: set[str], clips: int, mixtures: int, oth
     assert scores.kept_energy.between(0, 1.01).all() and scores.faithfulness.between(-1, 1).all()
     # The loudest bins keep as much area as the method itself, so that their energy is at least the same.
     by = own.pivot(index="item_id", columns="method", values=["mean_mask", "kept_energy"])
-    (name,) = methods - {"threshold", "loudest", "random_components"}
+    (name,) = methods - {"threshold", "loudest", "random_components", "random_tiles"}
     np.testing.assert_allclose(by["mean_mask"]["loudest"], by["mean_mask"][name], atol=1e-3)
     assert (by["kept_energy"]["loudest"] >= by["kept_energy"][name] - 1e-3).all()
     for item, method in zip(scores.item_id, scores.method):
@@ -174,6 +174,40 @@ def test_lmac_and_its_fine_tuning(tiny, tmp_path):
         with pytest.raises(ValueError, match=message) as caught:
             fit._start_from(fresh, str(source))
         assert str(source) in str(caught.value) and "\n" not in str(caught.value)
+
+
+# --- RTIS and VIBI
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "controls", "weights"),
+    [
+        (
+            "rtis",
+            ("--interpreter.width", 4, "--interpreter.fine_width", 4),
+            {"threshold", "loudest"},
+            {"preserved": 1.0, "destroyed": 1.0, "area": 1.0, "exists": 1.0, "tv": 0.01},
+        ),
+        (
+            "vibi",
+            ("--interpreter.width", 4),
+            {"random_tiles", "loudest"},
+            {"approximation": 1.0, "prior": 0.01},
+        ),
+    ],
+)
+def test_rtis_and_vibi(tiny, tmp_path, name, more, controls, weights):
+    small = ("--classifier", tiny.classifier, *more, "--epochs", 2, "--batch_size", 10, *EVALUATED)
+    run(with_options(tiny.recipe(name, tmp_path), *small))
+    folder = tmp_path / name / "1234"
+    check_loss(log_of(folder, 2), weights)
+    check_scores(folder, {name, *controls}, 2, 2, others=(f"{name}_other",))
+    check_first_row(folder, tiny.data)
+    scores = pd.read_csv(folder / "scores.csv").set_index("method")
+    assert scores.loc[name].get("theta_top1", pd.Series(dtype=float)).isin([0, 1]).all()
+    assert ("theta_top1" in scores) == (name == "vibi")
+    if name == "vibi":  # as many tiles at random, if not as many bins: low bands have fewer
+        assert scores.loc["random_tiles", "mean_mask"].between(0.001, 1).all()
 
 
 # --- several labels
