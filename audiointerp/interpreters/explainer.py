@@ -97,6 +97,7 @@ class Explainer(TrainedInterpreter):
     domain: Domain = "magnitude"
     binary: bool = False
     fill: bool = False
+    index: Tensor = field(init=False)  # of each mask's class among the classifier's labels
     _memory: Memory | None = field(default=None, init=False)
 
     label_sets = True  # augmentation may unite the labels of mixed clips

@@ -273,7 +273,7 @@ def _tables(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows = read_table(folder / "class_masks.csv", (*needed, "label", "probability", "whole", "silence"))
     covered = read_table(folder / "segmentation.csv", (*needed, "accuracy", "iou", "saliency", "mae"))
     finished = set(covered["method"]) if len(covered) else set()
-    return (rows[rows["method"].isin(finished)] if len(rows) else rows), covered
+    return (pd.DataFrame(rows[rows["method"].isin(finished)]) if len(rows) else rows), covered
 
 
 def _above(mask: Tensor, thresholds: Sequence[float]) -> Tensor:

@@ -39,7 +39,7 @@ def write(folder: Path) -> Path:
     write_text(folder / "tables" / "summary.md", markdown(summary))
     pictures = []
     for method in rows["method"].unique():
-        table = table_of(rows[rows["method"] == method], run.labels)
+        table = table_of(pd.DataFrame(rows[rows["method"] == method]), run.labels)
         write_text(inside(folder, "tables", f"class_masks_{method}.md"), table_markdown(table))
         name = f"class_masks_{method}.png"
         plot_table(inside(folder, "figures", name), table, str(method))
@@ -58,7 +58,8 @@ def table_of(rows: pd.DataFrame, labels: list[str]) -> pd.DataFrame:
     known = {name: place for place, name in enumerate(labels)}
     order = sorted(set(cells.index) | set(cells.columns), key=lambda name: (known.get(name, len(known)), name))
     cells = cells.reindex(index=[name for name in order if name in cells.index], columns=order)
-    beside = rows.groupby("label")[list(BESIDE)].mean().reindex(cells.index)
+    beside = rows.pivot_table(index="label", values=list(BESIDE), aggfunc="mean")
+    beside = beside.reindex(index=cells.index, columns=list(BESIDE))
     return pd.concat([beside, cells], axis=1)
 
 
