@@ -247,7 +247,8 @@ def _mask_with_every_method(
         covered += [row for item in items for row in constant_rows(wanted, item, context.classifier)]
     for name, method, left in _unfinished(methods, finished, len(items)):
         for number, item in enumerate(items):
-            where = folder if number < wanted.sounds else None
+            # A control's mask is the same for every class, so that its sounds would fill the page.
+            where = folder if number < wanted.sounds and name in context.values["methods"] else None
             if where is not None:
                 _write_mixture(where, item)
             made = mask_rows(wanted, name, method, item, labels, where)
