@@ -386,6 +386,10 @@ class Interpreter(ABC):
         """
         return self.classifier.spectrogram(made.waveform * made.input_gain[:, None]).abs().square().sum(1)
 
+    def chosen(self, made: Interpretation) -> list[str] | None:
+        """Of an interpreter that chooses among methods, the name of the method shown for each clip; else None."""
+        return None
+
     def scaleogram(self, made: Interpretation) -> list[tuple[Any, float, float, float, float]] | None:
         """What a figure of an explanation without a mask shows instead, see `results.figures`; None: nothing."""
         return None

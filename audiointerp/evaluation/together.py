@@ -168,6 +168,7 @@ def explain_windows(asked: Sequence[Asked], curves: bool = False) -> tuple[list[
         "probability": prediction.probabilities.amax(1).tolist(),
         "target_probability": target_probability(prediction.probabilities, made.target).tolist(),
     }
+    chosen = method.chosen(made)
     rows = []
     for place, each in enumerate(asked):
         explained = _names(classifier.labels, made.target[place])
@@ -184,6 +185,7 @@ def explain_windows(asked: Sequence[Asked], curves: bool = False) -> tuple[list[
             **{name: float(values[place]) for name, values in numbers.items()},
             "silent": bool(numbers["silent"][place]),
             "seconds": seconds,
+            "chosen": "" if chosen is None else chosen[place],
         }
         stems = [stem.to(device) for stem in each.item.stems_for(explained)]
         one = slice(place, place + 1)

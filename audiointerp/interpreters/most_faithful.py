@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from audiointerp.contracts import Classifier, Interpreter, Prediction
+from audiointerp.contracts import Classifier, Interpretation, Interpreter, Prediction
 from audiointerp.interpreters.base import MaskInterpreter, Scene
 from audiointerp.sound.masking import apply_mask
 
@@ -83,6 +83,11 @@ class MostFaithful(MaskInterpreter):
         if wrong := self.among.keys() - masks.keys():
             raise ValueError(f"MostFaithful compares masks; method {min(wrong)} has none")
         return masks
+
+    def chosen(self, made: Interpretation) -> list[str]:
+        """Name of the method whose mask each clip shows; scores.csv and the page of a run name it too."""
+        names = list(self.methods)
+        return [names[index] for index in made.details["chosen"].tolist()]
 
     @property
     def passes(self) -> int:

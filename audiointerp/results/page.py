@@ -7,7 +7,7 @@ without the model. The page is opened from disk and needs no network and no serv
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -145,6 +145,7 @@ def _item(run: Run, out: Path, metrics: list[str], name: str, scores: list[dict]
         "methods": [
             {
                 "name": method,
+                "chosen": _text(row.get("chosen") for row in scores if row["method"] == method),
                 "figure": _figure(run, f"{name}_{method}.png", out),
                 "sounds": _sounds(run, out, [row for row in of_method if row.get("method", "") == method]),
                 "windows": [_window(row, metrics) for row in scores if row["method"] == method],
@@ -206,6 +207,11 @@ def _class(run: Run, value: str | None) -> str:
     if text not in run.labels and text.removesuffix(".0").isdecimal() and float(text) < len(run.labels):
         return run.labels[int(float(text))]
     return text
+
+
+def _text(values: Iterable[object]) -> str:
+    """The first value that is a text, or "": cells without one are NaN."""
+    return next((value for value in values if isinstance(value, str)), "")
 
 
 def _number(*values: object) -> float | None:

@@ -39,7 +39,9 @@ __all__ = [
 
 FACTS = ("item_id", "method", "source", "condition", "start_s", "recordings", "label", "predicted", "probability")
 FACTS += ("target", "target_probability")
-SCORE_COLUMNS = (*FACTS, *INFO)
+# The last ones, which tables of earlier versions lack; "chosen": the method shown, of one that chooses among methods.
+ADDED_SCORES = ("time_auc", "time_iou", "time_f1", "pointing_game", "chosen")
+SCORE_COLUMNS = (*FACTS, *(name for name in INFO if name not in ADDED_SCORES), *ADDED_SCORES)
 MANIFEST_COLUMNS = (
     *("item_id", "role", "method", "path", "pred_class", "pred_prob", "true_class", "distractor_class", "snr_db"),
     *("sample_rate", "n_frames", "n_channels", "sha256", "lufs", "peak_dbfs", "group", "source", "start_s"),
@@ -134,7 +136,7 @@ class Scores(_Table):
     """scores.csv: one row per item, method and window."""
 
     def __init__(self, folder: Path):
-        super().__init__(folder / "scores.csv", SCORE_COLUMNS, ("item_id", "method"))
+        super().__init__(folder / "scores.csv", SCORE_COLUMNS, ("item_id", "method"), added=len(ADDED_SCORES))
 
     def has(self, item_id: str, method: str) -> bool:
         """Whether the item was scored with the method."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 from cases import piq
@@ -12,6 +13,8 @@ from two_tones import RATE, TwoBands, tones, two_bands
 
 from audiointerp.classifiers import VGGSound
 from audiointerp.contracts import Prediction
+from audiointerp.evaluation.explaining import Wanted, evaluate
+from audiointerp.evaluation.items import Item
 from audiointerp.interpreters import LIME, WAM, Loudest, MaskInterpreter, MostFaithful
 from audiointerp.interpreters.catalogue import choose
 from audiointerp.interpreters.most_faithful import log_odds
@@ -40,7 +43,8 @@ def chooser() -> MostFaithful:
 def test_each_target_is_explained_by_the_sound_that_the_classifier_uses(chooser):
     sound = tones().expand(2, -1)
     made = chooser.interpret(sound, torch.tensor([0, 1]))
-    assert made.details["chosen"].tolist() == [0, 1]
+    assert made.details["chosen"].tolist() == [0, 1] and chooser.chosen(made) == ["low", "high"]
+    assert Band(chooser.classifier, 0, 2000).chosen(made) is None
     found = made.details["faithfulness"]
     torch.testing.assert_close(found[0], -found[1], rtol=1e-3, atol=1e-2)  # kept and rest are exchanged
     assert found[0, 0] > 5 > -5 > found[0, 1]
@@ -114,6 +118,15 @@ def test_recipes_name_other_methods_and_commands_choose_among_them():
         build_methods(makers | {"best": lambda it: MostFaithful(it, ["nothing"])}, classifier)
     named = choose(classifier, ["mostfaithful"], "x")["mostfaithful"]
     assert isinstance(named, MostFaithful) and list(named.methods) == ["lime_nmf", "lime"]
+
+
+def test_the_table_names_the_method_that_is_shown(chooser, tmp_path):
+    item = Item.of_waveform("a", "a.wav", tones()[None], RATE)
+    evaluate(
+        [item], {"best": chooser, "loudest": Loudest(chooser.classifier)}, tmp_path, Wanted(target=1, figures=False)
+    )
+    table = pd.read_csv(tmp_path / "scores.csv", keep_default_na=False).set_index("method")
+    assert table.chosen.to_dict() == {"best": "high", "loudest": ""}
 
 
 def test_what_cannot_be(chooser):

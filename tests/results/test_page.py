@@ -328,6 +328,14 @@ def test_failed_files_and_silent_outputs_are_told_before_the_clips(tmp_path):
     assert told < silent < text.index("Input")
 
 
+def test_the_method_that_a_choosing_one_shows_is_named(tmp_path):
+    run = make_run(tmp_path)
+    scores = pd.read_csv(run / "scores.csv")
+    scores["chosen"] = ["l2i <i>" if method == "piq" else "" for method in scores.method]
+    scores.to_csv(run / "scores.csv", index=False)
+    assert Page(write_report([run])).text.count("shows l2i <i>") == 3
+
+
 # ---- in the browser -------------------------------------------------------------------------------------------------
 
 

@@ -43,6 +43,24 @@ def test_reopening_goes_on_where_it_was(tmp_path):
     assert [row["item_id"] for row in rows(tmp_path / "scores.csv")] == ["a", "b"]
 
 
+def test_a_table_of_an_earlier_version_goes_on(tmp_path):
+    """Scores over time and the chosen method are the last columns, which it lacks."""
+    known = SCORE_COLUMNS[: SCORE_COLUMNS.index("time_auc")]
+    row = {"item_id": "a", "method": "piq", "fidelity": "1"}
+    with open(tmp_path / "scores.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, known)
+        writer.writeheader()
+        writer.writerow(row)
+    scores = Scores(tmp_path)
+    assert scores.has("a", "piq")
+    scores.add_rows([score("b", chosen="lime")])
+    written = rows(tmp_path / "scores.csv")
+    assert [(each["item_id"], each["fidelity"], each["chosen"]) for each in written] == [
+        ("a", "1", ""),
+        ("b", "", "lime"),
+    ]
+
+
 def test_windows_of_an_item_are_rows_of_one_key(tmp_path):
     scores = Scores(tmp_path)
     scores.add_rows([score("a", start_s=0.0), score("a", start_s=29.0)])
