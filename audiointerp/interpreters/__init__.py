@@ -16,6 +16,7 @@ from audiointerp.interpreters.attribution import (
     SmoothGrad,
 )
 from audiointerp.interpreters.base import MaskInterpreter
+from audiointerp.interpreters.concepts import Concepts
 from audiointerp.interpreters.controls import (
     AllPass,
     Beside,
@@ -51,6 +52,7 @@ __all__ = [
     "BandRDE",
     "Beside",
     "CartoonX",
+    "Concepts",
     "DictionaryClassifier",
     "DictionaryTraining",
     "Empty",

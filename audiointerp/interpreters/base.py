@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiointerp.contracts import (
     Batch,
@@ -28,7 +28,15 @@ from audiointerp.sound.files import normalize_peak
 from audiointerp.sound.masking import Domain, apply_mask, binary_mask, fill_with_noise_floor
 from audiointerp.sound.waveform import Waveform
 
-__all__ = ["MapLayout", "MaskInterpreter", "Scene", "TrainedInterpreter", "check_layers", "map_layouts"]
+__all__ = [
+    "MapLayout",
+    "MaskInterpreter",
+    "ModuleInterpreter",
+    "Scene",
+    "TrainedInterpreter",
+    "check_layers",
+    "map_layouts",
+]
 
 
 @dataclass(frozen=True)
@@ -124,8 +132,8 @@ class MaskInterpreter(Interpreter):
         return self.domain == "magnitude"
 
 
-class TrainedInterpreter(MaskInterpreter, Trainable):
-    """An interpreter with weights of its own, trained on a frozen classifier's feature maps.
+class ModuleInterpreter(MaskInterpreter, nn.Module, ABC):
+    """An interpreter with weights of its own.
 
     The classifier is not a submodule, so that training the interpreter never trains the classifier, saves its weights
     with each step, or switches it to training mode. `to` moves the classifier together with the interpreter.
@@ -138,9 +146,13 @@ class TrainedInterpreter(MaskInterpreter, Trainable):
         else:
             super().__setattr__(name, value)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TrainedInterpreter:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ModuleInterpreter:
         self.classifier._apply(fn, recurse)
         return super()._apply(fn, recurse)
+
+
+class TrainedInterpreter(ModuleInterpreter, Trainable):
+    """An interpreter with weights of its own, trained by gradients on a frozen classifier's feature maps."""
 
     @torch.no_grad()
     def look(self, batch: Batch) -> tuple[Tensor, Prediction]:

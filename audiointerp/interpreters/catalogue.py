@@ -12,6 +12,10 @@ import torch
 
 from audiointerp import interpreters
 from audiointerp.contracts import Classifier, Interpreter, frozen
+from audiointerp.interpreters import L2I, LIME, LMAC, PIQ, Beside, Concepts, MaskInterpreter, MostFaithful
+from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
+
+TRAINED = (PIQ, L2I, LMAC, Concepts)
 from audiointerp.interpreters import L2I, LIME, LMAC, PIQ, RTIS, VIBI, Beside, Explainer, MaskInterpreter, MostFaithful
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 

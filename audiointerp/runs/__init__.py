@@ -2,10 +2,20 @@
 
 from audiointerp.runs.class_masks.checks import ClassMasks
 from audiointerp.runs.comparison.compare import Comparison
+from audiointerp.runs.concepts.learning import ConceptSettings
 from audiointerp.runs.fit import Evaluation
 from audiointerp.runs.notes.explaining import NoteExplanations
 from audiointerp.runs.notes.magnitude_phase import MagnitudePhase
 from audiointerp.runs.planted.checks import PlantedTruth
 from audiointerp.runs.sanity.checks import Sanity
 
+__all__ = [
+    "Comparison",
+    "ConceptSettings",
+    "Evaluation",
+    "MagnitudePhase",
+    "NoteExplanations",
+    "PlantedTruth",
+    "Sanity",
+]
 __all__ = ["ClassMasks", "Comparison", "Evaluation", "MagnitudePhase", "NoteExplanations", "PlantedTruth", "Sanity"]

@@ -16,6 +16,7 @@ KINDS = [
     "audiointerp.runs.class_masks.checks:ClassMasking",
     "audiointerp.runs.planted.checks:PlantedTruthChecks",
     "audiointerp.runs.sanity.checks:SanityChecks",
+    "audiointerp.runs.concepts.learning:ConceptLearning",
     "audiointerp.runs.comparison.compare:MethodComparison",
     "audiointerp.runs.dictionary.learning:DictionaryLearning",
     "audiointerp.runs.notes.explaining:NoteExplaining",

@@ -26,6 +26,7 @@ from audiointerp.interpreters import (
     AllPass,
     BandRDE,
     CartoonX,
+    Concepts,
     Empty,
     Explainer,
     ExtremalPerturbation,
@@ -49,6 +50,7 @@ from audiointerp.interpreters import (
     TargetMasking,
     Threshold,
 )
+from audiointerp.interpreters.concepts import cells_of
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 from audiointerp.interpreters.rde.fillers import GaussianNoise
 from audiointerp.interpreters.rde.solvers import Concrete, MatchingPursuit, Relaxed
@@ -135,6 +137,16 @@ def _lively_network(network: nn.Module) -> None:
     nn.init.normal_(network.psi.last.weight, std=0.3)
     nn.init.constant_(network.psi.last.bias, 0.5)
     nn.init.normal_(network.theta.linear.weight, std=0.1)
+
+
+def concepts(classifier: Classifier, **arguments) -> Concepts:
+    """Concepts learnt from noise and tones; all three that speak for a class are kept, by their contributions."""
+    made = Concepts(classifier, **{"n_concepts": 4} | arguments)
+    generator = torch.Generator().manual_seed(5)
+    waveform = torch.sin(torch.arange(4800) * torch.tensor([[0.1], [0.4], [1.2]]))
+    waveform = waveform + torch.randn(3, 4800, generator=generator)
+    made.dictionary.fit(cells_of(made.representation.of(waveform / waveform.abs().amax(1, keepdim=True))))
+    return made.eval()
 
 
 def lmac(classifier: Classifier, **arguments) -> LMAC:
@@ -330,6 +342,8 @@ INTERPRETERS = [
     trained("lmac_binary", lambda it: lmac(it, binary=True, layers=(-1,)), binary=True),
     # The paper's own: the mask is the same for every class.
     Case("lmac_paper", lambda it: lmac(it, conditional=False), trained=True, suits=has_feature_maps),
+    trained("concepts", concepts, additive=True),
+    trained("concepts_pca", lambda it: concepts(it, dictionary="pca", layer=0, top=2), additive=True),
     trained("explainer", lambda it: explainer(it, encoder="classifier"), additive=True),
     # An encoder of its own needs no feature maps.
     Case("explainer_own", explainer, trained=True, additive=True, by_class=True),

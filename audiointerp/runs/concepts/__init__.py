@@ -1,0 +1,1 @@
+"""Concepts of a network: found by dictionaries and judged, or given by a user's sounds and tested."""
