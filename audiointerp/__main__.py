@@ -1,4 +1,4 @@
-"""The command line: `audiointerp run | check | interpret | explore | mix | scenes | evaluate | report | listen | demo`.
+"""The command line: `audiointerp run | check | interpret | concept | explore | mix | scenes | evaluate | ...`.
 
 Parsing needs no torch; each command is imported when it is called. An error that the user can correct is one line on
 stderr and exit status 2; `--debug` shows the traceback.
@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         _add_recipe(each)
     command("recipes", "list the recipes that come with the package, which run and check find from any folder")
     _add_interpret(command("interpret", "explain recordings: writes WAVs, figures, scores and a page"))
+    _add_concept(command("concept", "test whether a concept, given by sounds that have it, speaks for a class (TCAV)"))
     _add_explore(command("explore", "a page on this computer to hear, see and question the decision on a sound"))
     mix = command("mix", "mix pairs of clips of different classes; also writes the stems")
     mix.add_argument("data", metavar="DATA", help="a folder of ESC-50 or NSynth, or a clips.csv")
@@ -199,6 +200,26 @@ def _add_interpret(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--channel", type=int, metavar="N", help="channel of the recordings to explain, from 0 (default: their mean)"
     )
+
+
+def _add_concept(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help=f"a bundle, a run, or a classifier by name: {NAMES}")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE|FOLDER", help="recordings of the class, whose logit is asked about"
+    )
+    _add_output(parser)
+    parser.add_argument("--has", nargs="+", metavar="FOLDER", help="sounds that have the concept (required)")
+    parser.add_argument("--lacks", nargs="+", metavar="FOLDER", help="sounds that lack it, or random ones (required)")
+    parser.add_argument("--target", metavar="CLASS", help="class by name or index; a+b: both together (required)")
+    parser.add_argument("--name", help="the concept's name (default: the name of the first folder of --has)")
+    parser.add_argument(
+        "--layer", type=int, nargs="+", default=[-1], help="feature maps by index (default: the last, -1)"
+    )
+    parser.add_argument("--draws", type=int, default=30, help="random draws (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
+    _add_labels(parser)
+    _add_allow(parser)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: %(default)s)")
 
 
 def _add_explore(parser: argparse.ArgumentParser) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check",
+    "concept",
     "demo",
     "evaluate",
     "explore",
@@ -156,6 +157,39 @@ def _recordings(
             yield recording_item(path, sample_rate, output_rate, channel)
         except AudioError as error:
             yield error
+def concept(options: argparse.Namespace, rest: list[str]) -> int:
+    """Tests whether a concept, given by folders of sounds, speaks for a class; prints a sentence for each layer."""
+    import torch
+
+    from audiointerp.classifiers.targets import likeliest_count, parse_target
+    from audiointerp.contracts import Interpreter
+    from audiointerp.runs.concepts import asking
+    from audiointerp.training.devices import pick_device
+
+    if missing := [name for name in ("has", "lacks", "target") if not getattr(options, name)]:
+        raise ValueError(f"concept needs --{missing[0]}; see audiointerp concept --help")
+    if likeliest_count(options.target) is not None:
+        raise ValueError(f"--target is {options.target!r}; a concept is tested for a class, name it")
+    model = _load(options.model, None, options.labels, options.allow)
+    classifier = (model.classifier if isinstance(model, Interpreter) else model).to(pick_device(options.device))
+    chosen = parse_target(options.target, classifier.labels)
+    target = torch.tensor([[number in chosen for number in range(len(classifier.labels))]], device=classifier.device)
+    sounds, has, lacks = (
+        asking.read_sounds(paths, classifier, what)
+        for paths, what in ((options.files, "recordings"), (options.has, "--has"), (options.lacks, "--lacks"))
+    )
+    table, drawn = asking.ask(classifier, target, sounds, has, lacks, options.layer, options.draws, options.seed)
+    folder = run_folder.prepare_output(options.output, options.force)
+    info = _start(options, folder, "concept", classifier, scored=False)
+    name = options.name or Path(options.has[0]).resolve().name
+    named = " + ".join(classifier.labels[number] for number in chosen)
+    sentences = [asking.sentence(row, name, named) for row in table.to_dict("records")]
+    written = asking.write(folder, table, drawn, sentences)
+    run_folder.finish(folder, info, results={})
+    for each in sentences:
+        print(each)
+    print(f"see {written}")
+    return 0
 
 
 def _print_decisions(folder: Path, most: int = 10) -> None:
