@@ -162,7 +162,7 @@ def concept(options: argparse.Namespace, rest: list[str]) -> int:
     import torch
 
     from audiointerp.classifiers.targets import likeliest_count, parse_target
-    from audiointerp.contracts import Interpreter
+    from audiointerp.contracts import Classifier, Interpreter
     from audiointerp.runs.concepts import asking
     from audiointerp.training.devices import pick_device
 
@@ -171,7 +171,12 @@ def concept(options: argparse.Namespace, rest: list[str]) -> int:
     if likeliest_count(options.target) is not None:
         raise ValueError(f"--target is {options.target!r}; a concept is tested for a class, name it")
     model = _load(options.model, None, options.labels, options.allow)
-    classifier = (model.classifier if isinstance(model, Interpreter) else model).to(pick_device(options.device))
+    model = model.classifier if isinstance(model, Interpreter) else model
+    if not isinstance(model, Classifier):
+        raise ValueError(
+            f"{options.model}: holds a {type(model).__name__}; name a classifier's or interpreter's bundle"
+        )
+    classifier = model.to(pick_device(options.device))
     chosen = parse_target(options.target, classifier.labels)
     target = torch.tensor([[number in chosen for number in range(len(classifier.labels))]], device=classifier.device)
     sounds, has, lacks = (
@@ -614,7 +619,8 @@ def _start(
 ) -> dict[str, Any]:
     # Options that change the rows already written; more files, folds or methods only add rows.
     decisive = {name: getattr(options, name, None) for name in ("output_rate", "seconds", "domain", "channel")}
-    given = "".join(f" --target {text}" for text in getattr(options, "target", None) or [])
+    targets = getattr(options, "target", None) or []
+    given = "".join(f" --target {text}" for text in ([targets] if isinstance(targets, str) else targets))
     given += "".join(f" --{name} {value}" for name, value in decisive.items() if value is not None)
     given += "".join(f" --{name}" for name in ("binary", "fill") if getattr(options, name, False))
     return run_folder.start(

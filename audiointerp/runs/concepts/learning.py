@@ -20,6 +20,7 @@ from audiointerp.results.reading import read_table
 from audiointerp.results.writing import write_table
 from audiointerp.runs.concepts.judging import Judged, hear, judge
 from audiointerp.runs.kind import Context, Kind
+from audiointerp.sound import files as audio
 
 __all__ = ["ConceptLearning", "ConceptSettings", "draw_cells", "learn"]
 
@@ -149,7 +150,8 @@ def draw_cells(representation: Representation, clips: ClipDataset, most: int, se
     generator, found = torch.Generator().manual_seed(seed), []
     device = representation.classifier.device
     for number in tqdm(range(len(clips)), desc="training clips", unit="clip", disable=None):
-        cells = cells_of(representation.of(clips.batch([number]).waveform.to(device)))
+        waveform = audio.normalize_peak(clips.batch([number]).waveform.to(device))[0]
+        cells = cells_of(representation.of(waveform))
         found.append(cells[torch.randperm(len(cells), generator=generator)[:each].to(device)])
     return torch.cat(found)
 
