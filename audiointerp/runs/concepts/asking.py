@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from audiointerp.contracts import Classifier
 from audiointerp.evaluation.items import audio_files, naming, recording_item
-from audiointerp.interpreters.concepts import Representation, try_concept
+from audiointerp.interpreters.concepts import Representation
+from audiointerp.interpreters.concepts.directions import try_concept
 from audiointerp.metrics.statistics import holm
 from audiointerp.results import text
 from audiointerp.results.writing import write_table, write_text

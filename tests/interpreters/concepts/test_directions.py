@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audiointerp.interpreters.concepts import concept_direction, tcav_score, try_concept
+from audiointerp.interpreters.concepts.directions import concept_direction, tcav_score, try_concept
 
 
 def clouds(shift, count=24, channels=8, seed=0):

@@ -27,7 +27,7 @@ def sounds(tmp_path_factory):
 
 def ask(sounds, out, *more):
     start = ["concept", "python:cell_maps:make", str(sounds / "low"), "--lacks", str(sounds / "noise"), "-o", str(out)]
-    return main([*start, "--device", "cpu", "--draws", "12", *more])
+    return main([*start, "--device", "cpu", *more])
 
 
 def test_a_planted_concept_speaks_for_its_class(sounds, tmp_path, capsys):
@@ -36,7 +36,7 @@ def test_a_planted_concept_speaks_for_its_class(sounds, tmp_path, capsys):
     assert "at feature map -1, a low tone speaks for low (TCAV score 1.00" in printed
     row = pd.read_csv(tmp_path / "a" / "concept.csv").iloc[0]
     assert row["p_holm"] < 1e-3 and row["score"] == 1 and row["accuracy"] > 0.9 and row["effect"] > 0
-    assert len(pd.read_csv(tmp_path / "a" / "draws.csv")) == 12
+    assert len(pd.read_csv(tmp_path / "a" / "draws.csv")) == 30
     assert "speaks for low" in (tmp_path / "a" / "concept.md").read_text()
     # Another class's logit does not rise along it.
     assert ask(sounds, tmp_path / "b", "--has", str(sounds / "low"), "--target", "high") == 0

@@ -30,6 +30,7 @@ concepts: !new:audiointerp.runs.ConceptSettings
     window: 0.2
     named: 1
 """
+RUN = ("run", "--allow", "cell_maps")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def root(tmp_path_factory):
     (folder / "tones.yaml").write_text(RECIPE)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main(["run", "tones.yaml"]) == 0
+        assert main([*RUN, "tones.yaml"]) == 0
     return folder
 
 
@@ -98,12 +99,12 @@ def test_a_killed_run_goes_on(done, root, capsys):
     before = {name: pd.read_csv(done / f"{name}.csv") for name in ("dictionaries", "concepts", "clips", "strengths")}
     kept = before["dictionaries"].iloc[:-1]
     kept.to_csv(done / "dictionaries.csv", index=False)
-    assert main(["run", "tones.yaml"]) == 0
+    assert main([*RUN, "tones.yaml"]) == 0
     for name, table in before.items():
         again = pd.read_csv(done / f"{name}.csv")
         timed = [each for each in ("seconds", "fit_seconds") if each in table]
         pd.testing.assert_frame_equal(again.drop(columns=timed), table.drop(columns=timed))
-    assert main(["run", "tones.yaml", "--concepts.n_concepts", "3"]) == 2
+    assert main([*RUN, "tones.yaml", "--concepts.n_concepts", "3"]) == 2
     assert "holds a run of another recipe" in capsys.readouterr().err
 
 
@@ -126,13 +127,13 @@ def test_a_recording_is_explained_by_the_run(done, root, tmp_path):
     ],
 )
 def test_settings_that_cannot_work(done, capsys, more, words):
-    assert main(["check", "tones.yaml", *more]) == 2
+    assert main(["check", "--allow", "cell_maps", "tones.yaml", *more]) == 2
     assert words in capsys.readouterr().err
 
 
 def test_a_layer_that_is_not_there(done, root, tmp_path, capsys):
     out = ["--output_folder", str(tmp_path / "r")]
-    assert main(["run", "tones.yaml", "--concepts.layer", "5", *out]) == 2
+    assert main([*RUN, "tones.yaml", "--concepts.layer", "5", *out]) == 2
     error = capsys.readouterr().err
     assert "gives 1; name its layers" in error and error.count("\n") == 1
     assert not (tmp_path / "r").exists()
