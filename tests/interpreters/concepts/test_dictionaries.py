@@ -11,7 +11,7 @@ from audiointerp.interpreters.concepts.dictionaries import KMeans, NonNegative, 
 NAMES = list(DICTIONARIES)
 
 
-def planted(count=600, concepts=5, channels=12, active=2, seed=0):
+def planted(count=600, concepts=5, channels=12, active=2, seed=10):
     """Vectors of `active` of some known unit directions of any sign, and the directions."""
     generator = torch.Generator().manual_seed(seed)
     directions = torch.nn.functional.normalize(torch.randn(concepts, channels, generator=generator), dim=1)
