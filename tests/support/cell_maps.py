@@ -12,9 +12,9 @@ from audiointerp.sound import files as audio
 
 RATE, ROWS, CHANNELS = 16000, 4, 16
 LABELS = ("high", "low", "middle")
-#: Pitch in Hz of each label's tone: rows 3, 0 and 1 of the map, channels 2, 4 and 8.
-PITCHES = {"high": 6312.5, "low": 562.5, "middle": 3062.5}
-TONE = {"high": (3, 2), "low": (0, 4), "middle": (1, 8)}  # row, channel
+#: Pitch in Hz of each label's tone: near the middle of rows 3, 0 and 1 of the map, where a mask of the row is 1.
+PITCHES = {"high": 6906.25, "low": 562.5, "middle": 3062.5}
+TONE = {"high": (3, 7), "low": (0, 4), "middle": (1, 8)}  # row, channel
 
 
 class CellMaps(nn.Module):

@@ -104,7 +104,7 @@ def test_a_killed_run_goes_on(done, root, capsys):
         again = pd.read_csv(done / f"{name}.csv")
         timed = [each for each in ("seconds", "fit_seconds") if each in table]
         pd.testing.assert_frame_equal(again.drop(columns=timed), table.drop(columns=timed))
-    assert main([*RUN, "tones.yaml", "--concepts.n_concepts", "3"]) == 2
+    assert main([*RUN, "tones.yaml", "--concepts.n_concepts", "5"]) == 2
     assert "holds a run of another recipe" in capsys.readouterr().err
 
 
