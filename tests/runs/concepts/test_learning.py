@@ -62,7 +62,8 @@ def test_the_concepts_are_the_tones(done):
     # A tone's concept speaks for its class: without it, or without its sound, the class's logit falls.
     best = concepts.sort_values("direction").groupby("label").last()
     assert list(best.index) == list(cell_maps.LABELS) and (best["classes"] == best.index).all()
-    assert (best["direction"] > 5 * best["direction_control"].abs()).all()
+    # Of a random direction among 16 channels, a quarter is along the one channel that the class reads, on average.
+    assert (best["direction"] > 2 * best["direction_control"].abs()).all()
     assert (best["sound"] > 2 * best["sound_control"]).all() and (best["left"] < 0.5).all()
 
 
