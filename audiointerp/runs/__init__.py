@@ -2,7 +2,7 @@
 
 from audiointerp.runs.class_masks.checks import ClassMasks
 from audiointerp.runs.comparison.compare import Comparison
-from audiointerp.runs.concepts.learning import ConceptSettings
+from audiointerp.runs.concepts.settings import ConceptSettings
 from audiointerp.runs.fit import Evaluation
 from audiointerp.runs.notes.explaining import NoteExplanations
 from audiointerp.runs.notes.magnitude_phase import MagnitudePhase

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,10 +21,8 @@ from audiointerp.evaluation.items import item_id_of, naming
 from audiointerp.interpreters.concepts import Concepts, Representation, concept_masks
 from audiointerp.metrics.concepts import label_auc, overlap, purity, share_interval
 from audiointerp.results.paths import inside
+from audiointerp.runs.concepts.settings import ConceptSettings
 from audiointerp.sound import files as audio
-
-if TYPE_CHECKING:
-    from audiointerp.runs.concepts.learning import ConceptSettings
 
 TOGETHER = 64  # clips whose cells are encoded at once
 PURE = 0.8  # purity from which a concept counts as one of its label
