@@ -157,6 +157,8 @@ def _recordings(
             yield recording_item(path, sample_rate, output_rate, channel)
         except AudioError as error:
             yield error
+
+
 def concept(options: argparse.Namespace, rest: list[str]) -> int:
     """Tests whether a concept, given by folders of sounds, speaks for a class; prints a sentence for each layer."""
     import torch
