@@ -12,14 +12,22 @@ import torch
 
 from audiointerp import interpreters
 from audiointerp.contracts import Classifier, Interpreter, frozen
-from audiointerp.interpreters import L2I, LIME, LMAC, PIQ, Beside, Concepts, MaskInterpreter, MostFaithful
+from audiointerp.interpreters import (
+    L2I,
+    LIME,
+    LMAC,
+    PIQ,
+    RTIS,
+    VIBI,
+    Beside,
+    Concepts,
+    Explainer,
+    MaskInterpreter,
+    MostFaithful,
+)
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 
-TRAINED = (PIQ, L2I, LMAC, Concepts)
-from audiointerp.interpreters import L2I, LIME, LMAC, PIQ, RTIS, VIBI, Beside, Explainer, MaskInterpreter, MostFaithful
-from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
-
-TRAINED = (PIQ, L2I, LMAC, Explainer, RTIS, VIBI)
+TRAINED = (PIQ, L2I, LMAC, Concepts, Explainer, RTIS, VIBI)
 CLIP_SECONDS = 5.0
 WORTH_TELLING = 10.0  # estimated seconds of work above which the cost is printed beforehand
 

@@ -10,6 +10,7 @@ from audiointerp.runs.planted.checks import PlantedTruth
 from audiointerp.runs.sanity.checks import Sanity
 
 __all__ = [
+    "ClassMasks",
     "Comparison",
     "ConceptSettings",
     "Evaluation",
@@ -18,4 +19,3 @@ __all__ = [
     "PlantedTruth",
     "Sanity",
 ]
-__all__ = ["ClassMasks", "Comparison", "Evaluation", "MagnitudePhase", "NoteExplanations", "PlantedTruth", "Sanity"]
