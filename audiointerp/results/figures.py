@@ -231,13 +231,13 @@ def draw_comparison(
             kept = np.asarray(kept, np.float32)
             _check_interpretation(waveform, kept, mask)
             heard = _decibels(_magnitude(kept, n_fft, hop_length, win_length), loudest)
-            _image_panel(figure, axes[0], _decibels(whole, loudest), extent, False)
-            _image_panel(figure, axes[2], heard, extent, False)
+            _image_panel(figure, axes[0], _decibels(whole, loudest), extent, "Input")
+            _image_panel(figure, axes[2], heard, extent, "Interpretation")
             if mask is None:
                 axes[1].set_axis_off()
                 axes[1].text(0.5, 0.5, "no mask", ha="center", va="center", transform=axes[1].transAxes)
             else:
-                _image_panel(figure, axes[1], _pool(np.asarray(mask, np.float32), np.mean), extent, True)
+                _image_panel(figure, axes[1], _pool(np.asarray(mask, np.float32), np.mean), extent, "Mask")
             axes[0].set_title(_shorten(title, 60), fontweight="bold")
             axes[0].set_ylabel("Frequency (Hz)")
         for axis, name in zip(grid[-1], ("Input", "Mask", "Interpretation")):
