@@ -6,6 +6,7 @@ Figures are built as objects instead of through pyplot, so that there is no glob
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -109,7 +110,11 @@ def plot_interpretation(
         if all(image.size and not _is_silent(name, image) for name, image in panels):
             stencil = _stencil(tuple(name for name, _ in panels), seconds, sample_rate)
             shades = [ShadedImage(image, *_scale(name)) for name, image in panels]
-            write_picture(path, stencil.filled(shades, _shorten(title, MOST_TITLE)), DPI)
+            # So that a page can show where in the figure the sound is.
+            places = json.dumps(
+                [[round(edge, 5) for edge in place] + [0, round(seconds, 4)] for place in stencil.places]
+            )
+            write_picture(path, stencil.filled(shades, _shorten(title, MOST_TITLE)), DPI, places)
         else:
             save_figure(_panel_figure(panels, seconds, sample_rate, title, scaleogram), path)
 

@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from audiointerp.results.templating import PANELS
 from audiointerp.results.writing import write_bytes
 
 TITLE = {"x": 0.008, "ha": "left", "fontsize": 10.5, "fontweight": "bold"}  # of matplotlib's text
@@ -74,6 +75,15 @@ class Stencil:
             over[frame.rows, frame.columns] = True
         self._over = np.nonzero(over & (share[..., 0] > 0))
         self._lines, self._through = (colour * share)[self._over], 1 - share[self._over]
+
+    @property
+    def places(self) -> list[tuple[float, float, float, float]]:
+        """Left, right, top and bottom edge of each image, as shares of the picture's width and height."""
+        height, width = self._ground.shape[:2]
+        return [
+            (each.columns.start / width, each.columns.stop / width, each.rows.start / height, each.rows.stop / height)
+            for each in self._frames
+        ]
 
     def filled(self, shades: Sequence[ShadedImage], title: str) -> np.ndarray:
         """The picture with these images and title, (height, width, 3), bytes."""
@@ -163,8 +173,10 @@ def _as_bytes(values: np.ndarray) -> np.ndarray:
     return (values + 0.5).astype(np.uint8)
 
 
-def write_picture(path: str | Path, picture: np.ndarray, dpi: int) -> Path:
+def write_picture(path: str | Path, picture: np.ndarray, dpi: int, note: str = "") -> Path:
     """Writes (height, width, 3) bytes as a PNG, under a temporary name; returns the path.
+
+    `note` is kept in the file under the keyword `PANELS`; it is ASCII.
 
     Unlike most writers it stores each row as it is: the colours of a map's 256 steps recur, which zlib finds, while
     differences of neighbouring pixels (PNG's filters) do not. Files are a third smaller, and written in an eighth of
@@ -177,11 +189,13 @@ def write_picture(path: str | Path, picture: np.ndarray, dpi: int) -> Path:
     chunks = {
         b"IHDR": struct.pack(">2I5B", width, height, 8, 2, 0, 0, 0),  # 8 bits each of red, green and blue
         b"pHYs": struct.pack(">2IB", per_metre, per_metre, 1),
+        b"tEXt": PANELS + b"\0" + note.encode("ascii"),
         b"IDAT": zlib.compress(rows.tobytes(), 1),
         b"IEND": b"",
     }
     parts = [
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks.items()
+        if note or kind != b"tEXt"
     ]
     return write_bytes(path, b"\x89PNG\r\n\x1a\n" + b"".join(parts))

@@ -18,8 +18,9 @@ from audiointerp.results.reading import format_score
 from audiointerp.results.writing import write_text
 
 PACKAGE = Path(__file__).parents[1]
+PANELS = b"Panels over time"  # keyword of a text in a PNG
 
-__all__ = ["fill", "link", "picture", "render"]
+__all__ = ["PANELS", "fill", "link", "picture", "render"]
 
 
 def render(template: str, out: Path, page: dict[str, Any], name: str = "report.html") -> Path:
@@ -45,10 +46,37 @@ def link(path: Path, out: Path) -> str:
 
 
 def picture(path: Path, out: Path) -> dict[str, Any]:
-    """Link, width and height (pixels) of a PNG, so that the page's layout does not change while pictures load."""
+    """What a page says of a PNG: link; width and height in pixels, so that its layout does not change while it loads.
+
+    "panels": of each of the figure's panels over time, the left, right, top and bottom edge as shares of the picture,
+    and the seconds at its left and right edge; [] if the file does not say.
+    """
     with open(path, "rb") as file:
         width, height = struct.unpack(">16x2I", file.read(24).ljust(24, b"\0"))
-    return {"link": link(path, out), "width": width, "height": height}
+        file.seek(33)  # behind the first chunk, which has a fixed length
+        panels = _panels(file.read(4096))
+    return {"link": link(path, out), "width": width, "height": height, "panels": panels}
+
+
+def _panels(chunks: bytes) -> list[list[float]]:
+    """The note under the keyword `PANELS` before the image itself, if it has the shape that `picture` describes."""
+    while len(chunks) >= 8:
+        size, kind = struct.unpack(">I4s", chunks[:8])
+        data, chunks = chunks[8 : 8 + size], chunks[12 + size :]
+        if kind == b"IDAT":
+            break
+        if kind != b"tEXt" or not data.startswith(PANELS + b"\0"):
+            continue
+        try:
+            found = json.loads(data[len(PANELS) + 1 :])
+        except (ValueError, RecursionError):
+            break
+        numbers = isinstance(found, list) and all(
+            isinstance(each, list) and len(each) == 6 and all(type(x) in (int, float) and abs(x) < 1e9 for x in each)
+            for each in found
+        )
+        return found if numbers else []
+    return []
 
 
 def _when(text: object) -> str:

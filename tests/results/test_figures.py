@@ -13,6 +13,7 @@ from scipy.signal import ShortTimeFFT, get_window
 
 from audiointerp.results import figures
 from audiointerp.results.stencil import ShadedImage, Stencil, write_picture
+from audiointerp.results.templating import picture
 from audiointerp.results.writing import write_figure
 
 RATE = 16000
@@ -120,6 +121,32 @@ def test_interpretations_are_drawn_as_matplotlib_draws_them(tmp_path, masked):
         within[len(far) - top : len(far) - bottom, left:right] = True
     assert within.mean() > 0.3 and far[~within].max() <= 2
     assert far[within].mean() < 0.03 * 255 and (far[within] > 40).mean() < 0.005
+
+
+def test_a_picture_says_where_its_panels_are(tmp_path):
+    """As matplotlib places the axes of the same figure."""
+    waveform, mask = tone(1000, 5.0), np.ones((513, 10), np.float32)
+    path = tmp_path / "a.png"
+    figures.plot_interpretation(path, waveform, waveform, mask, RATE, "a title")
+    drawn = figures.draw_interpretation(waveform, waveform, mask, RATE, "a title")
+    drawn.set_dpi(figures.DPI)
+    drawn.draw_without_rendering()
+    found = picture(path, tmp_path)
+    pixels = 2 / min(found["width"], found["height"])
+    assert len(found["panels"]) == 3
+    for (left, right, top, bottom, start, end), axis in zip(found["panels"], drawn.axes):
+        place = axis.get_position()
+        assert (start, end) == (0, 5.0)
+        assert [left, right, top, bottom] == pytest.approx([place.x0, place.x1, 1 - place.y1, 1 - place.y0], abs=pixels)
+
+
+@pytest.mark.parametrize(
+    "note", ["", "[", "[[1,2,3]]", '[["<script>",1,2,3,4,5]]', "[[NaN,1,2,3,4,5]]", "[" * 4000, "7"]
+)
+def test_a_note_of_another_shape_is_left_out(note, tmp_path):
+    write_picture(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8), 100, note)
+    assert picture(tmp_path / "a.png", tmp_path)["panels"] == []
+    assert imread(tmp_path / "a.png").shape[:2] == (4, 4)
 
 
 def test_a_stencil_sets_each_value_at_its_place():

@@ -20,6 +20,7 @@ from audiointerp.results import page as pages
 from audiointerp.results.figures import plot_training
 from audiointerp.results.page import write_report
 from audiointerp.results.reading import spread
+from audiointerp.results.stencil import write_picture
 
 EVIL = "<script>alert(1)<script> & co #1 100%.wav"
 METHODS = ("piq", "l2i & <b>")
@@ -85,7 +86,8 @@ def make_run(folder: Path, seed: int = 1, items: int = 3, fidelity: float = 1.0,
     pd.DataFrame(manifest).to_csv(folder / "manifest.csv", index=False)
     pd.DataFrame(scores).to_csv(folder / "scores.csv", index=False)
     plot_training(folder / "figures" / "training.png", pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]}))
-    (folder / "figures" / "c_clip_0_piq.png").write_bytes((folder / "figures" / "training.png").read_bytes())
+    panels = json.dumps([[0.1, 0.5, 0.2, 0.8, 0, 3]])
+    write_picture(folder / "figures" / "c_clip_0_piq.png", np.zeros((100, 300, 3), np.uint8), 100, panels)
     about = {"name": "piq", "seed": seed, "device": "cpu", "finished": finished, "kind": "interpreter"}
     about |= {"command": ["audiointerp", "run", "a b.yaml"], "versions": {"torch": "2.11.0"}, "labels": ["rain", "dog"]}
     about |= {"start": "2025-03-01T10:00:00Z", "end": "2025-03-01T10:02:05Z"}
@@ -352,6 +354,7 @@ def opened(browser, tmp_path):
     for path in run.glob("audio/*/*.wav"):
         soundfile.write(path, np.zeros(48000), 16000)
     context = browser.new_context()
+    context.set_default_timeout(120000)
     errors = []
     context.on("weberror", lambda error: errors.append(str(error.error)))
     page = context.new_page()
@@ -374,6 +377,11 @@ def test_the_sounds_of_a_clip_go_on_where_the_last_one_was(opened):
     )
     assert playing == 1 and second >= first >= 0.4
     assert card.locator(".sound.playing kbd").text_content() == "2"
+    left, top, time = opened.evaluate(
+        "(() => { const line = document.querySelector('.figure .head').style;"
+        f" return [parseFloat(line.left), parseFloat(line.top), {audio}[1].currentTime]; }})()"
+    )
+    assert top == 20 and 10 + 40 * 0.4 / 3 <= left <= 10 + 40 * (time + 0.5) / 3  # 3 s over 10 % to 50 % of the width
     opened.keyboard.press("0")
     opened.wait_for_function(f"{audio}[1].currentTime < 0.3")
     opened.keyboard.press("2")

@@ -59,6 +59,9 @@ MADE_HERE = {
     *(("datasets/mixtures.py", f"f'{{item_id}}_{part}.wav'") for part in ("mixture", "base", "other")),  # m_0001
     ("datasets/mixtures.py", "row['base']"),  # where a source was: noted, never read
     ("datasets/mixtures.py", "row['other']"),
+    ("datasets/scenes.py", "f'{item_id}_scene.wav'"),  # scenes are numbered by their maker
+    ("datasets/scenes.py", "f'{item_id}_stem{number}.wav'"),
+    ("datasets/scenes.py", "f'{item_id}_background.wav'"),
     ("runs/experiment.py", "str(self.values['seed'])"),  # a number
 }
 
