@@ -508,7 +508,7 @@ def check_classifier(classifier: object, method: str) -> None:
     raise ValueError(f"{method} explains a classifier, not a {type(classifier).__name__}; see audiointerp.External")
 
 
-def as_waveform(waveform: Any, classifier: Classifier, target: Target = None) -> Tensor:
+def as_waveform(waveform: Any, classifier: Classifier, target: Target = None, name: str = "waveform") -> Tensor:
     """A sound in the form that methods compute with: a float32 tensor (batch, samples) on the classifier's device.
 
     Args:
@@ -517,6 +517,7 @@ def as_waveform(waveform: Any, classifier: Classifier, target: Target = None) ->
         classifier: the classifier that takes it.
         target: what is explained. Two rows with one common target that resemble each other are probably the channels of
             one recording, which a warning says.
+        name: of the sound, in messages.
 
     Raises:
         ValueError: for another rate, other axes, integers, no samples, or NaN or infinite samples.
@@ -525,24 +526,24 @@ def as_waveform(waveform: Any, classifier: Classifier, target: Target = None) ->
     plain = torch.as_tensor(plain) if isinstance(plain, (Tensor, np.ndarray, list, tuple)) else plain
     if not isinstance(plain, Tensor):
         what = f"{waveform!r}; read the file: audiointerp.read" if isinstance(waveform, str) else type(plain).__name__
-        raise ValueError(f"waveform is {what}; give a tensor or an array (batch, samples)")
+        raise ValueError(f"{name} is {what}; give a tensor or an array (batch, samples)")
     if not plain.is_floating_point():
         raise ValueError(
-            f"waveform has samples of type {plain.dtype}; give floating-point samples, nominally in [-1, 1], such as "
+            f"{name} has samples of type {plain.dtype}; give floating-point samples, nominally in [-1, 1], such as "
             "int16 samples divided by 32768"
         )
     plain = plain[None] if plain.ndim == 1 else plain
-    check_waveform(plain)
+    check_waveform(plain, name)
     if plain.shape[1] <= FEW_SAMPLES and len(plain) >= MANY_ROWS:
         raise ValueError(
-            f"waveform has shape {tuple(plain.shape)}, which would be {len(plain)} clips of {plain.shape[1]} samples; "
+            f"{name} has shape {tuple(plain.shape)}, which would be {len(plain)} clips of {plain.shape[1]} samples; "
             "if it is (samples, channels), average the channels: waveform.mean(1)"
         )
     # Rows read by `read` are mono already, and a target for each row says that they are clips.
     one_target = target is None or isinstance(target, (int, str))
     if len(plain) == 2 and one_target and not isinstance(waveform, Waveform) and _alike(plain):
         warnings.warn(
-            f"waveform {tuple(plain.shape)} is explained as two clips, but its rows resemble each other; if they are "
+            f"{name} {tuple(plain.shape)} is explained as two clips, but its rows resemble each other; if they are "
             "the channels of one recording, average them: waveform.mean(0)",
             stacklevel=3,
         )
@@ -593,16 +594,16 @@ def label_names(labels: Any) -> tuple[str, ...]:
     return tuple(numbers[each] for each in wanted)
 
 
-def check_waveform(waveform: Tensor) -> None:
-    """Checks that a waveform has samples and that all of them are finite.
+def check_waveform(waveform: Tensor, name: str = "waveform") -> None:
+    """Checks that a waveform, called by its name in messages, has samples and that all of them are finite.
 
     Raises:
         ValueError: if the waveform is not (batch, samples), is empty, or has NaN or infinite samples.
     """
     if waveform.ndim != 2 or waveform.shape[1] == 0:
-        raise ValueError(f"waveform has shape {tuple(waveform.shape)}; expected (batch, samples), at least 1 sample")
+        raise ValueError(f"{name} has shape {tuple(waveform.shape)}; expected (batch, samples), at least 1 sample")
     if not torch.isfinite(waveform).all():
-        raise ValueError("waveform has NaN or infinite samples; repair or leave out this recording")
+        raise ValueError(f"{name} has NaN or infinite samples; repair or leave out this recording")
 
 
 def check_stem(stem: Tensor, waveform: Tensor) -> None:

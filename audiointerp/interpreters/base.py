@@ -98,7 +98,7 @@ class MaskInterpreter(Interpreter):
         """
         waveform = as_waveform(waveform, self.classifier, target)
         if stem is not None:
-            stem = as_waveform(stem, self.classifier, ())  # of rows that were looked at above
+            stem = as_waveform(stem, self.classifier, (), "stem")  # of rows that were looked at above
             check_stem(stem, waveform)
         scaled, gain = normalize_peak(waveform)
         samples = waveform.shape[-1]

@@ -202,10 +202,14 @@ def test_two_processes_at_once(tmp_path, monkeypatch, seed):
     """The other one finishes just before the rename: fine when it made the same dataset, an error otherwise."""
     tiny = {"clips_per_class": 1, "folds": 1, "seconds": 0.5}
 
+    rename = os.replace
+
     def replace(source, destination):
+        if not os.path.isdir(source):  # a file of the dataset
+            return rename(source, destination)
         monkeypatch.undo()
         make_synthetic(destination, seed=seed, **tiny)
-        os.replace(source, destination)
+        return os.replace(source, destination)
 
     monkeypatch.setattr(synthetic.os, "replace", replace)
     if seed == 0:

@@ -537,6 +537,8 @@ PASSES = {
     "extremal_noise": (3, 1 + 2),
     "igos": (2 * 4 * 2, 2 + 4 + 2 * 4 * 2 + 2),
     "rise": (0, 4),
+    "segments_forest": (0, 24),
+    "segments_ridge": (0, 12),
     "shapley": (0, 8),
     "shapley_kernel": (0, 16),
     "shapley_permutation": (0, 2 + 4 * 5),

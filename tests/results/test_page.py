@@ -375,7 +375,7 @@ def test_the_sounds_of_a_clip_go_on_where_the_last_one_was(opened):
     first, second, playing = opened.evaluate(
         f"[{audio}[0].currentTime, {audio}[1].currentTime, {audio}.filter(each => !each.paused).length]"
     )
-    assert playing == 1 and second >= first >= 0.4
+    assert playing == 1 and second >= first - 0.05 >= 0.35  # a seek lands within a few milliseconds
     assert card.locator(".sound.playing kbd").text_content() == "2"
     left, top, time = opened.evaluate(
         "(() => { const line = document.querySelector('.figure .head').style;"

@@ -1,5 +1,5 @@
 // Two checks before the first page, made by the page itself, so that their answers are nowhere in the file.
-// Headphones: the test of Woods et al. (2017), https://doi.org/10.3758/s13414-017-1361-2. Three tones of 200 Hz, of which
+// Headphones: the test of Woods et al. (2017), doi 10.3758/s13414-017-1361-2. Three tones of 200 Hz, of which
 // one is 6 dB softer and another has opposite phase in the two channels: from loudspeakers the waves of that one cancel, so
 // that it seems the softest. Level: bursts of noise down to 30 dB below the level of the test, which are counted.
 
