@@ -31,12 +31,16 @@ site: $(VENV)/installed-docs
 	$(BIN)/python docs/make_gallery.py build/gallery
 	$(BIN)/mkdocs build --strict
 
-$(VENV)/installed: pyproject.toml
+$(VENV)/made:
 	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/installed: $(VENV)/made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
+# Not after `installed`, which would fetch another release of torch first.
+$(VENV)/installed-dev: $(VENV)/made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@
 
@@ -44,7 +48,7 @@ $(VENV)/installed-equality: $(VENV)/installed-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,equality]'
 	touch $@
 
-$(VENV)/installed-docs: $(VENV)/installed
+$(VENV)/installed-docs: $(VENV)/made pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	touch $@
 
