@@ -6,9 +6,7 @@ import base64
 import csv
 import io
 import json
-import os
 import re
-import shutil
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import soundfile
+from browsing import chromium, complaints
 
 from audiointerp.listening.analysis.formats import read_rows
 from audiointerp.listening.serving.study_server import make_study_server
@@ -170,27 +169,10 @@ def test_without_practice_the_level_is_set_by_a_chord(tmp_path):
 # ---- the browser ----------------------------------------------------------------------------------------------------
 
 
-def need(found: bool, what: str) -> None:
-    """Skips where something is missing; on the build machine it must be there."""
-    if not found:
-        reason = f"{what} is missing: `pip install playwright axe-playwright-python`, and Debian's package chromium"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        sync_playwright = None
-    need(sync_playwright is not None, "playwright")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next((found for name in names if (found := shutil.which(name))), None)
-    need(path is not None, "Chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture
@@ -305,13 +287,7 @@ def audit(page, thorough=True):
     assert page.locator("h1").count() == 1 and page.locator("html").get_attribute("lang") == "en"
     if not thorough:
         return
-    try:
-        from axe_playwright_python.sync_playwright import Axe
-    except ImportError:
-        need(False, "axe-playwright-python")
-    results = Axe().run(page).response
-    assert len(results["passes"]) > 10
-    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in results["violations"]] == []
+    assert complaints(page) == []
 
 
 EXPECTED = {  # answers given on both pages -> (stimulus, position, answer) of each row of page 1

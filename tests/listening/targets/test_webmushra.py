@@ -3,12 +3,12 @@
 import html
 import logging
 import re
-import shutil
 import wave
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from browsing import chromium
 from references import yamljs
 from ruamel.yaml import YAML
 
@@ -561,15 +561,10 @@ const play = (name, index) => listeners.forEach((listener) => listener({ name, i
 
 def test_a_mushra_page_does_not_go_on_unheard(exported, tmp_path):
     """In a real browser, within what webMUSHRA has around it; its jQuery runs the content's scripts, as here."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    path = next((found for name in ("chromium", "google-chrome") if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("Chromium is missing")
     trials = [trial(str(n), "s_a", "s_b", "s_hid", context="s_ref") for n in range(5)]
     read, _ = exported("rating", trials, same={"s_hid": "s_ref"})
     (page_config,) = [each for each in flat(read[""]["pages"]) if each.get("id") == "t_0"]
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page()
         page.set_content(AROUND)
         page.evaluate(
