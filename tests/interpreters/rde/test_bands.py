@@ -187,7 +187,7 @@ def test_bad_arguments(change, message):
 
 
 def test_bad_waveforms():
-    for waveform, message in ((torch.zeros(5), "samples"), (torch.full((1, 5), torch.nan), "NaN")):
+    for waveform, message in ((torch.zeros(1, 2, 5), "samples"), (torch.full((1, 5), torch.nan), "NaN")):
         with pytest.raises(ValueError, match=message):
             BandRDE(reads("phase")).interpret(waveform)
 
