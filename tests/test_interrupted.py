@@ -267,9 +267,7 @@ def test_mixtures_changed_in_the_middle_of_a_comparison_are_made_again(victim, r
     caplog.clear()
     finished(command)
     lines = [line for line in caplog.messages if "again" in line]
-    assert lines[0].startswith(
-        f"{path}: was changed; {'every mixture' if path.suffix == '.csv' else 'mixtures_m_0000'}"
-    )
+    assert lines[0].startswith(f"{path}: was changed; {'every item' if path.suffix == '.csv' else 'mixtures_m_0000'}")
     new, expected = end_state(out), end_state(whole)
     assert new.keys() == expected.keys()
     for name in expected:
