@@ -21,7 +21,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from piq_step import alternate
+from piq_step import alternate, update
 from torch import Tensor, nn
 
 from audiointerp.contracts import Batch, frozen
@@ -74,7 +74,7 @@ class Reference:
 
     def step(self, waveform: Tensor) -> None:
         """One update of the decoder."""
-        _update(self.optimizer, self.loss(waveform))
+        update(self.optimizer, self.loss(waveform))
 
 
 class Ours:
@@ -87,14 +87,7 @@ class Ours:
     def step(self, batch: Batch) -> None:
         """One update of the decoder."""
         losses = self.lmac.losses(batch)
-        _update(self.optimizer, torch.stack([WEIGHTS.get(name, 0.0) * each for name, each in losses.items()]).sum())
-
-
-def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 5.0)
-    optimizer.step()
+        update(self.optimizer, torch.stack([WEIGHTS.get(name, 0.0) * each for name, each in losses.items()]).sum())
 
 
 @torch.no_grad()

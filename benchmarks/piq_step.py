@@ -71,7 +71,7 @@ class Reference(nn.Module):
         cross_entropy = -goal * torch.log(mask + 1e-10) - (1 - goal) * torch.log(1 - mask + 1e-10)
         codebook = functional.mse_loss(quantized, latent.detach())
         commitment = functional.mse_loss(latent, quantized.detach())
-        _update(self.optimizer, cross_entropy.mean() + codebook + commitment)
+        update(self.optimizer, cross_entropy.mean() + codebook + commitment)
 
     @torch.no_grad()
     def settle(self, waveform: Tensor) -> None:
@@ -110,13 +110,14 @@ class Ours:
         return Batch(waveform, torch.zeros_like(index), index)
 
     def step(self, batch: Batch) -> None:
-        _update(self.optimizer, torch.stack(list(self.piq.losses(batch).values())).sum())
+        update(self.optimizer, torch.stack(list(self.piq.losses(batch).values())).sum())
 
     def interpret(self, waveform: Tensor) -> Tensor:
         return self.piq.interpret(waveform).waveform
 
 
-def _update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step of the recipe: gradients, their norm limited to 5, update."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], 5.0)

@@ -222,11 +222,7 @@ def mixture_items(csv_path: str | Path, sample_rate: int) -> Iterator[Item]:
 def _mixture_item(each: Mixture, sample_rate: int) -> Item:
     mixture, base, other = (audio.read(path, sample_rate) for path in (each.mixture, each.base_stem, each.other_stem))
     for path, stem in ((each.base_stem, base), (each.other_stem, other)):
-        if stem.shape != mixture.shape:
-            raise ValueError(
-                f"{path}: has {stem.shape[1]} samples at {sample_rate} Hz, its mixture {each.mixture.name} "
-                f"{mixture.shape[1]}; a stem is as long as its mixture"
-            )
+        _check_stem(path, stem, "mixture", each.mixture, mixture, sample_rate)
         if float(stem.abs().max()) <= audio.SILENCE:
             raise ValueError(f"{path}: is silent; a mixture has two audible stems, leave out this row")
     return Item.of_waveform(
@@ -243,6 +239,15 @@ def _mixture_item(each: Mixture, sample_rate: int) -> Item:
     )
 
 
+def _check_stem(path: Path, stem: Tensor, kind: str, whole_path: Path, whole: Tensor, sample_rate: int) -> None:
+    """Checks that a stem is as long as the mixture or scene that it is a part of."""
+    if stem.shape != whole.shape:
+        raise ValueError(
+            f"{path}: has {stem.shape[1]} samples at {sample_rate} Hz, its {kind} {whole_path.name} "
+            f"{whole.shape[1]}; a stem is as long as its {kind}"
+        )
+
+
 def scene_items(csv_path: str | Path, sample_rate: int) -> Iterator[Item]:
     """Scenes with known stems and times, as `audiointerp scenes` writes them; the tables are checked before any WAV.
 
@@ -255,11 +260,7 @@ def _scene_item(each: PolyphonicScene, sample_rate: int) -> Item:
     scene = audio.read(each.scene, sample_rate)
     stems = [audio.read(stem.stem, sample_rate) for stem in each.stems]
     for stem, sound in zip(each.stems, stems):
-        if sound.shape != scene.shape:
-            raise ValueError(
-                f"{stem.stem}: has {sound.shape[1]} samples at {sample_rate} Hz, its scene {each.scene.name} "
-                f"{scene.shape[1]}; a stem is as long as its scene"
-            )
+        _check_stem(stem.stem, sound, "scene", each.scene, scene, sample_rate)
         if float(sound.abs().max()) <= audio.SILENCE:
             raise ValueError(f"{stem.stem}: is silent; a stem can be heard, leave out this scene")
     target, rest = each.stems[0], stems[1:]
