@@ -137,12 +137,6 @@ class Collector(Host):
 class _Handler(Handler):
     server: Collector
 
-    def do_GET(self) -> None:
-        self._file(send=True)
-
-    def do_HEAD(self) -> None:
-        self._file(send=False)
-
     def do_POST(self) -> None:
         if self.is_foreign():
             return self.refuse()
@@ -172,7 +166,8 @@ class _Handler(Handler):
             logger.debug("kept a session of %s", test_id)
         return 200, ""  # empty, because webMUSHRA reports any text as a failure
 
-    def _file(self, send: bool) -> None:
+    def file(self, send: bool) -> None:
+        """Answers with the file of the address; only its headers if not `send`."""
         if self.is_foreign():
             return self.refuse()
         path = self.server.find(self.path)

@@ -67,11 +67,23 @@ class Host(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One request; subclasses write `do_GET` and `do_POST`."""
+    """One request; subclasses write `file` and `do_POST`."""
 
     server: Host
     timeout = 20  # seconds without data after which a connection is closed
     server_version, sys_version = "audiointerp", ""
+
+    def file(self, send: bool) -> None:
+        """Answers with the file of the address; only its headers if not `send`."""
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        """Answers with a file."""
+        self.file(send=True)
+
+    def do_HEAD(self) -> None:
+        """Answers with a file's headers."""
+        self.file(send=False)
 
     def body(self, length: int, keep: bool = True) -> bytes:
         """Reads the body, up to `length` bytes; empty if not `keep`."""

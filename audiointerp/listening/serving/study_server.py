@@ -256,12 +256,6 @@ class StudyServer(Host):
 class _Handler(Handler):
     server: StudyServer
 
-    def do_GET(self) -> None:
-        self._file(send=True)
-
-    def do_HEAD(self) -> None:
-        self._file(send=False)
-
     def do_POST(self) -> None:
         if self.is_foreign():
             return self.refuse()
@@ -301,7 +295,8 @@ class _Handler(Handler):
             return 400, {"error": " ".join(str(error).split())}
         return 200, {"order": self.server.orders.give(asked["participant"], asked["number"])}
 
-    def _file(self, send: bool) -> None:
+    def file(self, send: bool) -> None:
+        """Answers with the file of the address; only its headers if not `send`."""
         # A link from another site, such as Prolific's, may open the page, but no other site may embed or read it.
         opened = self.headers.get("Sec-Fetch-Mode") == "navigate" and self.headers.get("Sec-Fetch-Dest") == "document"
         if opened:
