@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,8 +15,7 @@ import torch
 from torch import Tensor
 
 from audiointerp.datasets.batches import ClipDataset
-from audiointerp.datasets.table import parse_float, read_rows
-from audiointerp.results.paths import input_file, why_not_inside
+from audiointerp.datasets.table import check_item_id, parse_files, parse_float, parse_seed, read_rows
 from audiointerp.results.writing import csv_text, restored, write_text
 from audiointerp.sound import files as audio
 from audiointerp.sound.files import SILENCE
@@ -227,16 +225,8 @@ def _parse(place: str, row: dict[str, str], folder: Path) -> Mixture:
             raise ValueError(f"{place}: {name} is empty")
     if row["base_label"] == row["other_label"]:
         raise ValueError(f"{place}: both labels are {row['base_label']!r}; a mixture has sounds of two classes")
-    if reason := why_not_inside(folder, row["item_id"]):
-        raise ValueError(f"{place}: item_id {row['item_id']!r} {reason}; it names the item's folder of WAVs")
-    if "/" in row["item_id"]:
-        raise ValueError(f"{place}: item_id {row['item_id']!r} holds a slash; it names the item's folder of WAVs")
-    files = {name: input_file(folder, row[name]) for name in ("mixture", "base_stem", "other_stem")}
-    for name, path in files.items():
-        if path is None:
-            raise ValueError(f"{place}: {name}: no such file {row[name]!r}; paths are relative to the table")
-    if not re.fullmatch("-?[0-9]{1,20}", row["seed"]):
-        raise ValueError(f"{place}: seed is {row['seed']!r}; expected a whole number")
+    check_item_id(place, row["item_id"], folder)
+    files = parse_files(place, row, ("mixture", "base_stem", "other_stem"), folder)
     return Mixture(
         item_id=row["item_id"],
         base=Path(os.path.join(folder, row["base"])),  # where the sources were: noted, never read
@@ -244,8 +234,8 @@ def _parse(place: str, row: dict[str, str], folder: Path) -> Mixture:
         base_gain=parse_float(place, "base_gain", row["base_gain"]),
         other_gain=parse_float(place, "other_gain", row["other_gain"]),
         snr_db=parse_float(place, "snr_db", row["snr_db"]),
-        seed=int(row["seed"]),
-        **{name: path for name, path in files.items() if path is not None},
+        seed=parse_seed(place, row["seed"]),
+        **files,
         base_label=row["base_label"],
         other_label=row["other_label"],
     )

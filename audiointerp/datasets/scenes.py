@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,8 +18,7 @@ from torch import Tensor
 
 from audiointerp.datasets.batches import ClipDataset
 from audiointerp.datasets.events import read_events, write_events
-from audiointerp.datasets.table import parse_float, read_rows
-from audiointerp.results.paths import input_file, why_not_inside
+from audiointerp.datasets.table import check_item_id, parse_files, parse_float, parse_seed, read_rows
 from audiointerp.results.writing import csv_text, restored, write_text
 from audiointerp.sound import files as audio
 from audiointerp.sound.activity import Times, active_times, shifted
@@ -193,24 +191,16 @@ def _parse(place: str, row: dict[str, str], folder: Path) -> SceneStem:
     for name in ("item_id", "label"):
         if not row[name]:
             raise ValueError(f"{place}: {name} is empty")
-    reason = "holds a slash" if "/" in row["item_id"] else why_not_inside(folder, row["item_id"])
-    if reason:
-        raise ValueError(f"{place}: item_id {row['item_id']!r} {reason}; it names the item's folder of WAVs")
-    paths = {name: input_file(folder, row[name]) for name in ("scene", "stem")}
-    for name, path in paths.items():
-        if path is None:
-            raise ValueError(f"{place}: {name}: no such file {row[name]!r}; paths are relative to the table")
-    if not re.fullmatch("-?[0-9]{1,20}", row["seed"]):
-        raise ValueError(f"{place}: seed is {row['seed']!r}; expected a whole number")
+    check_item_id(place, row["item_id"], folder)
     return SceneStem(
         item_id=row["item_id"],
-        **{name: path for name, path in paths.items() if path is not None},
+        **parse_files(place, row, ("scene", "stem"), folder),
         label=row["label"],
         source=row["source"],  # where the sound was from: noted, never read
         recording=row["recording"],
         onset_s=parse_float(place, "onset_s", row["onset_s"]),
         level_db=parse_float(place, "level_db", row["level_db"]),
-        seed=int(row["seed"]),
+        seed=parse_seed(place, row["seed"]),
     )
 
 

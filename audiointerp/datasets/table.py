@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from audiointerp.datasets.clips import Clip
-from audiointerp.results.paths import input_file
+from audiointerp.results.paths import input_file, why_not_inside
 
 MAX_SECONDS = 1e7  # almost four months, longer than any recording
 MAX_ROWS = 2_000_000  # about 3 GB of clips
 COLUMNS = ("path", "label", "fold")
 
-__all__ = ["parse_float", "parse_fold", "read_rows", "read_table"]
+__all__ = ["check_item_id", "parse_files", "parse_float", "parse_fold", "parse_seed", "read_rows", "read_table"]
 
 
 def read_table(csv_path: str | Path) -> list[Clip]:
@@ -77,6 +78,35 @@ def parse_fold(place: str, text: str) -> int:
         return int(text)
     except ValueError:
         raise ValueError(f"{place}: fold is {text!r}; expected a whole number") from None
+
+
+def parse_seed(place: str, text: str) -> int:
+    """A whole number of at most 20 digits, or a ValueError that names the row."""
+    if not re.fullmatch("-?[0-9]{1,20}", text):
+        raise ValueError(f"{place}: seed is {text!r}; expected a whole number")
+    return int(text)
+
+
+def parse_files(place: str, row: Mapping[str, str], columns: Sequence[str], folder: Path) -> dict[str, Path]:
+    """Column -> path of the file that a row names there, relative to the table's folder.
+
+    Raises:
+        ValueError: naming row and column, if there is no such file.
+    """
+    found: dict[str, Path] = {}
+    for name in columns:
+        path = input_file(folder, row[name])
+        if path is None:
+            raise ValueError(f"{place}: {name}: no such file {row[name]!r}; paths are relative to the table")
+        found[name] = path
+    return found
+
+
+def check_item_id(place: str, item_id: str, folder: Path) -> None:
+    """Raises a ValueError that names the row, if an item's name could not be that of a folder inside another."""
+    reason = "holds a slash" if "/" in item_id else why_not_inside(folder, item_id)
+    if reason:
+        raise ValueError(f"{place}: item_id {item_id!r} {reason}; it names the item's folder of WAVs")
 
 
 def _rows(csv_path: Path, reader: csv.DictReader, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
