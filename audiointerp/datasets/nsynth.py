@@ -293,6 +293,8 @@ def read_notes(table: Path) -> dict[str, dict[str, Any]]:
             entries = json.load(file, object_hook=_used_fields)
     except OSError as error:
         raise ValueError(f"{table}: {(error.strerror or 'cannot be read').lower()}; NSynth has one per split") from None
+    except RecursionError:
+        raise ValueError(f"{table}: is not JSON (nested too deeply); copy or unpack it again") from None
     except ValueError as error:  # bad JSON or bad UTF-8
         raise ValueError(f"{table}: is not JSON ({error}); copy or unpack it again") from None
     if not isinstance(entries, dict):

@@ -16,7 +16,7 @@ from typing import Any
 from audiointerp.results.shapes import misshapen, text_of
 
 WORDS = Path(__file__).with_name("words")
-MAX_CHARACTERS = 200_000
+MAX_CHARACTERS, MAX_NESTED = 200_000, 20
 TASKS = ("mos", "ab", "abx", "simulate", "rating")
 CHECKS = ("headphones", "level")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
@@ -137,9 +137,13 @@ def _read(path: Path) -> dict[str, Any]:
     from ruamel.yaml import YAML, YAMLError
     from ruamel.yaml.events import AliasEvent
 
+    from audiointerp.recipe.merging import nested_brackets
+
     text = text_of(path)
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"{path}: has more than {MAX_CHARACTERS} characters; give a file of texts")
+    if nested_brackets(text) > MAX_NESTED:
+        raise ValueError(f"{path}: brackets are nested more than {MAX_NESTED} deep; write plain texts")
     try:
         if any(isinstance(event, AliasEvent) for event in YAML(typ="safe", pure=True).parse(text)):
             raise ValueError("it has an alias, * before a word; write each text where it belongs")

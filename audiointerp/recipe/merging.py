@@ -21,7 +21,7 @@ from audiointerp.recipe.allowed import locate
 from audiointerp.recipe.moved import names_of_today
 from audiointerp.recipe.signatures import Signature, is_list, is_text, nearest, shorten
 
-__all__ = ["RecipeError", "parse_overrides", "read"]
+__all__ = ["RecipeError", "nested_brackets", "parse_overrides", "read"]
 
 COMMAND_LINE = "command line"
 STR, MAP, MERGE = (f"tag:yaml.org,2002:{name}" for name in ("str", "map", "merge"))
@@ -162,7 +162,8 @@ class _Named(io.StringIO):
 
 def compose(text: str, name: str) -> Node:
     """The node graph of a YAML text."""
-    _refuse_brackets(text, name)
+    if nested_brackets(text) > MAX_BRACKETS:
+        raise RecipeError([f"{name}: values are nested more than {MAX_DEPTH} deep"])
     reader = ruamel.yaml.YAML(typ="safe", pure=True)
     reader.composer.warn_double_anchors = False  # YAML allows an anchor's name to be used again
     try:
@@ -184,13 +185,17 @@ def compose(text: str, name: str) -> Node:
     return root
 
 
-def _refuse_brackets(text: str, name: str) -> None:
-    """Refuses deeply nested brackets before they are parsed, whose time grows with the square of their depth."""
-    depth = 0
+def nested_brackets(text: str) -> int:
+    """How deep the brackets [ and { of a YAML text are nested; a parser's time grows with the square of it.
+
+    >>> nested_brackets("a: [b, {c: d}]")
+    2
+    """
+    depth = deepest = 0
     for bracket in re.findall(r"[\[\]{}]", text):
         depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
-        if depth > MAX_BRACKETS:
-            raise RecipeError([f"{name}: values are nested more than {MAX_DEPTH} deep"])
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _refuse_size(root: Node) -> None:

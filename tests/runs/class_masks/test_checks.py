@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
+from damage import fuzz_tables
 from magnitude_classifiers import HIGH_BINS, LOW_BINS, RATE, OfMagnitude, band_level, tone
 from tiny_runs import linked, log_of, results_of, run, with_options
 
@@ -157,16 +158,28 @@ def test_what_cannot_work():
         mask_rows(ClassMasks(), "wam", WAM(two_bands(), n_samples=1), mixture(), LABELS)
 
 
-def test_page_shows_the_sound_of_every_class(tmp_path):
+def write_run(folder) -> list:
+    """A run of one method on one mixture; the rows of its table."""
     classifier, wanted = two_bands(), ClassMasks(thresholds=[0.5])
-    rows, covered = mask_rows(wanted, "own", OwnBand(classifier), mixture(), LABELS, tmp_path)
-    folder = tmp_path / "audio" / "m_0"
-    (folder / "mixture.wav").write_bytes((folder / "own_000.wav").read_bytes())
-    frame(rows).to_csv(tmp_path / "class_masks.csv", index=False)
+    rows, covered = mask_rows(wanted, "own", OwnBand(classifier), mixture(), LABELS, folder)
+    sounds = folder / "audio" / "m_0"
+    (sounds / "mixture.wav").write_bytes((sounds / "own_000.wav").read_bytes())
+    frame(rows).to_csv(folder / "class_masks.csv", index=False)
     table = summarize(frame(rows), frame(covered + constant_rows(wanted, mixture(), classifier)), wanted)
-    table.to_csv(tmp_path / "summary.csv", index=False)
+    table.to_csv(folder / "summary.csv", index=False)
     about = {"name": "class_masks", "kind": "class_masks", "scored": False, "seed": 1, "labels": list(LABELS)}
-    (tmp_path / "run.json").write_text(json.dumps(about))
+    (folder / "run.json").write_text(json.dumps(about))
+    return rows
+
+
+@pytest.mark.slow
+def test_damaged_tables(tmp_path):
+    write_run(tmp_path / "run")
+    fuzz_tables(tmp_path / "run", tmp_path / "copy", 12)
+
+
+def test_page_shows_the_sound_of_every_class(tmp_path):
+    rows = write_run(tmp_path)
     written = page.write(tmp_path).read_text()
     assert written.count("<audio") == 1 + 3 and "why not neither" in written and "✓ pass" in written
     table = (tmp_path / "tables" / "class_masks_own.md").read_text().splitlines()

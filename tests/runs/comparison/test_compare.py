@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 from cases import TinyConv, l2i, piq
+from damage import fuzz_tables
 from matplotlib.figure import Figure
 from three_classes import three_classes
 
@@ -547,3 +548,9 @@ def test_a_folder_with_one_table_is_read_once_a_run(root, tiny_vggsound, tmp_pat
         0,
     )
     assert len(opened) < 10
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("drawn")
+def test_damaged_tables(done, tmp_path):
+    fuzz_tables(done, tmp_path, 12)

@@ -6,6 +6,7 @@ import shutil
 import cell_maps
 import pandas as pd
 import pytest
+from damage import fuzz_tables
 
 from audiointerp.__main__ import main
 from audiointerp.sound import files as audio
@@ -145,3 +146,8 @@ def test_a_damaged_table(done, tmp_path, capsys):
     (tmp_path / "run" / "concepts.csv").write_text("a,b\n1,2\n")
     assert main(["report", str(tmp_path / "run")]) == 2
     assert "no column dictionary" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_damaged_tables(done, tmp_path):
+    fuzz_tables(done, tmp_path, 12)

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from damage import fuzz_tables
 from matplotlib.image import imread
 from notes import BANDS, HARMONICS, INSTRUMENTS, RATE, RECIPES, SAMPLES, entry, make_notes, recipe
 
@@ -580,3 +581,10 @@ def test_no_instrument_is_in_two_splits():
     """Else the recipes' test would be none."""
     numbers = [number for each in INSTRUMENTS.values() for number in each]
     assert len(numbers) == len(set(numbers)) and NoteExplanations().fillers == FILLERS
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("name", ["inpainter", "rde", "query"])
+def test_damaged_tables(runs, name, tmp_path):
+    fuzz_tables(getattr(runs, name), tmp_path, 12)

@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
+from damage import fuzz_tables
 from magnitude_classifiers import OfMagnitude
 
 from audiointerp.datasets import Clip, ClipDataset
@@ -106,13 +107,23 @@ def test_settings_that_cannot_work(test_clips):
         checks.planted_clips(PlantedTruth(label="cow"), test_clips, 1)
 
 
-def test_page_shows_sounds_and_verdicts(test_clips, tmp_path):
-    classifier = hears_beeps()
+@pytest.fixture
+def done(test_clips, tmp_path):
+    classifier, folder = hears_beeps(), tmp_path / "planted"
     methods = {"its_bins": Bins(classifier), "all_pass": AllPass(classifier)}
-    checks.check_methods(WANTED, methods, test_clips, tmp_path, 1)
+    checks.check_methods(WANTED, methods, test_clips, folder, 1)
     about = {"name": "planted", "kind": "planted", "scored": False, "seed": 1, "labels": ["dog", "rain"]}
-    (tmp_path / "run.json").write_text(json.dumps(about))
-    written = page.write(tmp_path).read_text()
+    (folder / "run.json").write_text(json.dumps(about))
+    return folder
+
+
+@pytest.mark.slow
+def test_damaged_tables(done, tmp_path):
+    fuzz_tables(done, tmp_path / "copy", 12)
+
+
+def test_page_shows_sounds_and_verdicts(done):
+    written = page.write(done).read_text()
     assert written.count("<audio") == WANTED.sounds * 4 and "✗ wrong" in written and "✓ right" in written
-    assert "| its_bins | 6 | 1.00 [1.00, 1.00] |" in (tmp_path / "tables" / "verdicts.md").read_text()
-    assert (tmp_path / "figures" / "planted.png").is_file()
+    assert "| its_bins | 6 | 1.00 [1.00, 1.00] |" in (done / "tables" / "verdicts.md").read_text()
+    assert (done / "figures" / "planted.png").is_file()

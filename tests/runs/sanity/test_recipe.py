@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from damage import fuzz_tables
 from scipy.stats import spearmanr
 from tiny_runs import L2I_OPTIONS, RECIPES, clips_of, linked, results_of, run, snapshot, with_options
 
@@ -246,3 +247,8 @@ def test_a_comparison_shows_the_verdicts(tiny, trained, root, done):
         lines = [line for line in text.splitlines() if line.startswith(f"| {method} |")]
         assert lines[0].endswith(f"| {said[method]} |")
         assert f'<td class="verdict">{said[method]}</td>' in page
+
+
+@pytest.mark.slow
+def test_damaged_tables(done, tmp_path):
+    fuzz_tables(done, tmp_path, 12)
