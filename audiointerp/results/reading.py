@@ -30,7 +30,8 @@ __all__ = [
 
 # Columns read as text, so that class names such as "NA" or "007" are not converted.
 TEXT = ("item_id", "method", "source", "target", "predicted", "label", "role", "path", "pred_class", "true_class")
-TEXT += ("distractor_class", "group", "sha256", "silent", "condition", "recordings", "chosen")
+TEXT += ("distractor_class", "group", "sha256", "silent", "condition", "recordings", "chosen", "check", "stage", "rule")
+TEXT += ("verdict", "dictionary", "classes", "falls", "filler", "class")
 
 LEFT_OUT_WHEN_SILENT = ("si_sdr", "si_sdr_improvement", "other_si_sdr", "other_si_sdr_improvement")
 LIKELIEST = "likeliest.csv"  # item_id, rank, label, probability
@@ -123,9 +124,14 @@ class Run:
 def read_table(path: Path, needed: Iterable[str] = ()) -> pd.DataFrame:
     """A CSV file of a run, with names as text; empty if there is no such file.
 
+    Args:
+        path: the file.
+        needed: columns that it must have; those that are not in `TEXT` hold numbers or empty cells.
+
     Raises:
-        ValueError: if the file is not a table or lacks a needed column.
+        ValueError: if the file is not a table, lacks a needed column, or has another thing where a number is needed.
     """
+    needed = list(needed)
     if not path.is_file():
         return pd.DataFrame()
     try:
@@ -140,6 +146,12 @@ def read_table(path: Path, needed: Iterable[str] = ()) -> pd.DataFrame:
         # pandas reads True, False and empty cells in one column as text; they mean scores of 1, 0 and no score.
         if table[name].dropna().isin(["True", "False", True, False]).all():
             table[name] = table[name].map({"True": 1.0, "False": 0.0, True: 1.0, False: 0.0})
+    for name in set(needed) - set(TEXT):
+        numbers: Any = pd.to_numeric(table[name], errors="coerce")
+        if len(wrong := table.index[numbers.isna() & table[name].notna()]):
+            value = str(table[name][wrong[0]])[:40]
+            raise ValueError(f"{path}, row {wrong[0] + 2}: {name} is {value!r}; expected a number")
+        table[name] = numbers
     table = table.fillna(dict.fromkeys((name for name in TEXT if name in table), ""))
     for name in table.columns.intersection(TEXT):
         table[name] = table[name].map(restored)

@@ -48,8 +48,19 @@ def page_of(folder: Path) -> Path:
     """Writes the page of a run folder according to the run's kind; returns its path.
 
     Raises:
-        ValueError: if it is not a run folder, or one of its tables cannot be read.
+        ValueError: if it is not a run folder, or one of its tables cannot be read or does not fit the others.
     """
     name = Run.read(folder).about.get("kind")
     kind = next((kind for kind in all_kinds() if kind.name == name), None)
-    return write_report([folder]) if kind is None else kind.page(folder)
+    if kind is None:
+        return write_report([folder])
+    try:
+        return kind.page(folder)
+    # A page joins several tables; a row or cell that somebody changed in one of them can be missed at any of its steps.
+    except (LookupError, TypeError, ArithmeticError, AttributeError) as error:
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ValueError(
+            f"{folder}: its tables do not fit together ({cause}); run its recipe again in a new folder, or see --debug"
+        ) from error
+    except ValueError as error:
+        raise error if str(folder) in str(error) else ValueError(f"{folder}: {error}") from error

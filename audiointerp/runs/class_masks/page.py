@@ -83,7 +83,7 @@ def markdown(summary: pd.DataFrame) -> str:
         scores = [row[name] for name in ("diagonal", "others", "ratio", "other_present")]
         covered = [row[name] for name in ("accuracy", "iou", "saliency", "mae", "mean_mask")]
         shown = [["-" if pd.isna(value) else f"{value:.2f}" for value in values] for values in (scores, covered)]
-        verdict = row["verdict"] if isinstance(row["verdict"], str) else "-"
+        verdict = row["verdict"] if isinstance(row["verdict"], str) and row["verdict"] else "-"
         rows.append([row["method"], f"{row['n']:g}", *shown[0], verdict, *shown[1]])
     return text.markdown(head, rows)
 

@@ -91,7 +91,7 @@ def write(folder: Path) -> Path:
     """Writes tables/fillers.md and report.html of an inpainter's run; returns the page's path. Files only."""
     from audiointerp.runs.notes.page import render_page
 
-    run, fillers = Run.read(folder), read_table(folder / "fillers.csv")
+    run, fillers = Run.read(folder), read_table(folder / "fillers.csv", ("filler", *COLUMNS))
     tables, figures = [], []
     if len(fillers):
         tables.append(_table(run, fillers))
