@@ -172,6 +172,7 @@ def concept(options: argparse.Namespace, rest: list[str]) -> int:
         raise ValueError(f"concept needs --{missing[0]}; see audiointerp concept --help")
     if likeliest_count(options.target) is not None:
         raise ValueError(f"--target is {options.target!r}; a concept is tested for a class, name it")
+    asking.check_sets(options.has, options.lacks)
     model = _load(options.model, None, options.labels, options.allow)
     model = model.classifier if isinstance(model, Interpreter) else model
     if not isinstance(model, Classifier):
@@ -344,6 +345,9 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     methods = _methods(options, model)
     classifier = next(iter(methods.values())).classifier
     mixtures = is_mixtures(options.data)
+    for name in ("folds", "seconds"):
+        if getattr(options, name) is not None and (mixtures or is_scenes(options.data)):
+            raise ValueError(f"--{name} is for labelled clips; {options.data} holds whole mixtures or scenes")
     if mixtures:
         items = mixture_items(options.data, classifier.sample_rate)
         inputs = [(each.mixture, each.base_stem, each.other_stem) for each in read_mixtures(options.data)]

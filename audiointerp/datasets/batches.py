@@ -15,6 +15,8 @@ from audiointerp.contracts import Batch
 from audiointerp.datasets.cache import ClipCache
 from audiointerp.datasets.clips import Clip
 
+MAX_CLIP_SECONDS = 3600  # an hour; longer recordings are explained window by window, not as one clip
+
 __all__ = ["ClipDataset"]
 
 
@@ -31,7 +33,8 @@ class ClipDataset:
         multilabel: labels are 0/1 sets instead of one index per clip.
         cache_folder: None for `$AUDIOINTERP_CACHE` or `~/.cache/audiointerp`.
     Raises:
-        ValueError: no clips, an unknown class, several labels where there may be one, a rate or length of 0 or less.
+        ValueError: no clips, an unknown class, several labels where there may be one, a rate of 0 or less, a
+            length of 0 or less or above an hour.
         AudioError: at the first use, naming a file that cannot be read.
     """
 
@@ -46,6 +49,8 @@ class ClipDataset:
     ):
         if not clips:
             raise ValueError("a dataset needs at least one clip; this list is empty")
+        if not 0 < seconds <= MAX_CLIP_SECONDS:
+            raise ValueError(f"seconds is {seconds:g}; clips last more than 0 and at most {MAX_CLIP_SECONDS} s")
         if sample_rate <= 0 or round(seconds * sample_rate) <= 0:
             raise ValueError(f"sample_rate {sample_rate} Hz and seconds {seconds} must give at least one sample")
         self.clips, self.labels = list(clips), tuple(labels)

@@ -53,6 +53,7 @@ class Mixture:
 
 # Ratios at which one of the sounds is inaudible, and gains that float32 samples do not overflow with.
 MAX_SNR_DB, MAX_GAIN = 100.0, 1e6
+MAX_ITEMS = 100_000  # mixtures of a table
 COLUMNS = tuple(field.name for field in fields(Mixture))
 
 
@@ -145,10 +146,13 @@ def write_mixtures(
         snr_db: level of the base above the other, in dB.
         gains: of the unit-norm base and other, in place of `snr_db`.
     Raises:
-        ValueError: fewer than one item, neither SNR nor gains, a gain that is not above 0, or no pairs.
+        ValueError: fewer than one item or more than 100,000, neither SNR nor gains, a gain that is not above 0, or no
+            pairs.
     """
-    if items < 1:
-        raise ValueError(f"items is {items}; ask for at least one mixture")
+    if not 1 <= items <= MAX_ITEMS:
+        raise ValueError(f"items is {items}; ask for 1 to {MAX_ITEMS} mixtures")
+    if not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed is {seed}; it must have at most 63 bits")
     if gains is None:
         if snr_db is None:
             raise ValueError("mixtures need snr_db or gains; both are None")

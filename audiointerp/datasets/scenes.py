@@ -22,12 +22,14 @@ from audiointerp.datasets.table import check_item_id, parse_files, parse_float, 
 from audiointerp.results.writing import csv_text, restored, write_text
 from audiointerp.sound import files as audio
 from audiointerp.sound.activity import Times, active_times, shifted
+from audiointerp.sound.files import SILENCE
 
 EVENTS = "events.csv"
 BACKGROUND = "background"  # the label of the noise, which is no class
 FADE = 0.01  # seconds in which a piece begins and ends
 SHORTEST = 0.05  # seconds of a piece
 MAX_DB, MOST = 100.0, 20  # levels beyond which a sound is inaudible; classes of a scene
+MAX_ITEMS, MAX_SAMPLES = 100_000, 2**27  # scenes of a table; samples of all stems of a scene, which are held together
 
 __all__ = ["BACKGROUND", "PolyphonicScene", "SceneSettings", "SceneStem", "read_scenes", "write_scenes"]
 
@@ -93,8 +95,10 @@ class SceneSettings:
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
-        if self.items < 1:
-            raise ValueError(f"items is {self.items}; ask for at least one scene")
+        if not 1 <= self.items <= MAX_ITEMS:
+            raise ValueError(f"items is {self.items}; ask for 1 to {MAX_ITEMS} scenes")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ValueError(f"seed is {self.seed}; it must have at most 63 bits")
         if not 1 <= self.events[0] <= self.events[1] <= MOST:
             raise ValueError(f"events are {list(self.events)}; give the fewest and the most sounds, 1 to {MOST}")
         if not SHORTEST <= self.event_seconds[0] <= self.event_seconds[1] < math.inf:
@@ -142,6 +146,11 @@ def write_scenes(dataset: ClipDataset, out: str | Path, settings: SceneSettings 
             f"event_seconds go up to {settings.event_seconds[1]:g}, a scene has {dataset.seconds:g} s; give shorter "
             "pieces"
         )
+    if dataset.samples * (settings.events[1] + 1) > MAX_SAMPLES:
+        raise ValueError(
+            f"seconds is {dataset.seconds:g}; {settings.events[1]} sounds of that length would fill the memory, so "
+            "give shorter scenes or fewer events"
+        )
     generator = torch.Generator().manual_seed(settings.seed)
     rows: list[SceneStem] = []
     times: list[tuple[str, dict[str, Times]]] = []
@@ -182,9 +191,27 @@ def read_scenes(csv_path: str | Path) -> list[PolyphonicScene]:
         others.append(stem)
     if bare := [name for name, stems in found.items() if stems[0].label == BACKGROUND]:
         raise ValueError(f"{csv_path}: scene {bare[0]} begins with the background; the first row is the one to explain")
-    return [
+    scenes = [
         PolyphonicScene(name, stems[0].scene, tuple(stems), dict(known[files[name]])) for name, stems in found.items()
     ]
+    for each in scenes:
+        _check_times(csv_path, each)
+    return scenes
+
+
+def _check_times(csv_path: Path, scene: PolyphonicScene) -> None:
+    """Refuses sounds that begin, and events that end, outside their scene."""
+    about = audio.probe(scene.scene)
+    length = about.frames / about.samplerate
+    for stem in scene.stems:
+        if not 0 <= stem.onset_s < length:
+            where = f"{stem.label!r} begins at {stem.onset_s:g} s in scene {scene.item_id}"
+            raise ValueError(f"{csv_path}: {where}, which lasts {length:g} s")
+    # Written times are rounded to a tenth of a millisecond.
+    late = [(name, times[-1][1]) for name, times in scene.events.items() if times[-1][1] > length + 1e-3]
+    if late:
+        where = f"{late[0][0]!r} ends at {late[0][1]:g} s in scene {scene.item_id}"
+        raise ValueError(f"{csv_path.with_name(EVENTS)}: {where}, which lasts {length:g} s")
 
 
 def _parse(place: str, row: dict[str, str], folder: Path) -> SceneStem:
@@ -214,7 +241,8 @@ def _draw(dataset: ClipDataset, settings: SceneSettings, generator: torch.Genera
         if any(set(clip.labels) & set(each.labels) or clip.source == each.source for each in others):
             return False
         if i not in audible:
-            audible[i] = bool(active_times(dataset.waveform(i), dataset.sample_rate))
+            sound = dataset.waveform(i)
+            audible[i] = float(sound.abs().max()) > SILENCE and bool(active_times(sound, dataset.sample_rate))
         return audible[i]
 
     while len(drawn) < settings.items:

@@ -114,6 +114,8 @@ def _rows(csv_path: Path, reader: csv.DictReader, columns: Sequence[str]) -> Ite
     missing = [name for name in columns if name not in header]
     if missing:
         raise ValueError(f"{csv_path}: lacks column {', '.join(missing)}; it has {', '.join(header) or 'none'}")
+    if twice := [name for name in columns if header.count(name) > 1]:
+        raise ValueError(f"{csv_path}: has the column {twice[0]} twice; keep one")
     reader.fieldnames = header
     empty = True
     for number, row in enumerate(reader, 1):

@@ -107,6 +107,8 @@ class Scenes(Condition):
 
     def __post_init__(self) -> None:
         """Checks the settings, so that a recipe's problems are found before anything is run."""
+        if self.count < 1:
+            raise ValueError(f"count is {self.count}; ask for at least one scene")
         self._drawn(0)
 
     def _drawn(self, seed: int) -> SceneSettings:

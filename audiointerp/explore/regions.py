@@ -64,7 +64,10 @@ def read_regions(given: Any) -> tuple[Region, ...]:
         edges = [each[name] for name in names]
         if not all(isinstance(edge, (int, float)) and not isinstance(edge, bool) for edge in edges):
             raise ValueError("the edges of a region are numbers, in Hz and seconds")
-        regions.append(Region(*map(float, edges), keep=each["keep"]))
+        try:
+            regions.append(Region(*map(float, edges), keep=each["keep"]))
+        except OverflowError:
+            raise ValueError("an edge of a region is beyond every number of Hz or seconds") from None
     return tuple(regions)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import secrets
 import socket
 import threading
@@ -132,7 +133,7 @@ def make_app(workbench: Workbench, archive: Archive, model: str, token: str) -> 
         token: first part of the path of every address.
     """
     pages = _Pages(workbench, archive, model)
-    part = "/sounds/{sound}/{part:int}"
+    part = "/sounds/{sound}/{part}"
     routes = [
         Route("/", pages.page),
         Route("/{file}.js", pages.script),
@@ -245,13 +246,13 @@ class _Pages:
 
     async def explain(self, request: Request) -> Response:
         asked = await _json(request, {"method": str, "label": int})
-        sound, part = request.path_params["sound"], request.path_params["part"]
+        sound, part = request.path_params["sound"], _part(request)
         make = partial(self.workbench.explain, sound, part, asked["method"], asked["label"])
         return await _answer(request, lambda stop: self._made(make(stop)))
 
     async def brush(self, request: Request) -> Response:
         asked = await _json(request, {"regions": list, "label": int})
-        sound, part = request.path_params["sound"], request.path_params["part"]
+        sound, part = request.path_params["sound"], _part(request)
 
         def work(stop: threading.Event) -> dict[str, Any]:
             regions = read_regions(asked["regions"])
@@ -295,7 +296,7 @@ class _Pages:
         return await _answer(request, work)
 
     def _view(self, request: Request) -> View:
-        return self.workbench.view(request.path_params["sound"], request.path_params["part"])
+        return self.workbench.view(request.path_params["sound"], _part(request))
 
     def _describe(self, view: View) -> dict[str, Any]:
         rate, stft = self.workbench.classifier.sample_rate, self.workbench.classifier.spectrogram
@@ -366,6 +367,12 @@ async def _body(request: Request, most: int, what: str) -> bytes:
     if timer.cancelled_caught:
         raise HTTPException(408, f"the file did not arrive within {BODY_SECONDS:g} s")
     return b"".join(parts)
+
+
+def _part(request: Request) -> int:
+    """The number of a part of a sound, from the address; -1, which no sound has, for any other text."""
+    text = request.path_params["part"]
+    return int(text) if re.fullmatch("[0-9]{1,6}", text) else -1
 
 
 async def _json(request: Request, shape: dict[str, type]) -> dict[str, Any]:

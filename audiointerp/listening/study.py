@@ -17,6 +17,7 @@ from audiointerp.results.shapes import misshapen
 Task = Literal["mos", "ab", "abx", "simulate", "rating"]
 TrialKind = Literal["trial", "practice", "catch"]
 SCHEMA = "audiointerp-listening-1"
+SCALES = {"mos": (1.0, 5.0), "rating": (0.0, 100.0)}  # lowest and highest answer of tasks that judge each sound
 CANNOT_TELL, NO_PREFERENCE = "cannot tell", "no preference"  # choices of simulate and of ab
 KEY_COLUMNS = (
     *("stimulus_id", "item_id", "role", "method", "group", "pred_class", "true_class", "source"),
@@ -52,6 +53,7 @@ __all__ = [
     "KEY_COLUMNS",
     "NO_PREFERENCE",
     "QUESTION",
+    "SCALES",
     "SCHEMA",
     "Presentation",
     "Study",
@@ -130,6 +132,18 @@ class Study:
     def trial(self, trial_id: str) -> Trial:
         """The trial with that id; KeyError if there is none."""
         return {each.trial_id: each for each in self.trials}[trial_id]
+
+    def takes(self, trial_id: str, stimulus_id: str, answer: Any) -> bool:
+        """Whether the page of a trial can give an answer for a sound ("" where no sound is preferred)."""
+        trial = self.trial(trial_id)
+        if self.task in SCALES:
+            low, high = SCALES[self.task]
+            is_number = isinstance(answer, (int, float)) and not isinstance(answer, bool)
+            return stimulus_id in trial.stimuli and is_number and low <= answer <= high
+        if self.task == "ab" and answer == NO_PREFERENCE:
+            return stimulus_id == "" and bool(trial.choices)
+        answers = {"ab": ("preferred",), "abx": ("A", "B")}.get(self.task, trial.choices)
+        return stimulus_id in trial.stimuli and answer in answers
 
     def to_json(self) -> str:
         """The study as JSON text, deterministic."""

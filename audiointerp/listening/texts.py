@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from audiointerp.results.shapes import misshapen, text_of
+from audiointerp.results.shapes import is_unicode, misshapen, text_of
 
 WORDS = Path(__file__).with_name("words")
 MAX_CHARACTERS, MAX_NESTED = 200_000, 20
@@ -21,7 +21,8 @@ TASKS = ("mos", "ab", "abx", "simulate", "rating")
 CHECKS = ("headphones", "level")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _BY_TASK = (str, {"mos?": str, "ab?": str, "abx?": str, "simulate?": str, "rating?": str})
-_QUESTION = {"name": str, "ask": str, "answers?": (dict, list)}
+_SHOWN = (str, int, float, bool)  # YAML reads 1 and yes as a number and a truth value
+_QUESTION = {"name": str, "ask": str, "answers?": ({str: _SHOWN}, [_SHOWN])}
 SHAPE = {
     **{"language?": str, "title?": str, "introduction?": _BY_TASK, "question?": _BY_TASK, "attention?": str},
     **{"consent?": str, "consent_tick?": str, "classes?": {str: str}, "questions?": [_QUESTION], "words?": {str: str}},
@@ -150,6 +151,8 @@ def _read(path: Path) -> dict[str, Any]:
         data = YAML(typ="safe", pure=True).load(text)
     except (YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+    if not is_unicode(data):
+        raise ValueError(f"{path}: holds half of a surrogate pair, which is no character; write the character itself")
     if not isinstance(data, dict):
         raise ValueError(f"{path}: must hold names and texts, such as `title: Listening test`")
     return data

@@ -14,7 +14,7 @@ from typing import Any
 
 MAX_BYTES = 256 << 20  # of a JSON file; run folders of 100,000 clips stay below a tenth
 
-__all__ = ["misshapen", "read_json", "text_of"]
+__all__ = ["is_unicode", "misshapen", "read_json", "text_of"]
 
 
 def text_of(path: str | Path) -> str:
@@ -52,6 +52,19 @@ def read_json(path: str | Path, shape: Any = dict) -> Any:
     if problem := misshapen(value, shape):
         raise ValueError(f"{path}: {problem}")
     return value
+
+
+def is_unicode(value: Any) -> bool:
+    """Whether a JSON or YAML value can be written to a file: its escapes may give halves of surrogate pairs.
+
+    >>> is_unicode({"title": ["a", "\\U0001f941"]}), is_unicode({"title": "\\ud800"})
+    (True, False)
+    """
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def misshapen(value: Any, shape: Any, name: str = "it") -> str:

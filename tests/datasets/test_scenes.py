@@ -1,6 +1,7 @@
 """Scenes of several sounds at known times: what is written, what is read back, and what is refused."""
 
 import csv
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -97,13 +98,15 @@ def test_without_noise_and_with_one_sound(clips, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"items": 0}, "at least one scene"),
+        ({"items": 0}, "1 to 100000 scenes"),
         ({"events": (3, 2)}, "fewest and the most"),
         ({"events": (5, 5)}, "ask for fewer events"),
         ({"event_seconds": (0.0, 1.0)}, "the shortest first"),
         ({"event_seconds": (0.5, 3.0)}, "a scene has 2 s"),
         ({"level_db": (0.0, -6.0)}, "lowest and highest"),
         ({"noise_db": float("nan")}, "within 100 dB"),
+        ({"items": 10**11}, "1 to 100000"),
+        ({"seed": 10**22}, "at most 63 bits"),
     ],
 )
 def test_settings_are_checked(clips, tmp_path, settings, message):
@@ -131,6 +134,31 @@ def test_damaged_tables_are_refused_by_row(written, column, text, message):
     with pytest.raises(ValueError, match=message) as caught:
         read_scenes(path)
     assert "row 3" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("column", "text"), [("onset_s", "-5"), ("onset_s", "999"), ("end_s", "1000")])
+def test_sounds_outside_their_scene_are_refused(written, tmp_path, column, text):
+    folder = shutil.copytree(written.parent, tmp_path / "changed")
+    path = folder / ("events.csv" if column == "end_s" else "scenes.csv")
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    rows[0][column] = text
+    pd.DataFrame(rows).to_csv(path, index=False)
+    with pytest.raises(
+        ValueError, match=rf"{path.name}: .* at -?{text.lstrip('-')} s in scene s_0000, which lasts 2 s"
+    ):
+        read_scenes(folder / "scenes.csv")
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 1e12, 0.0, -1.0])
+def test_lengths_of_no_clip(clips, seconds):
+    with pytest.raises(ValueError, match="clips last more than 0"):
+        ClipDataset(clips.clips, clips.labels, 16000, seconds)
+
+
+def test_scenes_that_would_fill_the_memory(clips, tmp_path):
+    long = ClipDataset(clips.clips, clips.labels, 16000, 3600)
+    with pytest.raises(ValueError, match="seconds is 3600; 3 sounds of that length would fill the memory"):
+        write_scenes(long, tmp_path)
 
 
 @pytest.mark.parametrize(

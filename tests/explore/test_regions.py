@@ -68,6 +68,7 @@ GOOD = {"low_hz": 0, "high_hz": 1.5, "start_s": 0, "end_s": 1, "keep": False}
     [
         *([], None, {}, [1], [{}], [GOOD] * (MOST_REGIONS + 1), [{**GOOD, "more": 1}], [{**GOOD, "keep": 1}]),
         *([{**GOOD, "low_hz": "0"}], [{**GOOD, "low_hz": True}], [{**GOOD, "low_hz": None}], [{**GOOD, "low_hz": 2}]),
+        [{**GOOD, "high_hz": 10**400}],
     ],
 )
 def test_requests_of_another_shape(given):

@@ -230,6 +230,8 @@ def test_what_is_not_open_is_not_found(desk, sound):
         assert answer.status_code == 404
     part = desk.opened()
     refused(desk.get(part[:-1] + "7"), 404, "parts")
+    for number in ("9" * 5000, "x", "-1", "1.5"):
+        refused(desk.get(part[:-1] + number), 404, "part")
     refused(desk.post(f"{part}/explain", {"method": "nothing", "label": 0}), 404, "nothing")
     refused(desk.post(f"{part}/explain", {"method": "loudest", "label": 2}), 404, "label 2")
     refused(desk.post(f"{part}/explain", {"method": "loudest", "label": True}), 400, "label")

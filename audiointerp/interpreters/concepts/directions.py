@@ -113,7 +113,8 @@ def try_concept(has: Vectors, lacks: Vectors, gradients: Vectors, draws: int = 3
     """
     if len(has) < LEAST or len(lacks) < LEAST:
         raise ValueError(
-            f"{len(has)} sounds have the concept and {len(lacks)} lack it; a test needs at least {LEAST} of each"
+            f"{len(has)} sounds have the concept (--has) and {len(lacks)} lack it (--lacks); a test needs at least "
+            f"{LEAST} of each"
         )
     if draws < 2 or not len(gradients):
         raise ValueError(f"{draws} draws of {len(gradients)} clips; a test needs at least 2 draws and 1 clip")

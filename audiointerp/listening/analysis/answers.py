@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
+from audiointerp.listening import study as studies
 from audiointerp.listening.analysis.formats import ROW_COLUMNS, is_missing, read_rows
 from audiointerp.listening.study import KEY_COLUMNS, QUESTION, Study
 from audiointerp.results.shapes import read_json
@@ -27,7 +28,7 @@ Repeat = Literal["first", "keep", "mean"]
 logger = logging.getLogger(__name__)
 
 ALL_ITEMS = "all items"
-SCALES = {"mos": (1.0, 5.0), "rating": (0.0, 100.0), "bs1116": (1.0, 5.0)}
+SCALES = {**studies.SCALES, "bs1116": (1.0, 5.0)}
 TASKS = (*SCALES, "ab", "abx", "simulate")
 KEY_FACTS = ("item_id", "role", "method", "group", "pred_class", "true_class")
 TIDY_COLUMNS = (*ROW_COLUMNS, "participant", "cell", "kind", "value", *KEY_FACTS, "place", "item_place")

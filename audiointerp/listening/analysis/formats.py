@@ -274,6 +274,7 @@ def _text(value: object) -> str:
     """A value as the text of a cell; ratings may be text, numbers or lists with one element."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
-    text = "" if value is None else str(value).strip()
+    # Halves of surrogate pairs, which JSON can hold, cannot be written to a file again; they become "?".
+    text = "" if value is None else str(value).strip().encode("utf-8", "replace").decode()
     inside = re.fullmatch(r"\[\s*['\"]?([^,'\"]*)['\"]?\s*\]", text)
     return inside[1].strip() if inside else text

@@ -22,12 +22,15 @@ from audiointerp.listening.making.preparation import Bandwidth, Loudness, Plan, 
 from audiointerp.listening.making.selection import select
 from audiointerp.listening.study import Study, Task
 from audiointerp.listening.texts import CHECKS, Texts, read_texts
+from audiointerp.results.shapes import is_unicode
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 ExportTarget = Literal["html", "webmushra", "folder"]
+# Name, lowest and highest number of an option.
+LIMITS = (("practice", 0, 100), ("catch", 0, 1000), ("gold", 0, 1000), ("participants", 1, 10_000))
 
 __all__ = ["ExportTarget", "Options", "Summary", "export_study"]
 
@@ -86,6 +89,9 @@ class Options:
         for name, kind in choices.items():
             if getattr(self, name) not in get_args(kind):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(get_args(kind))}")
+        for name in ("title", "introduction", "question"):
+            if not is_unicode(getattr(self, name)):
+                raise ValueError(f"{name} holds bytes that are no UTF-8 text; write it in UTF-8")
         unknown = [name for name in self.checks if name not in CHECKS]
         if unknown or (self.checks and self.target != "html"):
             what = f"checks holds {unknown[0]!r}" if unknown else f"checks with target {self.target}"
@@ -94,9 +100,9 @@ class Options:
             raise ValueError("practice_repeat with task simulate: practice would give answers of the test away")
         if self.gold and self.target == "webmushra":
             raise ValueError("gold items need the target html or folder; webMUSHRA refuses sounds of unequal length")
-        for name, least in (("practice", 0), ("catch", 0), ("gold", 0), ("participants", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} or more")
+        for name, least, most in LIMITS:
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be {least} to {most}")
 
     def of_sounds(self) -> str:
         """The options that change sounds or trials, as text; target and participants are left out."""

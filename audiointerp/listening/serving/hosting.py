@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 from audiointerp.listening.serving.foreign import is_foreign
 
@@ -17,7 +18,19 @@ logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 
-__all__ = ["HOST", "Handler", "Host"]
+__all__ = ["HOST", "Handler", "Host", "path_of"]
+
+
+def path_of(target: str) -> str:
+    """The path of a request's address, "" for a malformed address.
+
+    >>> path_of("/order?participant=p1"), path_of("http://[")
+    ('/order', '')
+    """
+    try:
+        return urlsplit(target).path
+    except ValueError:
+        return ""
 
 
 class Host(ThreadingHTTPServer):

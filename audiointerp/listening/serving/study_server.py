@@ -17,14 +17,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from audiointerp.listening.serving.foreign import public_address
-from audiointerp.listening.serving.hosting import HOST, Handler, Host
-from audiointerp.listening.serving.sessions import Store
-from audiointerp.listening.study import SCHEMA, Study
+from audiointerp.listening.serving.hosting import HOST, Handler, Host, path_of
+from audiointerp.listening.serving.sessions import SESSIONS, Store
+from audiointerp.listening.study import ANSWER_COLUMNS, SCALES, SCHEMA, Study
 from audiointerp.results.paths import inside
-from audiointerp.results.shapes import misshapen
+from audiointerp.results.shapes import is_unicode, misshapen
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ MAX_ORDER_BYTES = 4096
 UNDER_WAY = 3 * 3600  # seconds after which a participant who has not finished is counted as gone
 MAX_ORDERS = 100_000
 _CELL = (str, int, float, None)
-_ROW = {"trial_id": str, "stimulus_id": str, "answer": _CELL, "session_id": str, "test_id": str}
+_ROW = {"trial_id": str, "stimulus_id": str, "answer": _CELL, "session_id": str, "test_id": str, "task": str}
 _SESSION = {
     **{"schema": str, "test_id": str, "session_id": str, "participant_code": str, "order": int, "rows": [_ROW]},
     "questionnaire": {str: str},
@@ -108,11 +108,13 @@ def make_study_server(
     if folder.resolve().is_relative_to(public.resolve()):
         raise ValueError(f"{folder}: is in the folder for listeners; give another folder for the answers")
     try:
-        store = Store(folder)
+        store, study = Store(folder), Study.read(public / "study.json")
+        for name in (SESSIONS, ORDERS):  # now, and not when the first listener has finished
+            store.append(study.test_id, b"", name)
     except OSError as error:
         raise ValueError(f"{folder}: cannot be written ({error.strerror}); give another folder") from None
     try:
-        return StudyServer(public, store, (host, port), public_address(address), completion, on_session)
+        return StudyServer(public, study, store, (host, port), public_address(address), completion, on_session)
     except (OSError, OverflowError) as error:
         raise ValueError(f"port {port} of {host} cannot be used ({error}); give another --port") from None
 
@@ -173,12 +175,12 @@ class StudyServer(Host):
     """The server of `make_study_server`."""
 
     def __init__(
-        self, public: Path, store: Store, at: tuple[str, int], address: str, completion: str,
+        self, public: Path, study: Study, store: Store, at: tuple[str, int], address: str, completion: str,
         on_session: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.folder, self.store, self.public = public, store, address
         self.completion, self.on_session = completion, on_session
-        self.study = Study.read(public / "study.json")
+        self.study = study
         page = (public / PAGE).read_text("utf-8")
         if page.count(MARK) != 1 or self.study.test_id not in page:
             raise ValueError(
@@ -195,7 +197,7 @@ class StudyServer(Host):
 
     def find(self, target: str) -> tuple[bytes, str] | None:
         """Content and type of the page, or of a sound of the test; None for anything else."""
-        path = unquote(urlsplit(target).path)
+        path = unquote(path_of(target))
         if path in ("/", f"/{PAGE}"):
             return self.page, "text/html; charset=utf-8"
         name = next((name for name in self.study.files.values() if path == f"/{name}"), None)
@@ -215,7 +217,8 @@ class StudyServer(Host):
             if self._stored.get(session["session_id"]) != digest:
                 self.store.append(self.study.test_id, json.dumps(session).encode() + b"\n")
                 self._note(session)
-                who = session["participant_code"] or session["session_id"]
+                # Control characters would change the experimenter's terminal.
+                who = ascii(session["participant_code"] or session["session_id"])[1:-1]
                 self.on_session(f"kept {len(session['rows'])} answers of {who}")
         return {"stored": True, "completion": self.completion if self._is_complete(session) else ""}
 
@@ -226,6 +229,8 @@ class StudyServer(Host):
             raise ValueError(f"not JSON ({error})") from None
         if problem := misshapen(session, _SESSION):
             raise ValueError(f"not a session: {problem}")
+        if not is_unicode(session):
+            raise ValueError("not a session: it holds half of a surrogate pair, which is no character")
         if (session["schema"], session["test_id"]) != (SCHEMA, self.study.test_id):
             raise ValueError(
                 f"answers of the test {session['test_id'][:40]!r}; this server collects {self.study.test_id}"
@@ -240,6 +245,8 @@ class StudyServer(Host):
                 )
             if (row["test_id"], row["session_id"]) != (session["test_id"], session["session_id"]):
                 raise ValueError("a row belongs to another session")
+            if row["task"] != self.study.task or not row.keys() <= {*ANSWER_COLUMNS}:
+                raise ValueError(f"a row is not one of the task {self.study.task}")
         return session
 
     def _note(self, session: dict[str, Any]) -> None:
@@ -248,9 +255,14 @@ class StudyServer(Host):
         self.orders.finished(session["participant_code"] or session["session_id"], session["order"])
 
     def _is_complete(self, session: dict[str, Any]) -> bool:
-        """Whether every page of the session's order has an answer."""
+        """Whether every question of the session's order has an answer that its page can give."""
+        given = set()
+        for row in session["rows"]:
+            if self.study.takes(row["trial_id"], row["stimulus_id"], row["answer"]):
+                given.add((row["trial_id"], row["stimulus_id"] if self.study.task in SCALES else ""))
         shown = self.study.sessions[session["order"] % len(self.study.sessions)]
-        return {each.trial_id for each in shown} == {row["trial_id"] for row in session["rows"]}
+        sounds = [(each.trial_id, each.stimuli if self.study.task in SCALES else ("",)) for each in shown]
+        return given >= {(trial, sound) for trial, asked in sounds for sound in asked}
 
 
 class _Handler(Handler):
@@ -259,7 +271,7 @@ class _Handler(Handler):
     def do_POST(self) -> None:
         if self.is_foreign():
             return self.refuse()
-        target = urlsplit(self.path).path
+        target = path_of(self.path)
         if target not in (f"/{ANSWERS}", f"/{ORDER}"):
             return self.answer(404, f"answers go to {ANSWERS}")
         most = MAX_BYTES if target == f"/{ANSWERS}" else MAX_ORDER_BYTES

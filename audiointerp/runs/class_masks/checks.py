@@ -67,6 +67,8 @@ class ClassMasks:
     def __post_init__(self) -> None:
         if self.mixtures < 1:
             raise ValueError(f"mixtures is {self.mixtures}; mask at least one mixture")
+        if self.sounds < 0:
+            raise ValueError(f"sounds is {self.sounds}; give the number of mixtures whose sounds are kept, or 0")
         if not self.thresholds or not all(0 <= each < 1 for each in self.thresholds):
             raise ValueError(f"thresholds are {list(self.thresholds)}; name one or more numbers from 0 to below 1")
         StemMask(self.ideal)  # pyright: ignore[reportArgumentType]  # raises for other kinds

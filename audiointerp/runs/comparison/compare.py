@@ -66,6 +66,10 @@ class Comparison:
     verdicts: str | None = None
     curves: bool = True
 
+    def __post_init__(self) -> None:
+        if wrong := [name for name, count in self.subset.items() if count < 0]:
+            raise ValueError(f"subset.{wrong[0]} is {self.subset[wrong[0]]}; give a number of items, or 0 for none")
+
     def without(self, names: Collection[str]) -> Comparison:
         """The same settings for fewer methods: names of methods that a recipe leaves out (`NAME: null`) are dropped."""
         lists = {each: getattr(self, each) for each in ("like", "costly", "beyond", "other_class")}

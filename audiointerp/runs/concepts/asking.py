@@ -24,7 +24,14 @@ from audiointerp.sound import files as audio
 SIGNIFICANT = 0.05
 SEPARATED = 0.6  # accuracy on held-out examples below which a layer does not know the concept
 
-__all__ = ["ask", "read_sounds", "sentence", "write"]
+__all__ = ["ask", "check_sets", "read_sounds", "sentence", "write"]
+
+
+def check_sets(has: Sequence[str | Path], lacks: Sequence[str | Path]) -> None:
+    """Refuses a file that is among the examples with and without the concept; ValueError, naming it."""
+    lacking = {Path(each).resolve() for each in audio_files(lacks)}
+    if both := [str(each) for each in audio_files(has) if Path(each).resolve() in lacking]:
+        raise ValueError(f"{both[0]}: is in --has and in --lacks; a sound has the concept or lacks it")
 
 
 def read_sounds(paths: Sequence[str | Path], classifier: Classifier, what: str) -> list[Tensor]:

@@ -51,6 +51,8 @@ class ConceptSettings:
         least = {"n_concepts": 1, "active": 1, "cells": 1, "clips": 2, "strongest": 1, "removed": 1, "named": 1}
         if wrong := [name for name, number in least.items() if getattr(self, name) < number]:
             raise ValueError(f"{wrong[0]} is {getattr(self, wrong[0])}; it must be at least {least[wrong[0]]}")
+        if self.n_concepts > self.cells:
+            raise ValueError(f"n_concepts is {self.n_concepts}, above cells, {self.cells}, from which they are learnt")
         if self.active > self.n_concepts:
             raise ValueError(f"active is {self.active}, above n_concepts, {self.n_concepts}")
         if not 0 <= self.sparsity < float("inf") or not 0 < self.window < float("inf"):

@@ -30,6 +30,8 @@ def write(folder: Path) -> Path:
     """
     run, verdicts = Run.read(folder), read_table(folder / "verdicts.csv", VERDICTS)
     rows = read_table(folder / "planted.csv", ROWS)
+    if not len(verdicts):
+        raise ValueError(f"{folder}: has no verdicts.csv with rows yet; run its recipe first")
     write_text(folder / "tables" / "verdicts.md", markdown(verdicts))
     plot_right(folder / "figures" / "planted.png", verdicts)
     page = {"run": run, "verdicts": verdicts.to_dict("records"), "heard": _sounds(folder, rows)}

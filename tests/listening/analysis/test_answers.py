@@ -134,6 +134,12 @@ def test_collected_sessions(tmp_path, key, caplog):
     assert "line 4: incomplete" in caplog.text
 
 
+def test_characters_that_no_file_can_hold_become_question_marks(tmp_path, key):
+    lines = [payload(code="\ud800x"), payload("u2", code="p2")]
+    path = write(tmp_path / "sessions.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    assert load([path], key).table["participant"].unique().tolist() == ["?x", "p2"]
+
+
 def test_a_payload_holds_ratings_and_comparisons(tmp_path):
     pair = {"reference": "s_0piq", "nonReference": "s_0l2i2", "time": 1}
     responses = {

@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -126,6 +127,27 @@ def test_an_incomplete_session_gets_no_completion_code(serve):
     served = serve(completion="CODE-7")
     status, told = served.request("POST", "/answers", session(2, rows=[]))
     assert (status, json.loads(told)["completion"]) == (200, "") and b"CODE-7" not in served.request("GET", "/")[1]
+    for number, answers in enumerate([(None, None), ("", ""), (99, 99), (4, "4"), ("=cmd|x", 3), (4,)]):
+        status, told = served.request("POST", "/answers", session(10 + number, answers=answers))
+        assert (status, json.loads(told)["completion"]) == (200, ""), answers
+    status, told = served.request("POST", "/answers", session(30, answers=(1, 5)))
+    assert (status, json.loads(told)["completion"]) == (200, "CODE-7")
+
+
+@pytest.mark.parametrize(
+    ("task", "choices", "good", "bad"),
+    [
+        ("rating", (), [("s_a", 0), ("s_b", 100.0)], [("s_a", 101), ("s_a", "5"), ("", 5)]),
+        ("ab", ("no preference",), [("s_a", "preferred"), ("", "no preference")], [("s_a", "A"), ("", "preferred")]),
+        ("ab", (), [("s_b", "preferred")], [("", "no preference")]),
+        ("abx", (), [("s_a", "A"), ("s_b", "B")], [("s_a", "C"), ("", "A")]),
+        ("simulate", ("dog", "cannot tell"), [("s_a", "dog"), ("s_b", "cannot tell")], [("s_a", "cat"), ("", "dog")]),
+    ],
+)
+def test_answers_that_a_page_can_give(task, choices, good, bad):
+    trial = Trial("t_1", "trial", "?", "s_x", ("s_a", "s_b"), choices)
+    study = Study("lt_x", task, "T", "I", 0, 8000, (trial,), (), {}, {})
+    assert all(study.takes("t_1", *each) for each in good) and not any(study.takes("t_1", *each) for each in bad)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +160,9 @@ def test_an_incomplete_session_gets_no_completion_code(serve):
         ({"participant_code": "x" * 41}, "malformed"),
         ({"rows": "no"}, "a list"),
         ({"schema": "x"}, "collects"),
+        ({"participant_code": "\ud800"}, "no character"),
+        ({"rows": [{**session()["rows"][0], "task": "ab"}]}, "the task mos"),
+        ({"rows": [{**session()["rows"][0], "q_hearing": "no"}]}, "the task mos"),
     ],
 )
 def test_other_tests_and_junk_are_refused_and_kept_aside(serve, change, message):
@@ -231,3 +256,26 @@ def test_the_container_s_dependencies_suffice(tmp_path):
     code += f"sys.exit(main(['listen', 'serve', {str(make_test(tmp_path / 'test'))!r}, '--address', 'no']))"
     ended = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert ended.returncode == 2 and "address is 'no'" in ended.stderr, ended.stderr
+
+
+@pytest.mark.parametrize("name", ["", "sessions.jsonl", "orders.jsonl"])
+def test_a_store_that_cannot_be_written_is_told_at_the_start(tmp_path, name):
+    test = make_test(tmp_path / "test")
+    place = test / "answers" / "lt_served00"
+    if name:
+        (place / name).mkdir(parents=True)
+    else:
+        place.parent.mkdir()
+        place.write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        make_study_server(test, None, 0)
+
+
+def test_malformed_addresses_and_names_with_control_characters(serve):
+    served = serve()
+    for line in (b"GET http://[ HTTP/1.0", b"POST http://[::1/ HTTP/1.0"):
+        with socket.create_connection(("127.0.0.1", served.server.server_port), timeout=DEADLINE) as asked:
+            asked.sendall(line + f"\r\nHost: 127.0.0.1:{served.server.server_port}\r\n\r\n".encode())
+            assert b" 404 " in asked.makefile("rb").readline(), line
+    assert served.request("POST", "/answers", session(1, code="\x1b[2Jé"))[0] == 200
+    assert served.said == ["kept 2 answers of \\x1b[2J\\xe9"]

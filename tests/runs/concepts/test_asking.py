@@ -56,7 +56,7 @@ def test_random_sounds_say_nothing(sounds, tmp_path, capsys):
         (["--has", "low"], "concept needs --target"),
         (["--has", "low", "--target", "lo"], "did you mean 'low'?"),
         (["--has", "nothing", "--target", "low"], "no such file or folder"),
-        (["--has", "low/0.wav", "--target", "low"], "1 sounds have the concept and 20 lack it"),
+        (["--has", "low/0.wav", "--target", "low"], "1 sounds have the concept (--has) and 20 lack it"),
         (["--has", "low", "--target", "low", "--layer", "3"], "gives 1; name its layers"),
         (["--has", "low", "--target", "low", "--layer", "-1", "-1"], "give each once"),
         (["--has", "low", "--target", "low", "--draws", "1"], "at least 2 draws"),
@@ -69,3 +69,8 @@ def test_bad_input_is_one_line(sounds, tmp_path, capsys, more, words, monkeypatc
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_sound_with_and_without_the_concept_is_refused(sounds, tmp_path, capsys):
+    assert ask(sounds, tmp_path / "a", "--has", str(sounds / "noise" / "3.wav"), "--target", "low") == 2
+    assert "3.wav: is in --has and in --lacks" in capsys.readouterr().err and not (tmp_path / "a").exists()
