@@ -128,7 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(evaluate)
     _add_model_options(evaluate)
     evaluate.add_argument("--folds", type=int, nargs="+", help="use clips of these folds only")
-    evaluate.add_argument("--seconds", type=float, default=5.0, help="length of clips (default: %(default)s)")
+    evaluate.add_argument("--seconds", type=float, help="length of clips (default: 5.0)")
     report = command("report", "write the page, tables and figures of a run, or compare several runs (mean and SD)")
     report.add_argument("runs", nargs="+", metavar="RUN", type=Path)
     report.add_argument("-o", "--output", type=Path, help="folder of the comparison (needed for several runs)")

@@ -208,17 +208,20 @@ def _print_decisions(folder: Path, most: int = 10) -> None:
     several = scores["method"].nunique() > 1
     for row in scores.head(most).to_dict("records"):
         where = f" from {row['start_s']:g} s" if row["start_s"] else ""
+        target = row["target"].replace(";", " + ")
         if math.isfinite(row.get("fidelity_argmax", math.nan)):
             verdict = "has" if row["fidelity"] else "does not have"
-            verdict = f"{verdict} {row['target']} among its likeliest labels"
+            verdict = f"{verdict} {target} among its likeliest labels"
         else:
-            verdict = f"{'is' if row['fidelity'] else 'is not'} classified as {row['target']}"
+            verdict = f"{'is' if row['fidelity'] else 'is not'} classified as {target}"
         decision = f"{row['predicted']} ({row['probability']:.2f})"
         by = f" by {row['method']}" if several else ""
         if is_true(row.get("silent")):
-            print(f"{row['source']}{where}: {decision}; the interpretation{by} of {row['target']} is silent")
+            print(f"{row['source']}{where}: {decision}; the interpretation{by} of {target} is silent")
             continue
         print(f"{row['source']}{where}: {decision}; the interpretation{by} alone {verdict}")
+    if len(scores) > most:
+        print(f"... and {len(scores) - most} more explanations in {folder / 'scores.csv'}")
     for item_id, found in read_likeliest(folder, most).items():
         source = scores.loc[scores["item_id"] == item_id, "source"]
         print(f"{source.iloc[0] if len(source) else item_id}: {', '.join(f'{name} {p:.2f}' for name, p in found)}")
@@ -339,15 +342,16 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     from audiointerp.evaluation.explaining import evaluate as evaluate_items
     from audiointerp.evaluation.items import clip_items, is_mixtures, is_scenes, mixture_items, scene_items
 
+    for name in ("folds", "seconds"):
+        if getattr(options, name) is not None and (is_mixtures(options.data) or is_scenes(options.data)):
+            raise ValueError(f"--{name} is for labelled clips; {options.data} holds whole mixtures or scenes")
+    options.seconds = 5.0 if options.seconds is None else options.seconds
     model = _load(options.model, options.classifier, options.labels, options.allow)
     if isinstance(model, Classifier) and options.method is None:
         return _evaluate_classifier(options, model)
     methods = _methods(options, model)
     classifier = next(iter(methods.values())).classifier
     mixtures = is_mixtures(options.data)
-    for name in ("folds", "seconds"):
-        if getattr(options, name) is not None and (mixtures or is_scenes(options.data)):
-            raise ValueError(f"--{name} is for labelled clips; {options.data} holds whole mixtures or scenes")
     if mixtures:
         items = mixture_items(options.data, classifier.sample_rate)
         inputs = [(each.mixture, each.base_stem, each.other_stem) for each in read_mixtures(options.data)]

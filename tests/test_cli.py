@@ -421,10 +421,10 @@ def test_bad_tables(tiny, refused, tmp_path):
         assert says(refused("mix", table(tmp_path, text), "-o", out), *words), words
     good = table(tmp_path, "path,label,fold\na.wav,dog,1\nb.wav,cat,1\n")
     for more, words in (
-        (["--items", "0"], ["items", "0", "at least one"]),
+        (["--items", "0"], ["items", "0", "1 to"]),
         (["--folds", "3"], ["folds [3]", "clips.csv"]),
         (["--gains", "0", "1"], ["gains", "above 0"]),
-        (["--seconds", "0"], ["seconds 0"]),
+        (["--seconds", "0"], ["seconds is 0"]),
     ):
         assert says(refused("mix", good, "-o", out, *more), *words), words
     assert not list(out.rglob("*.wav"))

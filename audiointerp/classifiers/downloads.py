@@ -73,8 +73,12 @@ def _download(url: str, path: Path, digest: str | None) -> None:
     try:
         pooch.retrieve(url, known_hash=digest, fname=path.name, path=path.parent)
     except Exception as error:  # requests, urllib3 and pooch raise their own classes of errors
-        reason = " ".join(str(error).split())[:120]
-        raise ValueError(f"{url} cannot be downloaded ({reason}); put the file at {path}") from None
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) < 100 else f"{reason[:97]}..."
+        raise ValueError(
+            f"{url} cannot be downloaded ({reason}); without a network, fetch it elsewhere and put it at {path}, or "
+            "name a file in place of the released name, such as efficientat:FILE"
+        ) from None
 
 
 def _sha256(path: Path) -> str:

@@ -425,7 +425,7 @@ class _Sheets:
             kept,
             mask,
             item.sample_rate,
-            f"{item.source}: {row['target']} ({asked.name})",
+            f"{Path(item.source).name}: {row['target'].replace(';', ' + ')} ({asked.name})",
             scaleogram=scaleogram,
         )
 

@@ -269,7 +269,9 @@ def export(options: argparse.Namespace) -> int:
     key = done.private / "key.csv"
     print(f"keep to yourself: {key}")
     if options.target == "html":
-        print(f"for listeners far away: audiointerp listen serve {shlex.quote(str(options.output))}")
+        own = shlex.quote(str(options.output))
+        print(f"to collect answers on this computer: audiointerp listen serve {own}")
+        print("for listeners far away: the same with --address, behind a web server; see docs/listening_tests.md")
     print(f"afterwards: audiointerp listen analyse ANSWERS --key {shlex.quote(str(key))} -o RESULT")
     return 0
 

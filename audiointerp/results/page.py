@@ -7,7 +7,7 @@ without the model. The page is opened from disk and needs no network and no serv
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +28,8 @@ from audiointerp.results.reading import (
 )
 from audiointerp.results.templating import fill, link, picture, render
 from audiointerp.results.writing import write_table, write_text
+
+NEARLY_ALL = 0.8  # mean of a mask above which an explanation hardly chooses
 
 __all__ = ["write_report"]
 
@@ -159,7 +161,30 @@ def _window(row: dict, metrics: list[str]) -> dict[str, Any]:
     """Scores of one item, method and window, without scores that do not apply."""
     values = [(describe(name), _number(row[name])) for name in metrics]
     scores = [(info, value) for info, value in values if value is not None]
-    return {"start": _number(row.get("start_s")), "silent": is_true(row.get("silent")), "scores": scores}
+    facts = {"start": _number(row.get("start_s")), "silent": is_true(row.get("silent"))}
+    return {**facts, "answer": answer(row), "scores": scores}
+
+
+def answer(row: Mapping[str, Any]) -> str:
+    """The scores of an explanation in a sentence: probability of the class with, of and without the explanation.
+
+    Those of the written WAVs, where they were scored, otherwise of the masked STFT. "" without these scores.
+
+    >>> answer({"target": "dog", "target_probability": 0.5, "faithfulness": 0.3, "ad": 20.0, "ag": 0.0})
+    'dog: 50 % for the whole recording, 40 % for the interpretation alone, 20 % for the rest.'
+    """
+    whole, fall = _number(row.get("target_probability")), _number(row.get("wav_faithfulness"), row.get("faithfulness"))
+    drop, gain = (_number(row.get(f"wav_{name}"), row.get(name)) for name in ("ad", "ag"))
+    if whole is None or fall is None or drop is None or gain is None or not row.get("target"):
+        return ""
+    alone = whole * (1 - drop / 100) if drop > 0 else whole + (1 - whole) * gain / 100
+    shares = [f"{100 * min(max(each, 0.0), 1.0):.0f} %" for each in (whole, alone, whole - fall)]
+    name = str(row["target"]).replace(";", " + ")
+    told = f"{name}: {shares[0]} for the whole recording, {shares[1]} for the interpretation alone, "
+    told += f"{shares[2]} for the rest."
+    if (_number(row.get("mean_mask")) or 0) > NEARLY_ALL:
+        told += " The mask keeps nearly everything, so it says little about which sound counts."
+    return told
 
 
 def _sounds(run: Run, out: Path, rows: list[dict]) -> list[dict[str, Any]]:

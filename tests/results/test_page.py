@@ -18,7 +18,7 @@ from browsing import chromium, complaints
 
 from audiointerp.results import page as pages
 from audiointerp.results.figures import plot_training
-from audiointerp.results.page import write_report
+from audiointerp.results.page import answer, write_report
 from audiointerp.results.reading import spread
 from audiointerp.results.stencil import write_picture
 
@@ -394,3 +394,27 @@ def test_nothing_is_wrong_with_the_page_on_a_phone(opened, scheme):
     opened.set_viewport_size({"width": 390, "height": 800})
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
     assert complaints(opened) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        # p = 0.5; alone 0.5 - 0.2 * 0.5; the rest 0.5 - 0.3.
+        (
+            {"ad": 20.0, "ag": 0.0},
+            "dog + cat: 50 % for the whole recording, 40 % for the interpretation alone, 20 % for",
+        ),
+        # Half of the missing 0.5 is gained.
+        ({"ad": 0.0, "ag": 50.0}, "75 % for the interpretation alone, 20 % for the rest."),
+        # What was scored from the written WAVs is what a listener hears.
+        (
+            {"ad": 0.0, "ag": 50.0, "wav_ad": 10.0, "wav_ag": 0.0, "wav_faithfulness": 0.1},
+            "45 % for the interpretation",
+        ),
+        ({"ad": 0.0, "ag": 0.0, "mean_mask": 0.9}, "keeps nearly everything"),
+    ],
+)
+def test_the_answer_of_an_explanation_by_hand(row, told):
+    row = {"target": "dog;cat", "target_probability": 0.5, "faithfulness": 0.3, "mean_mask": 0.2, **row}
+    assert told in answer(row) and ("nearly everything" in told) == ("nearly everything" in answer(row))
+    assert answer({**row, "faithfulness": float("nan"), "wav_faithfulness": None}) == ""

@@ -61,9 +61,11 @@ class GradCAM(Attribution):
 
     def _check_layer(self, count: int) -> None:
         if not -count <= self.layer < count:
+            lacking = "names no layer" if not count else f"gives {count} feature maps and none numbered {self.layer}"
             raise ValueError(
-                f"{type(self).__name__} needs feature map {self.layer}, but {type(self.classifier).__name__} gives "
-                f"{count}; name its layers with External(layers=...)"
+                f"{type(self).__name__} reads a layer of the classifier, but {type(self.classifier).__name__} "
+                f"{lacking}; name layers with External(layers=[...]), which `audiointerp layers MODEL` lists, or leave "
+                "this method out"
             )
 
     def _map_and_gradient(self, clip: Scene) -> tuple[Tensor, Tensor]:

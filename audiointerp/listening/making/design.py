@@ -312,7 +312,10 @@ def _gold(asked: _Asked, selection: Selection, count: int, number: int, design: 
     pairs = [(item, other) for item in items for other in items if other.pred_class != item.pred_class]
     chosen = numbers.sample(pairs, min(count, len(pairs)))
     if len(chosen) < count:
-        design.warnings.append(f"{count} gold items were requested; there are {len(chosen)} pairs of unlike classes")
+        design.warnings.append(
+            f"the test has {len(chosen)} of {count} gold items; each needs two items of different predicted classes, "
+            f"and this run has {len(pairs)} such pairs"
+        )
     digits, trials = max(2, len(str(number))), []
     for place, (item, other) in enumerate(chosen, number + 1):
         trial_id = f"t_{place:0{digits}d}"
