@@ -400,7 +400,8 @@ def _design(outcome: Outcome) -> list[tuple[str, str]]:
     found = outcome.answers
     left = found.table[found.table["kind"] == "trial"]
     files = ", ".join(path.name for path in found.files[:6]) + (" …" if len(found.files) > 6 else "")
-    methods = ", ".join(dict.fromkeys(left.loc[left["role"] == "interpretation", "method"]))
+    judged = left[left["role"] == "interpretation"].sort_values("place", kind="stable")
+    methods = ", ".join(dict.fromkeys(judged["method"]))
     lines = [("Test", next(iter(left["test_id"]), "")), ("Files", f"{len(found.files)}: {files}")]
     for task, before in outcome.before.items():
         rows = left[left["task"] == task]
