@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -144,6 +145,9 @@ class Checker:
             raise
         except (ValueError, ArithmeticError, YAMLError, pyyaml.YAMLError) as error:
             self._add(node, f"'{name}: {shorten(str(node.value))}' cannot be computed: {' '.join(str(error).split())}")
+            return
+        if isinstance(value, float) and math.isnan(value):
+            self._add(node, f"'{name}' is NaN, which no setting can be; give a number")
             return
         problem = code_problem(value, self.allow)
         if problem and where(node) != COMMAND_LINE:  # code that the user names on the command line is the user's own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,17 +16,19 @@ from audiointerp.bundles import bundle
 from audiointerp.classifiers import Supervised
 from audiointerp.contracts import Batch, Classifier, Interpreter, Trainable
 from audiointerp.datasets import ClipDataset
+from audiointerp.datasets.mixtures import MAX_SNR_DB
 from audiointerp.evaluation.accuracy import evaluate_classifier
 from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import clip_items, mixture_items
 from audiointerp.evaluation.made_mixtures import made_mixtures
 from audiointerp.interpreters import L2I
+from audiointerp.recipe.signatures import UNKNOWN
 from audiointerp.results.page import write_report
 from audiointerp.results.tables import forget_damaged
 from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.methods import build_controls, build_methods
 from audiointerp.training.progress import tracked
-from audiointerp.training.schedules import Schedule
+from audiointerp.training.schedules import Schedule, is_weight
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,12 @@ class Evaluation:
     snr_db: float = 0.0
     gains: tuple[float, float] | None = None
     figures: bool = True
+
+    def __post_init__(self) -> None:
+        if wrong := [name for name in ("clips", "mixtures") if (getattr(self, name) or 0) < 0]:
+            raise ValueError(f"{wrong[0]} is {getattr(self, wrong[0])}; give a number of items, or 0 for none")
+        if not abs(self.snr_db) <= MAX_SNR_DB:
+            raise ValueError(f"snr_db is {self.snr_db}; it must be within {MAX_SNR_DB:g} dB")
 
 
 class Training(Kind):
@@ -80,6 +89,12 @@ class Training(Kind):
         select = values["select"]
         if (select or "").startswith("valid_") and not values["valid_folds"]:
             found.append(f"select is {select!r}, but valid_folds is empty; name folds, or give --select null")
+        for name, weight in values["loss_weights"].items():
+            if weight is not UNKNOWN and not is_weight(weight):
+                told = "a number of at least 0, or a list of [epoch, number]"
+                found.append(f"loss_weights.{name} is {weight!r}; it must be {told}")
+        if not 0 <= values["weight_decay"] < math.inf:
+            found.append(f"weight_decay is {values['weight_decay']}; it must be a number of at least 0")
         return found
 
     @abstractmethod

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 Weight = float | list[list[float]]
 
-__all__ = ["Schedule", "Weight", "weight_at"]
+__all__ = ["Schedule", "Weight", "is_weight", "weight_at"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,22 @@ class Schedule:
         if self.kind == "constant":
             return ConstantLR(optimizer, factor=1.0)
         raise ValueError(f"schedule {self.kind!r} does not exist; choose one_cycle or constant")
+
+
+def is_weight(value: Any) -> bool:
+    """Whether a value can be a loss weight: a finite number of at least 0, or a list of [epoch, number].
+
+    >>> is_weight(0.5), is_weight([[0, 1.0], [5, 0]]), is_weight(-1), is_weight("nan"), is_weight([[1]])
+    (True, True, False, False, False)
+    """
+    if isinstance(value, list):
+        pairs = all(isinstance(each, list) and len(each) == 2 and all(map(_is_share, each)) for each in value)
+        return bool(value) and pairs
+    return _is_share(value)
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def weight_at(weight: Weight, epoch: int) -> float:
