@@ -15,6 +15,7 @@ from audiointerp.interpreters.attribution.base import Details
 from audiointerp.interpreters.attribution.batched import Masked, OptimisedMask, SmoothCells
 
 NEGLIGIBLE = 1e-4  # Adam's epsilon: gradients far below it, of a reward of about 1, are rounding errors
+TIE = 1e-4  # masks that differ by less are equal
 RAMP = 1000.0  # the penalty's weight at the last step over that at the first
 
 __all__ = ["ExtremalPerturbation", "smallest_sufficient"]
@@ -136,7 +137,10 @@ class ExtremalPerturbation(OptimisedMask):
         """Gradient of the mean squared distance between a version's sorted mask and r_a, summed over versions."""
         values = cells.detach().requires_grad_()
         with torch.enable_grad():
-            ranked = smooth.points(values).flatten(1).sort(dim=1, stable=True).values
+            points = smooth.points(values).flatten(1)
+            # Points that differ by rounding errors, as all do at the first step, are ranked by their place.
+            order = (points.detach() / TIE).round().sort(dim=1, stable=True).indices
+            ranked = points.gather(1, order)
             return torch.autograd.grad((ranked - wanted).square().mean(1).sum(), values)[0]
 
     def _share(self, masked: Masked, mask: Tensor, rows: Tensor) -> Tensor:
