@@ -188,8 +188,8 @@ def _add_interpret(parser: argparse.ArgumentParser) -> None:
         "--target",
         action="append",
         metavar="CLASS",
-        help="class to explain by name or index (default: the predicted one); a+b: both together; top3: the three "
-        "likeliest, each by itself; given several times: each by itself",
+        help="class to explain by name or index (default: the predicted one; of a tagger all above 0.5 together); a+b: "
+        "both together; top3: the three likeliest, each by itself; given several times: each by itself",
     )
     parser.add_argument(
         "--output_rate",

@@ -203,12 +203,13 @@ def concept(options: argparse.Namespace, rest: list[str]) -> int:
 def _print_decisions(folder: Path, most: int = 10) -> None:
     """Prints the decision on each of the first recordings, and whether the interpretation alone is classified alike."""
     from audiointerp.results.reading import Run, is_true, read_likeliest
+    from audiointerp.results.text import shown_target
 
     scores = Run.read(folder).scores
     several = scores["method"].nunique() > 1
     for row in scores.head(most).to_dict("records"):
         where = f" from {row['start_s']:g} s" if row["start_s"] else ""
-        target = row["target"].replace(";", " + ")
+        target = shown_target(row["target"])
         if math.isfinite(row.get("fidelity_argmax", math.nan)):
             verdict = "has" if row["fidelity"] else "does not have"
             verdict = f"{verdict} {target} among its likeliest labels"
@@ -345,6 +346,7 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     for name in ("folds", "seconds"):
         if getattr(options, name) is not None and (is_mixtures(options.data) or is_scenes(options.data)):
             raise ValueError(f"--{name} is for labelled clips; {options.data} holds whole mixtures or scenes")
+    # Also for mixtures and scenes, whose folders of earlier versions record it: they are still gone on with.
     options.seconds = 5.0 if options.seconds is None else options.seconds
     model = _load(options.model, options.classifier, options.labels, options.allow)
     if isinstance(model, Classifier) and options.method is None:

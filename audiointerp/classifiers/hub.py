@@ -45,7 +45,7 @@ def from_hub(kind: str, name: str | Path, what: str, **options: Any) -> Any:
         ValueError: without transformers, without such a model, or with a torchaudio that is for another torch.
     """
     if find_spec("transformers") is None:
-        raise ValueError(f"{what} needs transformers; install it with: pip install 'audiointerp[hf]'")
+        raise ValueError(f"{what} needs transformers; install it with: pip install '.[hf]' in a clone of audiointerp")
     import transformers
 
     try:

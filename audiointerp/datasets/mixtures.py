@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from audiointerp.datasets.batches import ClipDataset
+from audiointerp.datasets.limits import check_items, check_level, check_seed
 from audiointerp.datasets.table import check_item_id, parse_files, parse_float, parse_seed, read_rows
 from audiointerp.results.writing import csv_text, restored, write_text
 from audiointerp.sound import files as audio
@@ -51,9 +52,8 @@ class Mixture:
     other_label: str
 
 
-# Ratios at which one of the sounds is inaudible, and gains that float32 samples do not overflow with.
-MAX_SNR_DB, MAX_GAIN = 100.0, 1e6
-MAX_ITEMS = 100_000  # mixtures of a table
+# Gains that float32 samples do not overflow with.
+MAX_GAIN = 1e6
 COLUMNS = tuple(field.name for field in fields(Mixture))
 
 
@@ -149,15 +149,12 @@ def write_mixtures(
         ValueError: fewer than one item or more than 100,000, neither SNR nor gains, a gain that is not above 0, or no
             pairs.
     """
-    if not 1 <= items <= MAX_ITEMS:
-        raise ValueError(f"items is {items}; ask for 1 to {MAX_ITEMS} mixtures")
-    if not -(2**63) <= seed < 2**63:
-        raise ValueError(f"seed is {seed}; it must have at most 63 bits")
+    check_items(items, "mixtures")
+    check_seed(seed)
     if gains is None:
         if snr_db is None:
             raise ValueError("mixtures need snr_db or gains; both are None")
-        if not abs(snr_db) <= MAX_SNR_DB:
-            raise ValueError(f"snr_db is {snr_db:g}; it must be between -{MAX_SNR_DB} and {MAX_SNR_DB} dB")
+        check_level("snr_db", snr_db)
         gains = gains_from_snr(snr_db)
     _check_gains(gains)
     out = Path(out)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from audiointerp.datasets.batches import ClipDataset
 from audiointerp.datasets.events import read_events, write_events
+from audiointerp.datasets.limits import MAX_DB, check_items, check_seed
 from audiointerp.datasets.table import check_item_id, parse_files, parse_float, parse_seed, read_rows
 from audiointerp.results.writing import csv_text, restored, write_text
 from audiointerp.sound import files as audio
@@ -28,8 +29,8 @@ EVENTS = "events.csv"
 BACKGROUND = "background"  # the label of the noise, which is no class
 FADE = 0.01  # seconds in which a piece begins and ends
 SHORTEST = 0.05  # seconds of a piece
-MAX_DB, MOST = 100.0, 20  # levels beyond which a sound is inaudible; classes of a scene
-MAX_ITEMS, MAX_SAMPLES = 100_000, 2**27  # scenes of a table; samples of all stems of a scene, which are held together
+MOST = 20  # classes of a scene
+MAX_SAMPLES = 2**27  # samples of all stems of a scene, which are held together
 
 __all__ = ["BACKGROUND", "PolyphonicScene", "SceneSettings", "SceneStem", "read_scenes", "write_scenes"]
 
@@ -95,10 +96,8 @@ class SceneSettings:
 
     def __post_init__(self) -> None:
         """Checks the ranges."""
-        if not 1 <= self.items <= MAX_ITEMS:
-            raise ValueError(f"items is {self.items}; ask for 1 to {MAX_ITEMS} scenes")
-        if not -(2**63) <= self.seed < 2**63:
-            raise ValueError(f"seed is {self.seed}; it must have at most 63 bits")
+        check_items(self.items, "scenes")
+        check_seed(self.seed)
         if not 1 <= self.events[0] <= self.events[1] <= MOST:
             raise ValueError(f"events are {list(self.events)}; give the fewest and the most sounds, 1 to {MOST}")
         if not SHORTEST <= self.event_seconds[0] <= self.event_seconds[1] < math.inf:
@@ -135,8 +134,8 @@ def write_scenes(dataset: ClipDataset, out: str | Path, settings: SceneSettings 
         The path of scenes.csv.
 
     Raises:
-        ValueError: if the clips have too few classes or recordings that sound, pieces are longer than a scene, or a
-            class is called "background".
+        ValueError: if the clips have too few classes or recordings that sound, pieces are longer than a scene, a scene
+            would fill the memory, or a class is called "background".
     """
     settings, out = settings or SceneSettings(), Path(out)
     if any(BACKGROUND in clip.labels for clip in dataset.clips):
@@ -170,7 +169,8 @@ def read_scenes(csv_path: str | Path) -> list[PolyphonicScene]:
 
     Raises:
         ValueError: naming the row (the header is row 1): a missing column or file, an empty label, a bad number, a
-            class twice in one scene, a scene with two files, or a class without event times.
+            class twice in one scene, a scene with two files, or a class without event times; naming the scene: a sound
+            that begins, or an event that ends, outside it, or a file that cannot be read.
     """
     csv_path = Path(csv_path)
     known = read_events(csv_path.with_name(EVENTS))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from audiointerp import datasets
 from audiointerp.datasets import ClipDataset, SceneSettings, gains_from_snr
+from audiointerp.datasets.limits import check_counts, check_items, check_level
 from audiointerp.evaluation.items import Item, audio_files, clip_items, mixture_items, scene_items
 from audiointerp.evaluation.made_mixtures import made_mixtures, made_scenes
 from audiointerp.results.paths import inside
@@ -55,6 +56,9 @@ class CleanClips(Condition):
 
     clips: int | None = None
 
+    def __post_init__(self) -> None:
+        check_counts(clips=self.clips)
+
     def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
         """One item per clip."""
         return (replace(each, condition=name) for each in clip_items(test, self.clips, seed))
@@ -73,6 +77,10 @@ class Mixtures(Condition):
     count: int = 160
     snr_db: float = 0.0
     gains: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        check_items(self.count, "mixtures", "count")
+        check_level("snr_db", self.snr_db)
 
     def items(self, name: str, test: ClipDataset, folder: Path, seed: int) -> Iterator[Item]:
         """One item per mixture; the mixtures are written once, with their stems and mixtures.csv."""
@@ -107,8 +115,7 @@ class Scenes(Condition):
 
     def __post_init__(self) -> None:
         """Checks the settings, so that a recipe's problems are found before anything is run."""
-        if self.count < 1:
-            raise ValueError(f"count is {self.count}; ask for at least one scene")
+        check_items(self.count, "scenes", "count")
         self._drawn(0)
 
     def _drawn(self, seed: int) -> SceneSettings:
@@ -141,6 +148,10 @@ class Noise(Condition):
     clips: int | None = None
     snr_db: float = 0.0
     gains: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        check_counts(clips=self.clips)
+        check_level("snr_db", self.snr_db)
 
     @property
     def missing(self) -> str:

@@ -36,6 +36,7 @@ from audiointerp.evaluation.together import (
 )
 from audiointerp.results.paths import inside
 from audiointerp.results.tables import Embeddings, Likeliest, Manifest, Scores, source_hash
+from audiointerp.results.text import shown_target
 from audiointerp.sound import files as audio
 from audiointerp.sound.recordings import Window, WindowWriter, listening_copy
 
@@ -425,7 +426,7 @@ class _Sheets:
             kept,
             mask,
             item.sample_rate,
-            f"{Path(item.source).name}: {row['target'].replace(';', ' + ')} ({asked.name})",
+            f"{Path(item.source).name}: {shown_target(row['target'])} ({asked.name})",
             scaleogram=scaleogram,
         )
 

@@ -21,7 +21,7 @@ TASKS = ("mos", "ab", "abx", "simulate", "rating")
 CHECKS = ("headphones", "level")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _BY_TASK = (str, {"mos?": str, "ab?": str, "abx?": str, "simulate?": str, "rating?": str})
-_SHOWN = (str, int, float, bool)  # YAML reads 1 and yes as a number and a truth value
+_SHOWN = (str, int, float, bool)  # YAML reads 1 and true as a number and a truth value
 _QUESTION = {"name": str, "ask": str, "answers?": ({str: _SHOWN}, [_SHOWN])}
 SHAPE = {
     **{"language?": str, "title?": str, "introduction?": _BY_TASK, "question?": _BY_TASK, "attention?": str},

@@ -146,8 +146,9 @@ class Checker:
         except (ValueError, ArithmeticError, YAMLError, pyyaml.YAMLError) as error:
             self._add(node, f"'{name}: {shorten(str(node.value))}' cannot be computed: {' '.join(str(error).split())}")
             return
-        if isinstance(value, float) and math.isnan(value):
-            self._add(node, f"'{name}' is NaN, which no setting can be; give a number")
+        numbers = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(each, float) and math.isnan(each) for each in numbers):
+            self._add(node, f"'{name}' is or holds NaN, which no setting can be; give a number")
             return
         problem = code_problem(value, self.allow)
         if problem and where(node) != COMMAND_LINE:  # code that the user names on the command line is the user's own

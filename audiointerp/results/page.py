@@ -27,6 +27,7 @@ from audiointerp.results.reading import (
     summary,
 )
 from audiointerp.results.templating import fill, link, picture, render
+from audiointerp.results.text import shown_target
 from audiointerp.results.writing import write_table, write_text
 
 NEARLY_ALL = 0.8  # mean of a mask above which an explanation hardly chooses
@@ -150,7 +151,11 @@ def _item(run: Run, out: Path, metrics: list[str], name: str, scores: list[dict]
                 "chosen": _text(row.get("chosen") for row in scores if row["method"] == method),
                 "figure": _figure(run, f"{name}_{method}.png", out),
                 "sounds": _sounds(run, out, [row for row in of_method if row.get("method", "") == method]),
-                "windows": [_window(row, metrics) for row in scores if row["method"] == method],
+                "windows": [
+                    _window({**row, "target": _class(run, row.get("target"))}, metrics)
+                    for row in scores
+                    if row["method"] == method
+                ],
             }
             for method in dict.fromkeys(row.get("method", "") for row in [*scores, *of_method])
         ],
@@ -179,9 +184,8 @@ def answer(row: Mapping[str, Any]) -> str:
         return ""
     alone = whole * (1 - drop / 100) if drop > 0 else whole + (1 - whole) * gain / 100
     shares = [f"{100 * min(max(each, 0.0), 1.0):.0f} %" for each in (whole, alone, whole - fall)]
-    name = str(row["target"]).replace(";", " + ")
-    told = f"{name}: {shares[0]} for the whole recording, {shares[1]} for the interpretation alone, "
-    told += f"{shares[2]} for the rest."
+    told = f"{shown_target(str(row['target']))}: {shares[0]} for the whole recording, {shares[1]} for the "
+    told += f"interpretation alone, {shares[2]} for the rest."
     if (_number(row.get("mean_mask")) or 0) > NEARLY_ALL:
         told += " The mask keeps nearly everything, so it says little about which sound counts."
     return told

@@ -60,11 +60,11 @@ def is_unicode(value: Any) -> bool:
     >>> is_unicode({"title": ["a", "\\U0001f941"]}), is_unicode({"title": "\\ud800"})
     (True, False)
     """
-    try:
-        json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+    if isinstance(value, str):
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, dict):
+        return all(is_unicode(key) and is_unicode(each) for key, each in value.items())
+    return not isinstance(value, (list, tuple)) or all(map(is_unicode, value))
 
 
 def misshapen(value: Any, shape: Any, name: str = "it") -> str:

@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup
 
 from audiointerp.results.reading import format_score
+from audiointerp.results.text import shown_target
 from audiointerp.results.writing import write_text
 
 PACKAGE = Path(__file__).parents[1]
@@ -113,6 +114,7 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {"score": format_score, "when": _when, "took": _took, "command": _command}
     environment.filters["cell"] = lambda value: " ".join(str(value).replace("|", "\\|").split())
     environment.filters["sounds"] = _sounds_json
+    environment.filters["shown_target"] = shown_target
     environment.filters["pretty"] = lambda value: value if isinstance(value, str) else json.dumps(value, indent=1)
     return environment
 

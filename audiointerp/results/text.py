@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["escape_latex", "latex", "markdown"]
+__all__ = ["escape_latex", "latex", "markdown", "shown_target"]
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -41,3 +41,12 @@ def escape_latex(text: str) -> str:
     for plain in "&%$#_{}":
         text = text.replace(plain, f"\\{plain}")
     return text
+
+
+def shown_target(target: str) -> str:
+    """A target of scores.csv, where labels explained together are separated by ";", as a person reads it.
+
+    >>> shown_target("Dog;Bark")
+    'Dog + Bark'
+    """
+    return target.replace(";", " + ")

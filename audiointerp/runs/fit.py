@@ -16,7 +16,7 @@ from audiointerp.bundles import bundle
 from audiointerp.classifiers import Supervised
 from audiointerp.contracts import Batch, Classifier, Interpreter, Trainable
 from audiointerp.datasets import ClipDataset
-from audiointerp.datasets.mixtures import MAX_SNR_DB
+from audiointerp.datasets.limits import check_counts, check_level
 from audiointerp.evaluation.accuracy import evaluate_classifier
 from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import clip_items, mixture_items
@@ -54,10 +54,8 @@ class Evaluation:
     figures: bool = True
 
     def __post_init__(self) -> None:
-        if wrong := [name for name in ("clips", "mixtures") if (getattr(self, name) or 0) < 0]:
-            raise ValueError(f"{wrong[0]} is {getattr(self, wrong[0])}; give a number of items, or 0 for none")
-        if not abs(self.snr_db) <= MAX_SNR_DB:
-            raise ValueError(f"snr_db is {self.snr_db}; it must be within {MAX_SNR_DB:g} dB")
+        check_counts(clips=self.clips, mixtures=self.mixtures)
+        check_level("snr_db", self.snr_db)
 
 
 class Training(Kind):
@@ -89,7 +87,8 @@ class Training(Kind):
         select = values["select"]
         if (select or "").startswith("valid_") and not values["valid_folds"]:
             found.append(f"select is {select!r}, but valid_folds is empty; name folds, or give --select null")
-        for name, weight in values["loss_weights"].items():
+        weights = values["loss_weights"]  # not a mapping yet, where a function makes it
+        for name, weight in weights.items() if isinstance(weights, Mapping) else ():
             if weight is not UNKNOWN and not is_weight(weight):
                 told = "a number of at least 0, or a list of [epoch, number]"
                 found.append(f"loss_weights.{name} is {weight!r}; it must be {told}")
@@ -269,7 +268,7 @@ def _draw_log(folder: Path) -> None:
 
     try:
         figures.plot_training(folder / "figures" / "training.png", pandas.read_csv(folder / "log.csv"))
-    except ValueError as error:
+    except (ValueError, TypeError, LookupError) as error:  # text or another shape where a number is due
         raise ValueError(f"{folder / 'log.csv'}: {' '.join(str(error).split())}") from None
 
 

@@ -63,4 +63,6 @@ def page_of(folder: Path) -> Path:
             f"{folder}: its tables do not fit together ({cause}); run its recipe again in a new folder, or see --debug"
         ) from error
     except ValueError as error:
-        raise error if str(folder) in str(error) else ValueError(f"{folder}: {error}") from error
+        if any(str(each) in str(error) for each in (folder.resolve(), folder) if len(str(each)) > 2):
+            raise
+        raise ValueError(f"{folder}: {error}") from error

@@ -49,13 +49,13 @@ def is_weight(value: Any) -> bool:
     >>> is_weight(0.5), is_weight([[0, 1.0], [5, 0]]), is_weight(-1), is_weight("nan"), is_weight([[1]])
     (True, True, False, False, False)
     """
-    if isinstance(value, list):
-        pairs = all(isinstance(each, list) and len(each) == 2 and all(map(_is_share, each)) for each in value)
-        return bool(value) and pairs
-    return _is_share(value)
+    if isinstance(value, (list, tuple)):
+        pairs = all(isinstance(each, (list, tuple)) and len(each) == 2 for each in value)
+        return bool(value) and pairs and all(map(_is_nonnegative, (number for each in value for number in each)))
+    return _is_nonnegative(value)
 
 
-def _is_share(value: Any) -> bool:
+def _is_nonnegative(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
 
 

@@ -71,3 +71,9 @@ def test_a_table_that_cannot_be_read(table, tmp_path):
         read_table(tmp_path / "none.csv")
     with pytest.raises(ValueError, match="is not UTF-8 text"):
         read_table(table("path,label,fold\nsounds/a.wav,Käuzchen,1\n", "latin-1"))
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    (tmp_path / "clips.csv").write_text("path,label,label,fold\na.wav,dog,cat,1\n")
+    with pytest.raises(ValueError, match="has the column label twice"):
+        read_table(tmp_path / "clips.csv")

@@ -341,9 +341,9 @@ def test_hooks_are_removed_when_the_way_back_fails():
 
 @pytest.mark.parametrize("kind", [GradCAM, GuidedGradCAM])
 def test_a_missing_feature_map_is_named(kind):
-    with pytest.raises(ValueError, match=r"External gives 1 feature maps and none numbered 1; name layers"):
+    with pytest.raises(ValueError, match=r"External has no feature map 1 among its 1; name layers"):
         kind(external(), layer=1)
-    with pytest.raises(ValueError, match=r"VGGSound gives 5 feature maps and none numbered 5"):
+    with pytest.raises(ValueError, match=r"VGGSound has no feature map 5 among its 5"):
         kind(vggsound(), layer=5).interpret(noise())
 
 

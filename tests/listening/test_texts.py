@@ -55,6 +55,7 @@ def test_the_page_has_no_words_of_its_own_and_uses_every_word():
         ("a: &b [1]\nc: *b", "an alias"),
         ("title: a: b", "cannot be read as YAML"),
         ("- 1", "must hold names and texts"),
+        ("2020-01-01: x", "no text is called"),
         ('title: "\\ud800"', "surrogate"),
         ("questions: [{name: a, ask: x, answers: [[1], {a: b}]}]", "answers"),
         ("words: " + "[" * 30, "nested more than 20 deep"),

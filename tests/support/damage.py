@@ -162,4 +162,6 @@ def fuzz_tables(run: Path, folder: Path, cases: int) -> dict[str, dict[int, int]
     """`report` of a copy of a run, with each of its tables damaged in turn; table -> `fuzz`'s result."""
     copied = shutil.copytree(run, folder / run.name)
     tables = sorted(path for path in copied.glob("*.csv"))
-    return {each.name: fuzz(each, ["report", copied], copied.name, cases) for each in tables}
+    found = {each.name: fuzz(each, ["report", copied], copied.name, cases) for each in tables}
+    assert any(totals.get(2) for totals in found.values())  # there are tables, and damage was noticed
+    return found

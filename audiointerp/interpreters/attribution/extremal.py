@@ -15,7 +15,7 @@ from audiointerp.interpreters.attribution.base import Details
 from audiointerp.interpreters.attribution.batched import Masked, OptimisedMask, SmoothCells
 
 NEGLIGIBLE = 1e-4  # Adam's epsilon: gradients far below it, of a reward of about 1, are rounding errors
-TIE = 1e-4  # masks that differ by less are equal
+TIE = 1e-4  # step to which points are rounded before they are ranked
 RAMP = 1000.0  # the penalty's weight at the last step over that at the first
 
 __all__ = ["ExtremalPerturbation", "smallest_sufficient"]

@@ -61,7 +61,7 @@ class GradCAM(Attribution):
 
     def _check_layer(self, count: int) -> None:
         if not -count <= self.layer < count:
-            lacking = "names no layer" if not count else f"gives {count} feature maps and none numbered {self.layer}"
+            lacking = "names no layer" if not count else f"has no feature map {self.layer} among its {count}"
             raise ValueError(
                 f"{type(self).__name__} reads a layer of the classifier, but {type(self.classifier).__name__} "
                 f"{lacking}; name layers with External(layers=[...]), which `audiointerp layers MODEL` lists, or leave "

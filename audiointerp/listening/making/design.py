@@ -313,8 +313,8 @@ def _gold(asked: _Asked, selection: Selection, count: int, number: int, design: 
     chosen = numbers.sample(pairs, min(count, len(pairs)))
     if len(chosen) < count:
         design.warnings.append(
-            f"the test has {len(chosen)} of {count} gold items; each needs two items of different predicted classes, "
-            f"and this run has {len(pairs)} such pairs"
+            f"the test has {len(chosen)} of {count} gold items; each needs a pair of items of different predicted "
+            f"classes, and the chosen items have {len(pairs) // 2}"
         )
     digits, trials = max(2, len(str(number))), []
     for place, (item, other) in enumerate(chosen, number + 1):

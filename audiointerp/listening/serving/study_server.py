@@ -245,8 +245,10 @@ class StudyServer(Host):
                 )
             if (row["test_id"], row["session_id"]) != (session["test_id"], session["session_id"]):
                 raise ValueError("a row belongs to another session")
-            if row["task"] != self.study.task or not row.keys() <= {*ANSWER_COLUMNS}:
-                raise ValueError(f"a row is not one of the task {self.study.task}")
+            if row["task"] != self.study.task:
+                raise ValueError(f"a row is of the task {row['task'][:40]!r}; the test's is {self.study.task}")
+            if unknown := sorted(row.keys() - {*ANSWER_COLUMNS}):
+                raise ValueError(f"a row has the column {unknown[0][:40]!r}, which answers do not have")
         return session
 
     def _note(self, session: dict[str, Any]) -> None:

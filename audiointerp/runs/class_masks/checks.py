@@ -25,7 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audiointerp.contracts import Classifier, Interpretation, Interpreter, frozen
-from audiointerp.datasets.mixtures import MAX_SNR_DB
+from audiointerp.datasets.limits import check_counts, check_items, check_level
 from audiointerp.evaluation.items import Item, mixture_items
 from audiointerp.evaluation.made_mixtures import made_mixtures
 from audiointerp.metrics import segmentation
@@ -66,12 +66,9 @@ class ClassMasks:
     sounds: int = 3
 
     def __post_init__(self) -> None:
-        if self.mixtures < 1:
-            raise ValueError(f"mixtures is {self.mixtures}; mask at least one mixture")
-        if not abs(self.snr_db) <= MAX_SNR_DB:
-            raise ValueError(f"snr_db is {self.snr_db}; it must be within {MAX_SNR_DB:g} dB")
-        if self.sounds < 0:
-            raise ValueError(f"sounds is {self.sounds}; give the number of mixtures whose sounds are kept, or 0")
+        check_items(self.mixtures, "mixtures", "mixtures")
+        check_counts(sounds=self.sounds)
+        check_level("snr_db", self.snr_db)
         if not self.thresholds or not all(0 <= each < 1 for each in self.thresholds):
             raise ValueError(f"thresholds are {list(self.thresholds)}; name one or more numbers from 0 to below 1")
         StemMask(self.ideal)  # pyright: ignore[reportArgumentType]  # raises for other kinds

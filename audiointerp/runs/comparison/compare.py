@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from audiointerp.contracts import Classifier, Interpreter, frozen
 from audiointerp.datasets import ClipDataset
+from audiointerp.datasets.limits import check_counts
 from audiointerp.evaluation import judging
 from audiointerp.evaluation.conditions import Condition
 from audiointerp.evaluation.explaining import Wanted, evaluate
@@ -67,8 +68,7 @@ class Comparison:
     curves: bool = True
 
     def __post_init__(self) -> None:
-        if wrong := [name for name, count in self.subset.items() if count < 0]:
-            raise ValueError(f"subset.{wrong[0]} is {self.subset[wrong[0]]}; give a number of items, or 0 for none")
+        check_counts(**{f"subset.{name}": count for name, count in self.subset.items()})
 
     def without(self, names: Collection[str]) -> Comparison:
         """The same settings for fewer methods: names of methods that a recipe leaves out (`NAME: null`) are dropped."""

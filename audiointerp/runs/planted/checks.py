@@ -8,7 +8,6 @@ cue than to the clip by a margin. A method that was taught with stems of natural
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from audiointerp.contracts import Classifier, Interpreter, frozen
 from audiointerp.datasets import ClipDataset, gains_from_snr, make_cue, mix
-from audiointerp.datasets.mixtures import MAX_SNR_DB
+from audiointerp.datasets.limits import check_counts, check_items, check_level
 from audiointerp.evaluation.items import item_id_of
 from audiointerp.metrics.separation import si_sdr
 from audiointerp.metrics.statistics import crossed_interval
@@ -62,12 +61,10 @@ class PlantedTruth:
     sounds: int = 5
 
     def __post_init__(self) -> None:
-        if self.clips < 1:
-            raise ValueError(f"clips is {self.clips}; plant the cue in at least one clip")
-        if self.sounds < 0:
-            raise ValueError(f"sounds is {self.sounds}; give the number of clips whose sounds are kept, or 0")
-        if not abs(self.snr_db) <= MAX_SNR_DB or not math.isfinite(self.margin_db):
-            raise ValueError(f"snr_db is {self.snr_db:g}, margin_db {self.margin_db:g}; give numbers of dB")
+        check_items(self.clips, "clips", "clips")
+        check_counts(sounds=self.sounds)
+        check_level("snr_db", self.snr_db)
+        check_level("margin_db", self.margin_db)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from audiointerp.bundles import bundle
 from audiointerp.contracts import Classifier, Interpreter, frozen
 from audiointerp.datasets import ClipDataset
-from audiointerp.datasets.mixtures import MAX_SNR_DB
+from audiointerp.datasets.limits import check_counts, check_items, check_level
 from audiointerp.evaluation.conditions import Mixtures
 from audiointerp.evaluation.items import Item, clip_items
 from audiointerp.metrics import separation
@@ -78,11 +78,15 @@ class Sanity:
     table_clips: int = 1
 
     def __post_init__(self) -> None:
-        counts = ("clips", "costly_clips", "mixtures", "costly_mixtures", "table_clips")
-        if wrong := [name for name in counts if getattr(self, name) < 0]:
-            raise ValueError(f"{wrong[0]} is {getattr(self, wrong[0])}; give a number of items, or 0 for none")
-        if wrong := [name for name in ("snr_db", "noise_db") if not abs(getattr(self, name)) <= MAX_SNR_DB]:
-            raise ValueError(f"{wrong[0]} is {getattr(self, wrong[0])}; it must be within {MAX_SNR_DB:g} dB")
+        check_items(self.mixtures, "mixtures", "mixtures")
+        check_counts(
+            clips=self.clips,
+            costly_clips=self.costly_clips,
+            costly_mixtures=self.costly_mixtures,
+            table_clips=self.table_clips,
+        )
+        check_level("snr_db", self.snr_db)
+        check_level("noise_db", self.noise_db)
 
 
 class SanityChecks(Kind):

@@ -161,8 +161,8 @@ def test_answers_that_a_page_can_give(task, choices, good, bad):
         ({"rows": "no"}, "a list"),
         ({"schema": "x"}, "collects"),
         ({"participant_code": "\ud800"}, "no character"),
-        ({"rows": [{**session()["rows"][0], "task": "ab"}]}, "the task mos"),
-        ({"rows": [{**session()["rows"][0], "q_hearing": "no"}]}, "the task mos"),
+        ({"rows": [{**session()["rows"][0], "task": "ab"}]}, "the test's is mos"),
+        ({"rows": [{**session()["rows"][0], "q_hearing": "no"}]}, "the column 'q_hearing'"),
     ],
 )
 def test_other_tests_and_junk_are_refused_and_kept_aside(serve, change, message):
