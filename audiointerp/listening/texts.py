@@ -116,8 +116,10 @@ def _checked(path: Path) -> dict[str, Any]:
     known = {name.removesuffix("?"): "" for name in SHAPE} | {f"words.{name}": "" for name in words}
     for name in (*data, *(f"words.{each}" for each in data.get("words", {}))):
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise ValueError(f"{path}: no text is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            near = difflib.get_close_matches(str(name), known, 1)  # YAML reads some names as dates and numbers
+            raise ValueError(
+                f"{path}: no text is called {str(name)!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
     names = [each["name"] for each in data.get("questions", ())]
     for name in names:
         if not NAME.fullmatch(name) or names.count(name) > 1:

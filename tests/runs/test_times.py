@@ -100,7 +100,7 @@ def test_the_recipe_compares_over_time(data, tmp_path):
 
 def test_refused_in_one_line(data, tmp_path, capsys):
     for more, word in (
-        (["--items", 0], "at least one scene"),
+        (["--items", 0], "1 to 100000 scenes"),
         (["--events", 3, 2], "the fewest and the most"),
         (["--events", 9, 9, "--event_seconds", 0.1, 0.2], "ask for fewer events"),
         (["--seconds", 1], "a scene has 1 s"),

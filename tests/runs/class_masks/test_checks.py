@@ -148,7 +148,7 @@ def test_scores_of_soft_masks_by_hand():
 
 
 def test_what_cannot_work():
-    with pytest.raises(ValueError, match="at least one mixture"):
+    with pytest.raises(ValueError, match="1 to 100000 mixtures"):
         ClassMasks(mixtures=0)
     with pytest.raises(ValueError, match="from 0 to below 1"):
         ClassMasks(thresholds=[1.0])
