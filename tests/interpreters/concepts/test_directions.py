@@ -71,7 +71,7 @@ def test_p_is_that_of_scipy():
 
 def test_too_little():
     has, lacks = clouds(1.0)
-    with pytest.raises(ValueError, match="3 sounds have the concept and 24 lack it"):
+    with pytest.raises(ValueError, match=r"3 sounds have the concept \(--has\) and 24 lack it"):
         try_concept(has[:3], lacks, has)
     with pytest.raises(ValueError, match="1 draws of 24 clips"):
         try_concept(has, lacks, has, draws=1)
