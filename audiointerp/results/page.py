@@ -35,6 +35,7 @@ NEARLY_ALL = 0.8  # mean of a mask above which an explanation hardly chooses
 __all__ = ["write_report"]
 
 MOST_CLIPS = 5000  # shown on a page, about 25 MB; browsers become slow with more
+AT_ONCE = 20  # clips that are part of the page from the start; the others join it while the first are played
 SOUNDS = ("mixture", "reference", "interpretation", "listening", "residual")
 FILES = ("recipe.yaml", "run.json", "log.csv", "scores.csv", "manifest.csv", LIKELIEST, "components.html")
 SHOWN_APART = ("name", "labels", "finished", "kind", "scored", "start", "end", "command", "seed", "device", "failed")
@@ -88,6 +89,7 @@ def _write_page(run: Run, out: Path) -> Path:
         "figures": {name: figure for name, figure in figures.items() if figure},
         "items": items,
         "clips": len(names),
+        "at_once": AT_ONCE,
         "several": "fidelity_argmax" in run.scores and bool(run.scores["fidelity_argmax"].notna().any()),
         "right": (sum(judged), len(judged)),
         "classes": sorted({item["predicted"] for item in items if item["predicted"]}, key=str.lower),

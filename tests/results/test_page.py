@@ -388,6 +388,29 @@ def test_the_sounds_of_a_clip_go_on_where_the_last_one_was(opened):
     opened.wait_for_function(f"{audio}.every(each => each.paused)")
 
 
+def test_clips_after_the_first_join_the_page_later_or_when_they_are_needed(browser, tmp_path):
+    run = make_run(tmp_path, items=26)
+    address = write_report([run]).as_uri()
+    shown = "[...document.querySelectorAll('#cards .card:not([hidden])')].map(each => each.id)"
+    every = [f"c_clip_{number}" for number in range(26)]
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_function(f"{shown}.length === 26")
+    assert page.evaluate(shown) == every
+    assert page.locator("#c_clip_25 kbd").all_text_contents() == ["1", "2", "3", "4", "5"]
+    # From here on nothing joins by itself.
+    page.add_init_script("window.setTimeout = () => 0")
+    page.goto("about:blank")
+    page.goto(address)
+    assert page.evaluate(shown) == every[:20] and page.locator("#count").text_content() == "26 clips"
+    page.fill("#text", "clip 25")
+    assert page.evaluate(shown) == ["c_clip_25"] and page.locator("#count").text_content() == "1 of 26 clips"
+    page.goto("about:blank")
+    page.goto(f"{address}#c_clip_24")
+    assert page.evaluate(shown) == every and page.evaluate("scrollY") > 1000
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_is_wrong_with_the_page_on_a_phone(opened, scheme):
     opened.emulate_media(color_scheme=scheme)
