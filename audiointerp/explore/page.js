@@ -1,9 +1,10 @@
 // The page of `audiointerp explore`. The server computes; this file asks it, shows and plays.
-import { Player, readWav, writeWav } from "./player.js";
+import { Player, decode, readWav, writeWav } from "./player.js";
 import { Spectrogram } from "./spectrogram.js";
 
 const $ = (id) => document.getElementById(id);
 const SHOWN = 10, LONGEST_RECORDING = 120; // labels; seconds
+const DECODED_HERE = /\.(m4a|m4b|mp4|aac|webm|weba|mka|mkv|mov|3gp)$/i; // formats that the server does not read
 const state = {
   labels: [], methods: [], sound: null, part: 0, view: null, before: [], after: null, label: null, made: [], shown: null,
   regions: [], brush: null, job: 0,
@@ -59,12 +60,28 @@ const element = (tag, properties = {}, ...children) => {
 
 // ---- opening a sound
 
-async function openFile(file, name) {
-  if (file.size > limits.most_bytes) {
-    throw new Refused(`${name}: has ${Math.round(file.size / 2 ** 20)} MB; open a file of at most ${limits.most_bytes / 2 ** 20} MB`);
+function checkSize(size, name) {
+  if (size > limits.most_bytes) {
+    throw new Refused(`${name}: has ${Math.round(size / 2 ** 20)} MB; open a file of at most ${limits.most_bytes / 2 ** 20} MB`);
   }
+}
+
+async function decodedHere(file, name) {
+  try {
+    return new Blob([await decode(await file.arrayBuffer(), limits.rate)]);
+  } catch {
+    throw new Refused(`${name}: this browser cannot decode it; convert it to WAV, FLAC, OGG or MP3`);
+  }
+}
+
+async function openFile(file, name) {
+  checkSize(file.size, name);
   $("loading").textContent = `Opening ${name} …`;
   try {
+    if (DECODED_HERE.test(name)) {
+      file = await decodedHere(file, name);
+      checkSize(file.size, `${name}, decoded,`);
+    }
     const sound = await json(`sounds?name=${encodeURIComponent(name)}`, { method: "POST", body: file });
     await openSound(sound);
   } finally {
@@ -235,7 +252,8 @@ function chosenMethods() {
   return [...document.querySelectorAll("#by input:checked")].map((each) => each.value);
 }
 
-const cost = (method) => method.passes * (state.view?.pass_seconds ?? 0);
+// Seconds: as long as the method's last explanation of this part took, before that by its number of passes.
+const cost = (method) => state.made.findLast((each) => each.method === method.name)?.seconds ?? method.passes * (state.view?.pass_seconds ?? 0);
 const about = (seconds) => (seconds < 1.5 ? "about a second" : seconds < 100 ? `about ${Math.round(seconds)} s` : `about ${Math.round(seconds / 60)} minutes`);
 
 function showCost() {
@@ -528,9 +546,9 @@ show("open-error", async () => {
   Object.assign(state, { labels: limits.labels, methods: limits.methods });
   state.methods.forEach((method, i) => {
     const input = element("input", { type: "checkbox", value: method.name, checked: i === 0 });
-    $(method.control && i ? "control-methods" : "methods").append(element("label", {}, input, element("span", {}, method.name)));
+    $(method.at_once ? "methods" : method.control ? "control-methods" : "more-methods").append(element("label", {}, input, element("span", {}, method.name)));
   });
-  $("controls").hidden = !$("control-methods").children.length;
+  for (const place of ["more", "control"]) $(`${place}-methods`).parentElement.hidden = !$(`${place}-methods`).children.length;
   $("labels-help").textContent = limits.multilabel
     ? "Each label has a probability of its own. Click one to hear what speaks for it."
     : "Click a label to hear what speaks for it.";

@@ -27,6 +27,16 @@ export function writeWav(samples, rate) {
   return view.buffer;
 }
 
+// A file that the server does not read, decoded by the browser: a mono WAV at a rate in Hz.
+export async function decode(data, rate) {
+  const buffer = await new OfflineAudioContext(1, 1, rate).decodeAudioData(data);
+  const mono = new Float32Array(buffer.length);
+  for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
+    buffer.getChannelData(channel).forEach((value, i) => { mono[i] += value / buffer.numberOfChannels; });
+  }
+  return writeWav(mono, rate);
+}
+
 export class Player {
   constructor(changed) {
     this.changed = changed; // called when playing starts or stops

@@ -37,7 +37,7 @@ from audiointerp.explore.regions import read_regions
 from audiointerp.explore.saving import Archive
 from audiointerp.explore.sounds import MOST_BYTES, MOST_SECONDS, PART_SECONDS, Missing, OpenedSound
 from audiointerp.explore.stopping import Stopped
-from audiointerp.explore.workbench import BRUSH, Busy, Made, View, Workbench, is_control
+from audiointerp.explore.workbench import BRUSH, Busy, Made, View, Workbench, is_control, shown_at_once
 from audiointerp.listening.serving.foreign import is_foreign
 from audiointerp.results.templating import fill
 
@@ -213,8 +213,9 @@ class _Pages:
         return Response(path.read_bytes(), media_type=kind)
 
     async def state(self, request: Request) -> Response:
+        first = shown_at_once(self.workbench.methods)
         methods = [
-            {"name": name, "passes": method.passes, "control": is_control(method)}
+            {"name": name, "passes": method.passes, "control": is_control(method), "at_once": name in first}
             for name, method in self.workbench.methods.items()
         ]
         classifier = self.workbench.classifier
@@ -222,6 +223,7 @@ class _Pages:
             {
                 "labels": classifier.labels,
                 "multilabel": classifier.multilabel,
+                "rate": classifier.sample_rate,
                 "methods": methods,
                 "sounds": [_sound(each) for each in self.workbench.sounds.all() if not each.temporary],
                 "most_bytes": MOST_BYTES,

@@ -31,10 +31,12 @@ MOST_WAITING = 20  # requests that wait for the classifier; more are refused
 KEPT_VIEWS, KEPT_MADE = 6, 40  # in memory; what is dropped is computed again when it is asked for
 MOST_RECIPES = 10_000  # of explanations that can be computed again
 BRUSH = "brush"
+OFTEN = ("lime", "rise", "gradcam", "integratedgradients")  # shown at once; the page has the others behind a click
+FEW = 6  # methods that are all shown at once
 
 Value = TypeVar("Value")
 
-__all__ = ["BRUSH", "Busy", "Made", "View", "Workbench", "is_control", "offered"]
+__all__ = ["BRUSH", "Busy", "Made", "View", "Workbench", "is_control", "offered", "shown_at_once"]
 
 
 class Busy(RuntimeError):
@@ -137,6 +139,13 @@ def offered(model: Classifier | Interpreter, first: Mapping[str, Interpreter], s
         except ValueError:  # must be trained, or is for other classifiers; the message of --method says which
             continue
     return methods
+
+
+def shown_at_once(methods: Mapping[str, Interpreter]) -> list[str]:
+    """Names of the methods that the page offers without a click: the first, and of more than six the usual ones."""
+    explaining = [name for name, method in methods.items() if not is_control(method)]
+    first = next(iter(methods))
+    return [name for name in methods if name == first or name in explaining and (len(explaining) <= FEW or name in OFTEN)]
 
 
 def is_control(method: Interpreter) -> bool:

@@ -272,6 +272,57 @@ def test_a_recording_of_the_microphone(visit):
     assert page.locator("#record").inner_text() == "Record"
 
 
+# Two seconds of 4000 Hz in a format that only browsers read, dropped as a file.
+DROP_COMPRESSED = """async ([name, type]) => {
+  if (!MediaRecorder.isTypeSupported(type)) return false;
+  const context = new AudioContext(), tone = new OscillatorNode(context, { frequency: 4000 });
+  const out = context.createMediaStreamDestination();
+  tone.connect(new GainNode(context, { gain: 0.3 })).connect(out);
+  tone.start();
+  const recorder = new MediaRecorder(out.stream, { mimeType: type }), pieces = [];
+  recorder.ondataavailable = (event) => pieces.push(event.data);
+  const ended = new Promise((resolve) => { recorder.onstop = resolve; });
+  recorder.start();
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  recorder.stop();
+  await ended;
+  const transfer = new DataTransfer();
+  transfer.items.add(new File(pieces, name));
+  document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+  return true;
+}"""
+
+
+@pytest.mark.parametrize(("name", "kind"), [("phone.webm", "audio/webm"), ("phone.m4a", "audio/mp4")])
+def test_formats_that_only_the_browser_reads(visit, name, kind):
+    page = visit()
+    if not page.evaluate(DROP_COMPRESSED, [name, kind]):
+        pytest.skip(f"this Chromium does not record {kind}")
+    page.locator("#sound-title", has_text=name).wait_for()
+    assert page.locator(".label").first.inner_text().startswith("high")
+    drop(page, b"this is no sound", "broken.m4a")
+    page.locator("#open-error", has_text="broken.m4a: this browser cannot decode it").wait_for()
+
+
+def test_many_methods_are_offered_in_three_groups(browser, served, visit):
+    page = visit()
+    assert page.locator("#methods label").all_inner_texts() == ["saliency"]
+    assert not page.locator("summary", has_text="More methods").is_visible()
+    several = ["lime", "occlusion", "rise", "saliency", "smoothgrad", "shapley", "wam"]
+    state = {name: 1 for name in several}
+
+    def answer(route):
+        made = route.fetch().json()
+        made["methods"] = [{"name": name, "passes": 1, "control": False, "at_once": i < 2} for i, name in enumerate(state)]
+        route.fulfill(json=made)
+
+    page.route("**/state", answer)
+    page.reload()
+    page.locator("summary", has_text="More methods").click()
+    assert page.locator("#methods label").all_inner_texts() == several[:2]
+    assert page.locator("#more-methods label").all_inner_texts() == several[2:]
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
 def test_accessible_on_screens_of_each_size(visit, width, scheme):
     page = visit(viewport={"width": width, "height": 900}, color_scheme=scheme)
@@ -349,6 +400,29 @@ def test_twenty_tabs_at_once(served):
         each.join(WAIT)
     assert sorted(results) == list(range(20))
     assert all((probability > 0.5) == bool(number % 2) for number, probability in results.items())
+
+
+@pytest.mark.slow
+def test_twenty_tabs_of_one_browser(visit):
+    """Each opens a sound of its own and has it explained while the others do; each hears its own sound."""
+    pages = [visit()]
+    while len(pages) < 20:
+        page = pages[0].context.new_page()
+        page.goto(pages[0].url)
+        pages.append(page)
+    for number, page in enumerate(pages):
+        page.locator("#workspace").wait_for()
+        level = 0.5 if number % 2 else 0.05
+        drop(page, wav(tones(0.5, 0.2, level).numpy()), f"tab {number}.wav")
+    for number, page in enumerate(pages):
+        page.locator("#sound-title", has_text=f"tab {number}.wav").wait_for()
+        page.locator(f"[data-label='{number % 2}']").click()
+    for number, page in enumerate(pages):
+        page.locator("#made > li", has_text="by saliency").wait_for()
+        name = "high" if number % 2 else "low"
+        assert page.locator(".label").first.inner_text().startswith(name)
+        assert page.locator("#made > li").count() == 1 and name in page.locator("#made > li").inner_text()
+        assert not page.locator("[role=alert]:visible").count()
 
 
 def test_a_file_of_ten_minutes_is_opened_in_parts(served):

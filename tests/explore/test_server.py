@@ -24,7 +24,7 @@ from audiointerp.explore.saving import Archive
 from audiointerp.explore.server import make_app
 from audiointerp.explore.sounds import MOST_SECONDS
 from audiointerp.explore.stopping import Stopped
-from audiointerp.explore.workbench import Busy, Workbench, offered
+from audiointerp.explore.workbench import Busy, Workbench, offered, shown_at_once
 from audiointerp.interpreters import Loudest, Saliency
 from audiointerp.listening.making.export import export_study
 from audiointerp.results.reading import Run
@@ -378,6 +378,9 @@ def test_methods_on_offer():
     methods = offered(classifier, {"mine": Loudest(classifier)}, "two")
     assert next(iter(methods)) == "mine" and {"lime", "rise", "saliency", "allpass"} <= {*methods}
     assert not {"piq", "l2i", "bandrde", "gradcam"} & {*methods}  # this classifier has no bands and no layer to read
+    # Of many methods the first and the usual ones are shown at once; of a few, all but the controls.
+    assert shown_at_once(methods) == ["mine", "integratedgradients", "lime", "rise"]
+    assert shown_at_once({name: methods[name] for name in ("mine", "saliency", "allpass")}) == ["mine", "saliency"]
     classifier.no_gradient = "it has none"
     assert not {"saliency", "integratedgradients"} & {*offered(classifier, {"x": Loudest(classifier)}, "two")}
 
