@@ -114,11 +114,11 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
 
     if options.channel is not None and options.channel < 0:
         raise ValueError(f"--channel is {options.channel}; channels are counted from 0")
+    files = audio_files(options.files)  # before the classifier, which takes seconds to load
     described = _described(options)
     methods = _methods(options) if described is None else _methods(options, described.classifier, described.methods)
     classifier = next(iter(methods.values())).classifier
     targets = _Targets(options.target or [], classifier)
-    files = audio_files(options.files)
     folder = run_folder.prepare_output(options.output, options.force)
     _tell_cost(methods, len(files))
     info = _start(options, folder, "interpret", classifier, recipe_text=described.text if described else "")
