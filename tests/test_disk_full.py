@@ -16,6 +16,8 @@ from audiointerp.__main__ import main
 from audiointerp.listening.making import blinding
 from audiointerp.results import folder as run_folder
 
+pytestmark = pytest.mark.slow  # whole commands, many times
+
 EVERY = int(os.environ.get("AUDIOINTERP_EVERY", "5"))  # change to a file at which the disk is full; 1 for all
 
 
@@ -66,23 +68,17 @@ def sweep(command: list[str], out: Path, state, step: int, capsys, before: Path 
     return number
 
 
-@pytest.mark.parametrize("step, small", [(7, True), pytest.param(EVERY, False, marks=pytest.mark.slow)])
-def test_full_while_interpreting_and_drawing(step, small, root, tmp_path, capsys):
-    """Small: one clip and one method, whose figure takes most of the time; else two of each."""
+def test_full_while_interpreting_and_drawing(root, tmp_path, capsys):
     out = tmp_path / "out"
     command = [each for each in command_of("interpret", root, out) if each != "--no_figures"]
-    if small:
-        del command[3]
-        command[command.index("--method") + 1] = "piq"
-    assert sweep(command, out, end_state, step, capsys) >= (15 if small else 20)
+    assert sweep(command, out, end_state, EVERY, capsys) >= 20
 
 
-@pytest.mark.parametrize("step", [9, pytest.param(EVERY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("target", ["html", "folder", "webmushra"])
-def test_full_while_exporting(target, step, one_secret, tmp_path, capsys):
+def test_full_while_exporting(target, one_secret, tmp_path, capsys):
     run, out = make_run(tmp_path / "run", catch=1, seconds=0.1), tmp_path / "out"
     command = ["listen", "export", str(run), "-o", str(out), "--target", target]
-    assert sweep(command, out, files_of, step, capsys) >= 10
+    assert sweep(command, out, files_of, EVERY, capsys) >= 10
 
 
 def test_full_while_reporting(root, tmp_path, capsys):
@@ -92,18 +88,16 @@ def test_full_while_reporting(root, tmp_path, capsys):
     sweep(command, out, end_state, 1, capsys, before=shutil.copytree(out, tmp_path / "before"))
 
 
-@pytest.mark.parametrize("step", [7, pytest.param(EVERY, marks=pytest.mark.slow)])
-def test_full_while_analysing(step, tmp_path, capsys):
+def test_full_while_analysing(tmp_path, capsys):
     run, test, out = make_run(tmp_path / "run", seconds=0.1), tmp_path / "test", tmp_path / "out"
     finished(["listen", "export", str(run), "-o", str(test), "--target", "folder", "--participants", "3"])
     sheet = pd.read_csv(test / "public" / "answer_sheet.csv", dtype=str)
     sheet["answer"] = [str(1 + number % 5) for number in range(len(sheet))]
     sheet.to_csv(tmp_path / "sheet.csv", index=False)
     command = ["listen", "analyse", str(tmp_path / "sheet.csv"), "--key", str(test / "private" / "key.csv")]
-    assert sweep([*command, "-o", str(out)], out, end_state, step, capsys) >= 8
+    assert sweep([*command, "-o", str(out)], out, end_state, EVERY, capsys) >= 8
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["interpret", "export", "run"])
 def test_full_in_the_middle_of_a_file(name, root, tmp_path):
     """In processes that cannot make a file larger than a limit, for each size of file that the command writes."""

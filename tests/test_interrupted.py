@@ -61,6 +61,9 @@ def killed_at(number: int, after: bool) -> Iterator[list[int]]:
         yield writes
 
 
+pytestmark = pytest.mark.slow  # whole commands, many times
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     return make_root(tmp_path_factory.mktemp("interrupted"))
@@ -91,12 +94,6 @@ def sweep(name: str, root: Path, tmp_path: Path, step: int) -> int:
     return len(points)
 
 
-@pytest.mark.parametrize("name", ["interpret", "mix"])
-def test_killed_at_some_writes_and_started_again(name, root, tmp_path):
-    assert sweep(name, root, tmp_path, step=7) >= 2
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["interpret", "mix", "run", "compare"])
 def test_killed_at_every_write_and_started_again(name, root, tmp_path):
     """A comparison has the most writes and takes longest: every fifth kill, which is before and after in turn."""
@@ -146,14 +143,6 @@ def sweep_export(command: list[str], out: Path, before: Path | None, step: int) 
     return kills
 
 
-@pytest.mark.parametrize("target", EXPORTS)
-def test_exports_killed_at_some_changes_and_started_again(target, one_secret, tmp_path):
-    run = make_run(tmp_path / "run", catch=1, seconds=0.1)
-    command = ["listen", "export", str(run), "-o", str(tmp_path / "out"), *EXPORTS[target]]
-    assert sweep_export(command, tmp_path / "out", None, step=9) >= 3
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("target", EXPORTS)
 def test_exports_killed_at_every_change_and_started_again(target, one_secret, tmp_path):
     run = make_run(tmp_path / "run", catch=1, seconds=0.1)
@@ -249,7 +238,6 @@ def killed_once(command: list[str], rows: int, monkeypatch) -> None:
     run_folder._LOCKS.clear()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["m_0000_base.wav", "m_0000_other.wav", "m_0000_mixture.wav", "mixtures.csv"])
 def test_mixtures_changed_in_the_middle_of_a_comparison_are_made_again(victim, root, tmp_path, caplog, monkeypatch):
     """Named, and with every row and sound as in a comparison that nobody disturbed, whatever was scored before."""
@@ -277,7 +265,6 @@ def test_mixtures_changed_in_the_middle_of_a_comparison_are_made_again(victim, r
             assert new[name] == expected[name], name
 
 
-@pytest.mark.slow
 def test_noise_replaced_in_the_middle_of_a_comparison_is_noticed(root, tmp_path, caplog, monkeypatch):
     """Clips with it are explained again, also those whose sounds are not kept, as by a comparison begun afterwards."""
     noise, recipe = tmp_path / "noise" / "hum.wav", tmp_path / "compare.yaml"

@@ -26,6 +26,8 @@ from two_tones import RATE, tones
 from audiointerp.__main__ import main
 from audiointerp.results.reading import Run
 
+pytestmark = pytest.mark.slow  # in a browser
+
 WAIT = 240  # seconds until a test gives up; nothing is asked about speed
 SUPPORT = Path(__file__).parents[1] / "support"
 LEFT, TOP, RIGHT, BOTTOM = 66, 8, 6, 40  # margins of the spectrogram, in pixels
@@ -309,11 +311,11 @@ def test_many_methods_are_offered_in_three_groups(browser, served, visit):
     assert page.locator("#methods label").all_inner_texts() == ["saliency"]
     assert not page.locator("summary", has_text="More methods").is_visible()
     several = ["lime", "occlusion", "rise", "saliency", "smoothgrad", "shapley", "wam"]
-    state = {name: 1 for name in several}
 
     def answer(route):
         made = route.fetch().json()
-        made["methods"] = [{"name": name, "passes": 1, "control": False, "at_once": i < 2} for i, name in enumerate(state)]
+        about = {"passes": 1, "control": False}
+        made["methods"] = [{"name": name, "at_once": i < 2, **about} for i, name in enumerate(several)]
         route.fulfill(json=made)
 
     page.route("**/state", answer)
@@ -402,7 +404,6 @@ def test_twenty_tabs_at_once(served):
     assert all((probability > 0.5) == bool(number % 2) for number, probability in results.items())
 
 
-@pytest.mark.slow
 def test_twenty_tabs_of_one_browser(visit):
     """Each opens a sound of its own and has it explained while the others do; each hears its own sound."""
     pages = [visit()]

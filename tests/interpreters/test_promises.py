@@ -23,10 +23,8 @@ def sounds(seconds: float = 0.3, rows: int = 3) -> torch.Tensor:
     return level * (torch.sin(2 * torch.pi * pitch * time) + 0.1 * noise)
 
 
-# The other two differ from these in the kind of their labels and in their features; each doubles the time.
-EVERY_CLASSIFIER = [
-    pytest.param(name, marks=[] if name in ("vggsound", "external") else pytest.mark.slow) for name in CLASSIFIERS
-]
+# The other three differ from it in their features, in the kind of their labels, or in what is known of them.
+EVERY_CLASSIFIER = [pytest.param(name, marks=[] if name == "vggsound" else pytest.mark.slow) for name in CLASSIFIERS]
 
 
 @pytest.fixture(scope="module", params=EVERY_CLASSIFIER, ids=str)

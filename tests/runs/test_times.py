@@ -12,6 +12,8 @@ import soundfile
 from audiointerp.__main__ import main
 from audiointerp.datasets.events import write_events
 
+pytestmark = pytest.mark.slow  # whole recipes
+
 RATE = 16000
 LABELS = ("clock_tick", "dog", "rain")
 TIMES = ["time_auc", "time_iou", "time_f1", "pointing_game"]

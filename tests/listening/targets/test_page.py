@@ -24,6 +24,8 @@ from audiointerp.listening.targets.page import write_page
 from audiointerp.listening.texts import WORDS, read_texts
 
 RATE, SECONDS = 8000, 0.1
+pytestmark = pytest.mark.slow  # every page in a browser
+
 JUDGED = {"mos": 2, "rating": 2, "ab": 2, "abx": 2, "simulate": 1}
 WAIT = """selector => new Promise((resolve) => {
   const look = () => {
@@ -757,7 +759,6 @@ def test_headphones_are_checked(sit_down, tmp_path):
     assert saved_row(listener)["headphone_check"] == "6/6 in attempt 1: passed"
 
 
-@pytest.mark.slow
 def test_loudspeakers_do_not_pass_as_headphones(sit_down, tmp_path):
     listener = checked(sit_down, tmp_path, ["headphones"])
     for attempt in range(2):

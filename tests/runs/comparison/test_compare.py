@@ -35,6 +35,8 @@ from audiointerp.runs.comparison import page as comparison_report
 from audiointerp.runs.comparison.compare import Comparison, compare
 from audiointerp.runs.methods import build_methods
 
+pytestmark = pytest.mark.slow  # whole recipes
+
 RECIPE = """\
 seed: 7
 data_folder: !PLACEHOLDER
@@ -291,7 +293,6 @@ def assert_same_tables(first: Path, second: Path) -> None:
         pd.testing.assert_frame_equal(table, tables_of(second)[name], rtol=1e-4, atol=1e-6, obj=name)
 
 
-@pytest.mark.slow
 def test_stopped_and_gone_on_with(root, done, tmp_path, monkeypatch):
     """Stopped within an item, after its embedding and before its row: the same tables in the end."""
     add, calls = Scores.add_rows, []
@@ -550,7 +551,6 @@ def test_a_folder_with_one_table_is_read_once_a_run(root, tiny_vggsound, tmp_pat
     assert len(opened) < 10
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("drawn")
 def test_damaged_tables(done, tmp_path):
     fuzz_tables(done, tmp_path, 12)

@@ -34,6 +34,8 @@ from audiointerp.sound.nmf import NMF
 from audiointerp.sound.spectrogram import STFT, log_magnitude
 
 COMPONENTS, EPOCHS, SPARSITY = 6, 12, 0.8
+pytestmark = pytest.mark.slow  # whole recipes
+
 FRAMES = 1 + RATE // STFT().hop_length  # of a clip of 1 s
 CASES = {"whole": (), "minibatch": ("--minibatch", "true"), "sparse": ("--nmf.sparsity", 45)}
 

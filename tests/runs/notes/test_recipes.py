@@ -29,6 +29,8 @@ from audiointerp.runs.notes import inpainter as inpainting_report
 from audiointerp.runs.notes.explaining import NoteExplanations, _in_turn
 from audiointerp.runs.notes.magnitude_phase import MagnitudePhase
 
+pytestmark = pytest.mark.slow  # whole recipes
+
 FILLERS = ("zeros", "noise", "donor", "generator")
 CLASSES = tuple(HARMONICS)
 FEW = ("--notes.per_class", 1, "--notes.solver.steps", 6, "--notes.solver.samples", 4, "--notes.curve_notes", 2)
@@ -583,7 +585,6 @@ def test_no_instrument_is_in_two_splits():
     assert len(numbers) == len(set(numbers)) and NoteExplanations().fillers == FILLERS
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", ["inpainter", "rde", "query"])
 def test_damaged_tables(runs, name, tmp_path):

@@ -18,6 +18,8 @@ import audiointerp
 from audiointerp.runs.sanity import checks
 from audiointerp.runs.verdicts import CHECKS, SHOWN_ONLY, overall, read_verdicts
 
+pytestmark = pytest.mark.slow  # whole recipes
+
 METHODS = ("l2i", "gradcam", "loudest")  # the oracle is left out: it does not explain the classifier
 CLIPS, COSTLY_CLIPS, MIXTURES, COSTLY_MIXTURES, CLASSES = 2, 1, 3, 2, 10
 COMPARED = """\
@@ -249,6 +251,5 @@ def test_a_comparison_shows_the_verdicts(tiny, trained, root, done):
         assert f'<td class="verdict">{said[method]}</td>' in page
 
 
-@pytest.mark.slow
 def test_damaged_tables(done, tmp_path):
     fuzz_tables(done, tmp_path, 12)
