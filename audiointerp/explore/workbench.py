@@ -143,9 +143,9 @@ def offered(model: Classifier | Interpreter, first: Mapping[str, Interpreter], s
 
 def shown_at_once(methods: Mapping[str, Interpreter]) -> list[str]:
     """Names of the methods that the page offers without a click: the first, and of more than six the usual ones."""
-    explaining = [name for name, method in methods.items() if not is_control(method)]
-    first = next(iter(methods))
-    return [name for name in methods if name == first or name in explaining and (len(explaining) <= FEW or name in OFTEN)]
+    first, *others = methods
+    explaining = [name for name in others if not is_control(methods[name])]
+    return [first, *(name for name in explaining if len(explaining) < FEW or name in OFTEN)]
 
 
 def is_control(method: Interpreter) -> bool:
