@@ -165,7 +165,7 @@ def concept(options: argparse.Namespace, rest: list[str]) -> int:
 
     from audiointerp.classifiers.targets import likeliest_count, parse_target
     from audiointerp.contracts import Classifier, Interpreter
-    from audiointerp.runs.concepts import asking
+    from audiointerp.runs.tcav import asking
     from audiointerp.training.devices import pick_device
 
     if missing := [name for name in ("has", "lacks", "target") if not getattr(options, name)]:

@@ -1,1 +1,1 @@
-"""Concepts of a network: found by dictionaries and judged, or given by a user's sounds and tested."""
+"""Concepts of a network, found by dictionaries and judged on clips that they have not seen."""

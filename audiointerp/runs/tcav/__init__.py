@@ -1,0 +1,1 @@
+"""A concept that a user gives by sounds: does it speak for a class? (TCAV)"""
