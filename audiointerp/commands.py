@@ -165,6 +165,7 @@ def concept(options: argparse.Namespace, rest: list[str]) -> int:
 
     from audiointerp.classifiers.targets import likeliest_count, parse_target
     from audiointerp.contracts import Classifier, Interpreter
+    from audiointerp.runs.registry import page_of
     from audiointerp.runs.tcav import asking
     from audiointerp.training.devices import pick_device
 
@@ -186,17 +187,16 @@ def concept(options: argparse.Namespace, rest: list[str]) -> int:
         asking.read_sounds(paths, classifier, what)
         for paths, what in ((options.files, "recordings"), (options.has, "--has"), (options.lacks, "--lacks"))
     )
-    table, drawn = asking.ask(classifier, target, sounds, has, lacks, options.layer, options.draws, options.seed)
+    question = asking.Question(" + ".join(classifier.labels[number] for number in chosen), target, sounds)
+    table, drawn = asking.ask(classifier, [question], has, lacks, options.layer, options.draws, options.seed)
     folder = run_folder.prepare_output(options.output, options.force)
-    info = _start(options, folder, "concept", classifier, scored=False)
-    name = options.name or Path(options.has[0]).resolve().name
-    named = " + ".join(classifier.labels[number] for number in chosen)
-    sentences = [asking.sentence(row, name, named) for row in table.to_dict("records")]
-    written = asking.write(folder, table, drawn, sentences)
+    info = _start(options, folder, "tcav", classifier, scored=False)
+    name, rate = options.name or Path(options.has[0]).resolve().name, classifier.sample_rate
+    asking.write(folder, name, table, drawn, {"has": (rate, has), "lacks": (rate, lacks)})
     run_folder.finish(folder, info, results={})
-    for each in sentences:
-        print(each)
-    print(f"see {written}")
+    for row in table.to_dict("records"):
+        print(asking.sentence({"name": name, **row}))
+    print(f"see {page_of(folder)}")
     return 0
 
 

@@ -296,7 +296,14 @@ def test_missing_bundle_lists_what_ships(refused, tmp_path, monkeypatch):
     shipped.mkdir(parents=True)
     (shipped / "config.json").touch()
     monkeypatch.setattr("audiointerp.bundles.bundle.resources.files", lambda package: tmp_path)
-    assert says(refused("interpret", "esc10_piq", tmp_path, "-o", tmp_path / "out"), "esc10_piq", "one of", "esc10-piq")
+    wav, out = sine(tmp_path / "a.wav"), tmp_path / "out"
+    assert says(refused("interpret", "esc10_piq", wav, "-o", out), "esc10_piq", "one of", "esc10-piq")
+
+
+def test_files_are_looked_for_before_the_model(refused, tmp_path):
+    assert says(
+        refused("interpret", tmp_path / "no_model", tmp_path / "a.wav", "-o", tmp_path / "out"), "a.wav", "no such"
+    )
 
 
 # --- interpret

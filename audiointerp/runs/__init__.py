@@ -8,8 +8,10 @@ from audiointerp.runs.notes.explaining import NoteExplanations
 from audiointerp.runs.notes.magnitude_phase import MagnitudePhase
 from audiointerp.runs.planted.checks import PlantedTruth
 from audiointerp.runs.sanity.checks import Sanity
+from audiointerp.runs.tcav.testing import TCAV
 
 __all__ = [
+    "TCAV",
     "ClassMasks",
     "Comparison",
     "ConceptSettings",

@@ -17,6 +17,7 @@ KINDS = [
     "audiointerp.runs.planted.checks:PlantedTruthChecks",
     "audiointerp.runs.sanity.checks:SanityChecks",
     "audiointerp.runs.concepts.learning:ConceptLearning",
+    "audiointerp.runs.tcav.testing:ConceptTesting",
     "audiointerp.runs.comparison.compare:MethodComparison",
     "audiointerp.runs.dictionary.learning:DictionaryLearning",
     "audiointerp.runs.notes.explaining:NoteExplaining",

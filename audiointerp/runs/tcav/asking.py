@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,14 +18,14 @@ from audiointerp.evaluation.items import audio_files, naming, recording_item
 from audiointerp.interpreters.concepts import Representation
 from audiointerp.interpreters.concepts.directions import try_concept
 from audiointerp.metrics.statistics import holm
-from audiointerp.results import text
-from audiointerp.results.writing import write_table, write_text
+from audiointerp.results.writing import write_table
 from audiointerp.sound import files as audio
 
 SIGNIFICANT = 0.05
+HEARD = 4  # examples with, and without, the concept that the page plays
 SEPARATED = 0.6  # accuracy on held-out examples below which a layer does not know the concept
 
-__all__ = ["ask", "check_sets", "read_sounds", "sentence", "write"]
+__all__ = ["Question", "ask", "check_sets", "read_sounds", "sentence", "verdict", "write"]
 
 
 def check_sets(has: Sequence[str | Path], lacks: Sequence[str | Path]) -> None:
@@ -55,28 +56,40 @@ def read_sounds(paths: Sequence[str | Path], classifier: Classifier, what: str) 
     return found
 
 
+class Question(NamedTuple):
+    """A class asked about.
+
+    Attributes:
+        name: of the class, or of a set of classes.
+        target: (1, classes) bool.
+        sounds: recordings of the class, (1, samples) each at peak 1.
+    """
+
+    name: str
+    target: Tensor
+    sounds: Sequence[Tensor]
+
+
 def ask(
     classifier: Classifier,
-    target: Tensor,
-    sounds: Sequence[Tensor],
+    questions: Sequence[Question],
     has: Sequence[Tensor],
     lacks: Sequence[Tensor],
     layers: Sequence[int] = (-1,),
     draws: int = 30,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tests a concept at each layer; p-values are corrected by Holm over the layers.
+    """Tests a concept for each class at each layer; p-values are corrected by Holm over all of them.
 
     Args:
         classifier: any classifier that gives feature maps and gradients.
-        target: (1, classes) bool, the class or set of classes asked about.
-        sounds: recordings of the class, (1, samples) each at peak 1.
+        questions: the classes, at least one.
         has, lacks: recordings that have, and that lack, the concept.
         layers: indices of feature maps.
         draws, seed: see `try_concept`.
 
     Returns:
-        A row for each layer, and a row for each layer and draw.
+        A row for each class and layer, and a row for each class, layer and draw.
 
     Raises:
         ValueError: for a layer that does not exist or is given twice, too few sounds, or no gradient.
@@ -87,60 +100,69 @@ def ask(
     for layer in layers:
         representation = Representation(classifier, layer)
         vectors = [_means(representation, each, kind) for each, kind in ((has, "has"), (lacks, "lacks"))]
-        bar = tqdm(sounds, desc=f"gradients, layer {layer}", unit="sound", disable=None)
-        gradients = np.concatenate([representation.gradient(each, target).double().cpu().numpy() for each in bar])
-        made = try_concept(vectors[0], vectors[1], gradients, draws, seed)
-        rows.append(
-            {
-                "layer": layer,
-                "score": made.score,
-                "random_score": made.random_score,
-                "p": made.p,
-                "accuracy": made.accuracy,
-                "effect": made.effect,
-                "sounds": len(sounds),
-                "has": len(has),
-                "lacks": len(lacks),
-                "draws": draws,
-            }
-        )
-        pairs = zip(made.scores.tolist(), made.random_scores.tolist())
-        drawn += [{"layer": layer, "draw": n + 1, "score": a, "random_score": b} for n, (a, b) in enumerate(pairs)]
+        for name, target, sounds in questions:
+            bar = tqdm(sounds, desc=f"{name}, layer {layer}", unit="sound", disable=None)
+            gradients = np.concatenate([representation.gradient(each, target).double().cpu().numpy() for each in bar])
+            made = try_concept(vectors[0], vectors[1], gradients, draws, seed)
+            numbers = {key: getattr(made, key) for key in ("score", "random_score", "p", "accuracy", "effect")}
+            counts = {"sounds": len(sounds), "has": len(has), "lacks": len(lacks), "draws": draws}
+            rows.append({"target": name, "layer": layer, **numbers, **counts})
+            place, pairs = {"target": name, "layer": layer}, zip(made.scores.tolist(), made.random_scores.tolist())
+            drawn += [{**place, "draw": n + 1, "score": a, "random_score": b} for n, (a, b) in enumerate(pairs)]
     table = pd.DataFrame(rows)
-    table.insert(4, "p_holm", holm(table["p"].to_numpy()))
+    table.insert(5, "p_holm", holm(table["p"].to_numpy()))
     return table, pd.DataFrame(drawn)
 
 
-def sentence(row: dict, concept: str, target: str) -> str:
-    """What the test at one layer says, in words."""
-    where = f"at feature map {row['layer']}"
+def verdict(row: Mapping[str, Any]) -> str:
+    """What the test of a class at a layer says: "for", "against", "neither" or "unknown"."""
+    if row["accuracy"] < SEPARATED:
+        return "unknown"
+    if row["p_holm"] >= SIGNIFICANT:
+        return "neither"
+    return "for" if row["score"] > row["random_score"] else "against"
+
+
+def sentence(row: Mapping[str, Any]) -> str:
+    """What the test of a class at a layer says, in words."""
+    where, concept, target = f"at feature map {row['layer']:.0f}", row["name"], row["target"]
     numbers = (
         f"TCAV score {row['score']:.2f}, random directions {row['random_score']:.2f}, p {row['p_holm']:.2g} over "
-        f"{row['draws']} draws"
+        f"{row['draws']:.0f} draws"
     )
-    if row["accuracy"] < SEPARATED:
+    said = verdict(row)
+    if said == "unknown":
         return (
             f"{where}, sounds with {concept} cannot be told from sounds without it ({100 * row['accuracy']:.0f} % of "
             f"held-out sounds right), so that nothing is known about {target} ({numbers})"
         )
-    if row["p_holm"] >= SIGNIFICANT:
+    if said == "neither":
         return f"{where}, {concept} does not speak for {target} more or less than random sounds ({numbers})"
-    side = "for" if row["score"] > row["random_score"] else "against"
-    return f"{where}, {concept} speaks {side} {target} ({numbers}; logit {row['effect']:+.2f} to first order)"
+    return f"{where}, {concept} speaks {said} {target} ({numbers}; logit {row['effect']:+.2f} to first order)"
 
 
-def write(folder: Path, table: pd.DataFrame, drawn: pd.DataFrame, sentences: Sequence[str]) -> Path:
-    """Writes concept.csv, draws.csv and concept.md with the sentences; returns the last."""
+def write(
+    folder: Path,
+    concept: str,
+    table: pd.DataFrame,
+    drawn: pd.DataFrame,
+    heard: Mapping[str, tuple[int, Sequence[Tensor]]],
+) -> None:
+    """Writes the examples and tables of a test, concept.csv last.
+
+    Args:
+        folder: the run folder.
+        concept: its name.
+        table, drawn: from `ask`.
+        heard: "has" and "lacks" -> (sample rate, waveforms (1, samples)) of which the page plays the first ones.
+    """
+    for name, (rate, sounds) in heard.items():
+        for number, waveform in enumerate(sounds[:HEARD]):
+            audio.write(folder / "audio" / f"{name}_{number}.wav", waveform[0], rate)
     write_table(folder / "draws.csv", drawn)
-    write_table(folder / "concept.csv", table)
-    head = ["layer", "TCAV score", "random directions", "p, Holm", "held-out accuracy", "logit to first order"]
-    rows = [
-        [f"{row['layer']:.0f}", f"{row['score']:.2f}", f"{row['random_score']:.2f}", f"{row['p_holm']:.2g}",
-         f"{row['accuracy']:.2f}", f"{row['effect']:+.2f}"]
-        for row in table.to_dict("records")
-    ]  # fmt: skip
-    lines = "".join(f"- {each}\n" for each in sentences)
-    return write_text(folder / "concept.md", f"{lines}\n{text.markdown(head, rows)}")
+    named = table.copy()
+    named.insert(0, "name", concept)
+    write_table(folder / "concept.csv", named)
 
 
 def _means(representation: Representation, sounds: Sequence[Tensor], what: str) -> NDArray[np.float64]:
