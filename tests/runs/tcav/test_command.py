@@ -38,6 +38,7 @@ def test_a_planted_concept_speaks_for_its_class(sounds, tmp_path, capsys):
     assert row["p_holm"] < 1e-3 and row["score"] == 1 and row["accuracy"] > 0.9 and row["effect"] > 0
     assert len(pd.read_csv(tmp_path / "a" / "draws.csv")) == 30
     assert "speaks for low" in (tmp_path / "a" / "concept.md").read_text()
+    assert "At feature map -1, a low tone speaks for low" in (tmp_path / "a" / "report.html").read_text()
     # Another class's logit does not rise along it.
     assert ask(sounds, tmp_path / "b", "--has", str(sounds / "low"), "--target", "high") == 0
     assert "low speaks for high" not in capsys.readouterr().out

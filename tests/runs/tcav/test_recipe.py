@@ -108,7 +108,8 @@ def test_again_and_with_several_layers_and_classes(done, folder):
     before = (done / "concept.csv").read_bytes()
     run(command(folder, folder / "out", "--tcav.name", "a low <tone>"))
     assert (done / "concept.csv").read_bytes() == before
-    run(command(folder, folder / "two", "--tcav.targets", "[low+middle, low]", "--tcav.draws", "3", "--tcav.clips", "2"))
+    few = ("--tcav.draws", "3", "--tcav.clips", "2")
+    run(command(folder, folder / "two", "--tcav.targets", "[low+middle, low]", *few))
     table = pd.read_csv(folder / "two" / "tcav" / "1" / "concept.csv")
     assert list(table.target) == ["low + middle", "low"] and list(table.sounds) == [2, 2] and set(table.name) == {"has"}
 
