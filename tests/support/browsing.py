@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,3 +46,19 @@ def complaints(page: Any) -> list[str]:
     found = Axe().run(page).response
     assert len(found["passes"]) > 10
     return [f"{each['id']}: {each['help']} {[node['html'] for node in each['nodes']]}" for each in found["violations"]]
+
+
+def check_page(path: Path) -> None:
+    """A page from disk, light and on a dark phone: nothing is wider than the screen, axe and the console are silent."""
+    errors = []
+    with chromium() as browser:
+        for width, scheme in ((1400, "light"), (390, "dark")):
+            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.goto(path.resolve().as_uri())
+            for summary in page.locator("summary").all():
+                if summary.is_visible():
+                    summary.click()
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
+            assert not errors and complaints(page) == [], (path, width)
+            page.close()

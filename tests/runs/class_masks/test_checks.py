@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
+from browsing import check_page
 from damage import fuzz_tables
 from magnitude_classifiers import HIGH_BINS, LOW_BINS, RATE, OfMagnitude, band_level, tone
 from tiny_runs import linked, log_of, results_of, run, with_options
@@ -222,3 +223,9 @@ def test_recipes_from_training_to_the_table(tiny, tmp_path):
     before = (folder / "class_masks.csv").read_bytes()
     run(command)
     assert (folder / "class_masks.csv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_nothing_is_wrong_with_the_page(tmp_path):
+    write_run(tmp_path)
+    check_page(page.write(tmp_path))

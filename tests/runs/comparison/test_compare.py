@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from browsing import check_page
 from cases import TinyConv, l2i, piq
 from damage import fuzz_tables
 from matplotlib.figure import Figure
@@ -554,3 +555,8 @@ def test_a_folder_with_one_table_is_read_once_a_run(root, tiny_vggsound, tmp_pat
 @pytest.mark.usefixtures("drawn")
 def test_damaged_tables(done, tmp_path):
     fuzz_tables(done, tmp_path, 12)
+
+
+@pytest.mark.usefixtures("drawn")
+def test_nothing_is_wrong_with_the_page(done):
+    check_page(done / "report.html")

@@ -6,6 +6,7 @@ import shutil
 import cell_maps
 import pandas as pd
 import pytest
+from browsing import check_page
 from damage import fuzz_tables
 
 from audiointerp.__main__ import main
@@ -151,3 +152,8 @@ def test_a_damaged_table(done, tmp_path, capsys):
 @pytest.mark.slow
 def test_damaged_tables(done, tmp_path):
     fuzz_tables(done, tmp_path, 12)
+
+
+@pytest.mark.slow
+def test_nothing_is_wrong_with_the_page(done):
+    check_page(done / "report.html")

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from browsing import check_page
 from tiny_runs import (
     RATE,
     RECIPES,
@@ -260,3 +261,8 @@ def test_report_writes_both_pages_from_files_alone(explained, tmp_path, monkeypa
         (explained / name).unlink()
     run(["report", explained])
     assert snapshot(explained) == before
+
+
+def test_nothing_is_wrong_with_the_pages(learnt, explained):
+    for path in (learnt["whole"] / "report.html", explained / "report.html", explained / "components.html"):
+        check_page(path)

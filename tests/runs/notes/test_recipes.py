@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from browsing import check_page
 from damage import fuzz_tables
 from matplotlib.image import imread
 from notes import BANDS, HARMONICS, INSTRUMENTS, RATE, RECIPES, SAMPLES, entry, make_notes, recipe
@@ -589,3 +590,8 @@ def test_no_instrument_is_in_two_splits():
 @pytest.mark.parametrize("name", ["inpainter", "rde", "query"])
 def test_damaged_tables(runs, name, tmp_path):
     fuzz_tables(getattr(runs, name), tmp_path, 12)
+
+
+@pytest.mark.parametrize("name", ["inpainter", "rde", "query"])
+def test_nothing_is_wrong_with_the_page(runs, name):
+    check_page(getattr(runs, name) / "report.html")

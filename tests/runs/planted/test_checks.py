@@ -5,6 +5,7 @@ import json
 import pandas as pd
 import pytest
 import torch
+from browsing import check_page
 from damage import fuzz_tables
 from magnitude_classifiers import OfMagnitude
 
@@ -127,3 +128,8 @@ def test_page_shows_sounds_and_verdicts(done):
     assert written.count("<audio") == WANTED.sounds * 4 and "✗ wrong" in written and "✓ right" in written
     assert "| its_bins | 6 | 1.00 [1.00, 1.00] |" in (done / "tables" / "verdicts.md").read_text()
     assert (done / "figures" / "planted.png").is_file()
+
+
+@pytest.mark.slow
+def test_nothing_is_wrong_with_the_page(done):
+    check_page(page.write(done))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from browsing import check_page
 from damage import fuzz_tables
 from scipy.stats import spearmanr
 from tiny_runs import L2I_OPTIONS, RECIPES, clips_of, linked, results_of, run, snapshot, with_options
@@ -253,3 +254,7 @@ def test_a_comparison_shows_the_verdicts(tiny, trained, root, done):
 
 def test_damaged_tables(done, tmp_path):
     fuzz_tables(done, tmp_path, 12)
+
+
+def test_nothing_is_wrong_with_the_page(done):
+    check_page(done / "report.html")

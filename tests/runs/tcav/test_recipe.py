@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from browsing import check_page
 from damage import fuzz_tables
 from tiny_runs import RECIPES, linked, run
 
@@ -148,3 +149,8 @@ def test_a_run_without_tables_is_named(tmp_path, capsys):
     (tmp_path / "run.json").write_text(json.dumps({"kind": "tcav", "name": "x", "scored": False}))
     assert main(["report", str(tmp_path)]) == 2
     assert "has no concept.csv" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_nothing_is_wrong_with_the_page(done):
+    check_page(done / "report.html")
