@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from audiointerp.listening.analysis.analyse import analyse
 from audiointerp.listening.study import NO_PREFERENCE, Presentation, Study, Task, Trial
@@ -180,8 +180,45 @@ def shoot_explore(browser: Browser, sound: Path, out: Path) -> None:
             page.screenshot(path=out / f"{name}.png", full_page=True)
             shrink(out / f"{name}.png")
             context.close()
+        shoot_states(browser, address, out)
         server.send_signal(signal.SIGINT)
         server.wait()
+
+
+def shoot_states(browser: Browser, address: str, out: Path) -> None:
+    """explore_start, _error, _explaining and _saved: what the page shows before, beside and after its work."""
+
+    def keep(page: Page, name: str, box: dict[str, float]) -> None:
+        page.screenshot(path=out / f"explore_{name}.png", clip=box, full_page=True)  # pyright: ignore[reportArgumentType]
+        shrink(out / f"explore_{name}.png")
+
+    page = browser.new_page(viewport={"width": 1000, "height": 900})
+
+    def without_sounds(route: Route) -> None:
+        route.fulfill(json={**route.fetch().json(), "sounds": []})
+
+    page.route("**/state", without_sounds)
+    page.goto(address)
+    page.locator("#methods label").first.wait_for(state="attached")
+    keep(page, "start", {"x": 0, "y": 0, "width": 1000, "height": 260})
+    page.locator("#file").set_input_files({"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no sound"})
+    page.locator("#open-error").wait_for()
+    keep(page, "error", {"x": 0, "y": 0, "width": 1000, "height": 310})
+    page.unroute("**/state")
+    page.reload()
+    page.locator("#workspace").wait_for()
+    page.locator("#methods label", has_text="piq").click()
+    page.locator("#methods label", has_text="rise").click()
+    page.locator(".label").first.click()
+    page.locator("#busy").wait_for()
+    box = page.locator(".columns").bounding_box()
+    assert box is not None
+    keep(page, "explaining", {**box, "y": box["y"] + page.evaluate("scrollY"), "height": 420})
+    page.locator("#made > li").first.wait_for()
+    page.locator("#save").click()
+    page.locator("#saved").wait_for()
+    keep(page, "saved", {**box, "y": box["y"] + page.evaluate("scrollY"), "height": 420})
+    page.close()
 
 
 def main() -> None:

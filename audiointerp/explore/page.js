@@ -282,6 +282,7 @@ async function explain(label) {
       if (job !== state.job) return;
       await receive(made);
       state.made.push(made);
+      showCost();
       await choose(made);
     }
   } finally {
