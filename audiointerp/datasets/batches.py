@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from audiointerp.contracts import Batch
-from audiointerp.datasets.cache import ClipCache
+from audiointerp.datasets.cache import BITS, ClipCache
 from audiointerp.datasets.clips import Clip
 
 MAX_CLIP_SECONDS = 3600  # an hour; longer recordings are explained window by window, not as one clip
@@ -32,6 +32,7 @@ class ClipDataset:
         seconds: length of the waveforms of a batch; clips are cropped, or padded with silence at the end.
         multilabel: labels are 0/1 sets instead of one index per clip.
         cache_folder: None for `$AUDIOINTERP_CACHE` or `~/.cache/audiointerp`.
+        cache_bits: bits of a sample in the cache, 32 or 16; see `ClipCache`.
     Raises:
         ValueError: no clips, an unknown class, several labels where there may be one, a rate of 0 or less, a
             length of 0 or less or above an hour.
@@ -46,7 +47,10 @@ class ClipDataset:
         seconds: float = 5.0,
         multilabel: bool = False,
         cache_folder: str | Path | None = None,
+        cache_bits: int = 32,
     ):
+        if cache_bits not in BITS:
+            raise ValueError(f"cache_bits is {cache_bits}; choose 32 or 16")
         if not clips:
             raise ValueError("a dataset needs at least one clip; this list is empty")
         if not 0 < seconds <= MAX_CLIP_SECONDS:
@@ -56,7 +60,7 @@ class ClipDataset:
         self.clips, self.labels = list(clips), tuple(labels)
         self.sample_rate, self.seconds, self.multilabel = sample_rate, seconds, multilabel
         self.samples = round(seconds * sample_rate)
-        self._cache_folder = cache_folder
+        self._cache_folder, self.cache_bits = cache_folder, cache_bits
         self._labels_of = self._encode_labels()
 
     def __len__(self) -> int:
@@ -101,7 +105,7 @@ class ClipDataset:
 
     @functools.cached_property
     def _cache(self) -> ClipCache:
-        return ClipCache(self.clips, self.sample_rate, self._cache_folder)
+        return ClipCache(self.clips, self.sample_rate, self._cache_folder, self.cache_bits)
 
     def _batches(self, batch_size: int, shuffle_seed: int | None) -> Iterator[Batch]:
         order, where = torch.arange(len(self)), torch.zeros(len(self))

@@ -1,8 +1,8 @@
 """Decoded clips on disk: each file is read, mixed to mono and resampled once, then memory-mapped.
 
-Each fold has one flat float32 file and one index, in a folder named by a hash of the sources (paths, sizes,
-modification times), the segments and the rate: changed sources get another folder, and runs with rotated folds share
-folders. Any folder in the cache may be deleted at any time between runs.
+Each fold has one flat file, of float32 or of 16-bit integers, and one index, in a folder named by a hash of the sources
+(paths, sizes, modification times), the segments and the rate: changed sources get another folder, and runs with rotated
+folds share folders. Any folder in the cache may be deleted at any time between runs.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from audiointerp.datasets.clips import Clip
 
 FORMAT = 1
+MOST = 32767
+BITS = (32, 16)  # of a sample: float32, or an integer of which 32767 is the clip's peak
 ABANDONED_AFTER = 24 * 3600  # seconds, after which a later build deletes the folder of one that was killed
 
 # A segment of a file: path, start and length in seconds (None: to the end).
@@ -39,6 +41,7 @@ Segment = tuple[str, float, float | None]
 INDEX = np.dtype([("offset", "<i8"), ("length", "<i8"), ("gain", "<f4"), ("digest", "S32")])
 
 __all__ = [
+    "BITS",
     "ClipCache",
     "Segment",
     "built_aside",
@@ -63,15 +66,17 @@ class ClipCache:
         clips: numbered in this order by `read` and the other methods.
         sample_rate: in Hz; files are resampled to it as by `audio.read`.
         root: folder of the cache, or None for `default_root()`.
+        bits: 32, or 16 for half the disk and half the reading; a sample is then wrong by at most 1/65534 of its clip's
+            peak (-96 dB).
     Raises:
         AudioError: naming the file that is missing, broken, or ends before its clip starts.
     """
 
-    def __init__(self, clips: Sequence[Clip], sample_rate: int, root: str | Path | None = None):
+    def __init__(self, clips: Sequence[Clip], sample_rate: int, root: str | Path | None = None, bits: int = 32):
         folder = (default_root() if root is None else Path(root)) / "clips"
         self._rows: list[tuple[np.memmap, np.void]] = [None] * len(clips)  # type: ignore[list-item]
         for segments, rows in segments_by_fold(clips):
-            samples, index = _open(segments, sample_rate, folder)
+            samples, index = _open(segments, sample_rate, folder, bits)
             for place, row in rows.items():
                 self._rows[place] = (samples, index[row])
 
@@ -92,7 +97,10 @@ class ClipCache:
         flat, row = self._rows[place]
         offset, length = int(row["offset"]), int(row["length"])
         stop = length if samples is None else min(length, start + samples)
-        return torch.from_numpy(np.array(flat[offset + start : offset + stop]))
+        piece = np.array(flat[offset + start : offset + stop], np.float32)
+        if flat.dtype == np.int16:
+            piece /= MOST * float(row["gain"])
+        return torch.from_numpy(piece)
 
 
 def segment_of(clip: Clip) -> Segment:
@@ -119,16 +127,22 @@ def _order(segment: Segment) -> tuple[str, float, float]:
     return path, start, float("inf") if seconds is None else seconds
 
 
-def _open(segments: list[Segment], sample_rate: int, root: Path) -> tuple[np.memmap, np.ndarray]:
-    folder = root / _key(segments, sample_rate)
+def _open(segments: list[Segment], sample_rate: int, root: Path, bits: int) -> tuple[np.memmap, np.ndarray]:
+    folder = root / _key(segments, sample_rate, bits)
     if not _complete(folder):
-        _build(folder, segments, sample_rate)
+        _build(folder, segments, sample_rate, bits)
     index = np.load(folder / "index.npy")
-    return np.memmap(folder / "samples.f32", dtype="<f4", mode="r"), index
+    return np.memmap(_samples(folder, bits), dtype="<i2" if bits == 16 else "<f4", mode="r"), index
 
 
-def _key(segments: list[Segment], sample_rate: int) -> str:
+def _samples(folder: Path, bits: int) -> Path:
+    return folder / ("samples.i16" if bits == 16 else "samples.f32")
+
+
+def _key(segments: list[Segment], sample_rate: int, bits: int) -> str:
     facts = [FORMAT, audio.RESAMPLER, sample_rate, *source_facts(segments)]
+    if bits != 32:
+        facts.append(bits)
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
 
@@ -151,22 +165,23 @@ def source_facts(segments: list[Segment]) -> list:
 def _complete(folder: Path) -> bool:
     """Whether index and samples exist and agree; a crashed machine may leave renamed but empty files."""
     try:
-        index = np.load(folder / "index.npy")
-        return (folder / "samples.f32").stat().st_size == 4 * int(index["length"].sum())
+        count = int(np.load(folder / "index.npy")["length"].sum())
+        bits = 16 if _samples(folder, 16).exists() else 32
+        return _samples(folder, bits).stat().st_size == bits // 8 * count
     except (OSError, ValueError, EOFError):
         return False
 
 
-def _build(folder: Path, segments: list[Segment], sample_rate: int) -> None:
+def _build(folder: Path, segments: list[Segment], sample_rate: int, bits: int) -> None:
     with built_aside(folder, _complete) as aside:
         index, offset = np.zeros(len(segments), INDEX), 0
-        with open(aside / "samples.f32", "wb") as file:
+        with open(_samples(aside, bits), "wb") as file:
             for number, samples in enumerate(decode(segments, sample_rate)):
                 gain = float(audio.normalize_peak(samples)[1])
                 raw = samples.numpy().astype("<f4", copy=False).tobytes()
                 index[number] = (offset, len(samples), gain, hashlib.sha256(raw).hexdigest()[:32])
                 offset += len(samples)
-                file.write(raw)
+                file.write((MOST * gain * samples).round().to(torch.int16).numpy().tobytes() if bits == 16 else raw)
         np.save(aside / "index.npy", index)
 
 

@@ -125,7 +125,8 @@ class Scenes(Condition):
         """One item per scene; the scenes are written once, with their stems, scenes.csv and events.csv."""
         own = inside(folder, "scenes", name)
         if self.seconds is not None:
-            test = ClipDataset(test.clips, test.labels, test.sample_rate, self.seconds, test.multilabel)
+            facts = (test.sample_rate, self.seconds, test.multilabel)
+            test = ClipDataset(test.clips, test.labels, *facts, cache_bits=test.cache_bits)
         table = made_scenes(test, own, folder, f"{name}_", self._drawn(seed))
         for each in scene_items(table, test.sample_rate):
             yield replace(each, item_id=f"{name}_{each.item_id}", condition=name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from audiointerp.datasets.cache import BITS
 from audiointerp.recipe.signatures import UNKNOWN, is_plain
 from audiointerp.runs.kind import Kind
 
@@ -30,6 +31,7 @@ KEYS: dict[str, Any] = {
     "pretrained": str | None,
     "shuffle_labels": bool,
     "cache_features": bool,
+    "cache_bits": int,
 }
 DEFAULTS: dict[str, Any] = {
     "valid_folds": [],
@@ -42,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
     "pretrained": None,
     "shuffle_labels": False,
     "cache_features": False,
+    "cache_bits": 32,
 }
 ALWAYS = ("seed", "clips", "train_folds", "output_folder", "batch_size")
 
@@ -62,5 +65,7 @@ def with_defaults(kind: Kind, values: Mapping[str, Any]) -> tuple[dict[str, Any]
         for key in ("epochs", "batch_size", "channels")
         if whole.get(key, 1) < 1
     ]
+    if whole["cache_bits"] not in BITS:
+        problems.append(f"cache_bits is {whole['cache_bits']}; choose 32 (float) or 16 (integers, half the disk)")
     problems += [f"{key} is {whole[key]}; it must be above 0" for key in ("lr", "seconds") if not whole.get(key, 1) > 0]
     return whole, problems + kind.problems(whole)

@@ -102,7 +102,7 @@ class Context:
         classifier = self.classifier
         facts = (classifier.sample_rate, self.values["seconds"], self.values["multilabel"])
         if not self.values["cache_features"]:
-            return ClipDataset(clips, classifier.labels, *facts)
+            return ClipDataset(clips, classifier.labels, *facts, cache_bits=self.values["cache_bits"])
         if not isinstance(classifier, BandClassifier):
             raise ValueError(
                 f"cache_features: {type(classifier).__name__} has no front end that can be cached; set it to false"

@@ -188,6 +188,41 @@ def test_cache_holds_what_audio_read_gives(esc10, tmp_path):
         assert stored.gain(place) == float(audio.normalize_peak(expected)[1])
 
 
+def test_a_cache_of_16_bits_takes_half_the_disk_and_errs_by_half_a_step(ramps, tmp_path):
+    exact, coarse = (
+        ClipDataset(ramps, ("dog", "rain"), 1000, 1.0, cache_folder=tmp_path / str(bits), cache_bits=bits)
+        for bits in (32, 16)
+    )
+    for i in range(len(exact)):
+        assert coarse.waveform(i).dtype == torch.float32
+        error = (coarse.waveform(i) - exact.waveform(i)).abs()
+        assert float(error.max()) <= 0.5001 / 32767 and float(coarse.waveform(i).abs().max()) == pytest.approx(1)
+        torch.testing.assert_close(coarse.batch([i]).waveform, exact.batch([i]).waveform, atol=1.6e-5, rtol=0)
+    sizes = {bits: sum(path.stat().st_size for path in (tmp_path / str(bits)).rglob("samples.*")) for bits in (32, 16)}
+    assert sizes[32] == 2 * sizes[16] > 0 and exact.content_hash == coarse.content_hash
+    # Built once, and again where the file is cut off.
+    (samples,) = (tmp_path / "16").rglob("samples.i16")
+    before = samples.stat().st_mtime_ns
+    ClipDataset(ramps, ("dog", "rain"), 1000, 1.0, cache_folder=tmp_path / "16", cache_bits=16).waveform(0)
+    assert samples.stat().st_mtime_ns == before
+    samples.write_bytes(samples.read_bytes()[:-2])
+    again = ClipDataset(ramps, ("dog", "rain"), 1000, 1.0, cache_folder=tmp_path / "16", cache_bits=16)
+    assert torch.equal(again.waveform(1), coarse.waveform(1))
+    with pytest.raises(ValueError, match="cache_bits is 8"):
+        ClipDataset(ramps, ("dog", "rain"), cache_bits=8)
+
+
+def test_silence_and_a_quiet_clip_in_a_cache_of_16_bits(tmp_path):
+    """The steps are those of the clip's own peak, so that a clip at -80 dB is as exact as a loud one."""
+    tone = torch.sin(torch.arange(16000) * 0.05)
+    for name, samples in (("quiet", 1e-4 * tone), ("silent", 0 * tone)):
+        audio.write(tmp_path / f"{name}.wav", samples, 16000)
+    clips = [Clip(tmp_path / f"{name}.wav", ("a",), 1) for name in ("quiet", "silent")]
+    data = ClipDataset(clips, ("a",), 16000, 1.0, cache_folder=tmp_path / "cache", cache_bits=16)
+    torch.testing.assert_close(data.waveform(0), tone / tone.abs().max(), atol=2e-5, rtol=0)
+    assert not data.waveform(1).any()
+
+
 def test_cache_is_used_again_and_rebuilt_when_a_file_changes(ramps, tmp_path, monkeypatch):
     decoded = []
     read = audio.read

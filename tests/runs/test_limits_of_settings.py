@@ -47,6 +47,7 @@ def test_settings_out_of_range(make, settings, message):
         (["--loss_weights.codebook", "-1"], "loss_weights.codebook is -1"),
         (["--loss_weights.codebook", "nan"], "loss_weights.codebook is 'nan'"),
         (["--loss_weights.codebook", "[[0, 1.0], [5]]"], "loss_weights.codebook is"),
+        (["--cache_bits", "8"], "cache_bits is 8; choose 32"),
     ],
 )
 def test_check_names_the_key(tmp_path, capsys, option, message):

@@ -44,7 +44,8 @@ class DictionaryLearning(Kind):
         values, clips = context.values, context.splits.train
         several = any(len(clip.labels) > 1 for clip in clips)
         stft = STFT() if values.get("classifier") is None else context.classifier.spectrogram
-        train = ClipDataset(clips, context.splits.labels, stft.sample_rate, values["seconds"], several)
+        train = ClipDataset(clips, context.splits.labels, stft.sample_rate, values["seconds"], several,
+                            cache_bits=values["cache_bits"])  # fmt: skip
         context.start(context.splits.labels, {"train": train})
         bins = {} if values.get("classifier") is None else {"bins": stft.n_fft // 2 + 1}
         model = values["nmf"](seed=context.seed, **bins).to(context.device)
