@@ -332,7 +332,7 @@ def test_bad_requests(tiny, refused, tmp_path):
 def test_a_classifier_alone_is_explained_by_the_default_method(tiny, tmp_path, capsys):
     out = tmp_path / "out"
     assert status_of(["interpret", tiny.classifier, sine(tmp_path / "a.wav"), "-o", out, "--no_figures"]) == 0
-    assert "explained by lime" in capsys.readouterr().err
+    assert "explained by lime_nmf" in capsys.readouterr().err
     assert list(out.rglob("*.wav"))
 
 
@@ -464,8 +464,8 @@ def test_a_recipe_that_names_a_classifier_is_explained_without_a_run(tiny, refus
     recipe.write_text(f"classifier: {tiny.classifier}\n")
     command = ["interpret", recipe, wav, "-o", out, "--no_figures"]
     assert status_of(command) == 0
-    assert "explained by lime" in capsys.readouterr().err
-    assert list(pd.read_csv(out / "scores.csv")["method"]) == ["lime"]
+    assert "explained by lime_nmf" in capsys.readouterr().err
+    assert list(pd.read_csv(out / "scores.csv")["method"]) == ["lime_nmf"]
     # Rows of a recipe that was changed since are not mixed with those of this one.
     recipe.write_text(f"classifier: {tiny.classifier}\nmethods:\n    loud: !name:audiointerp.interpreters.Loudest\n")
     assert says(refused(*command, "--force"), str(out), "another recipe")

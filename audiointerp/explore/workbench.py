@@ -21,8 +21,8 @@ from audiointerp.evaluation.judging import hear
 from audiointerp.explore.regions import Brush, Region
 from audiointerp.explore.sounds import Missing, OpenedSound, Sounds
 from audiointerp.explore.stopping import Stopped, limited
-from audiointerp.interpreters import RandomComponents, controls
-from audiointerp.interpreters.catalogue import choose, kinds
+from audiointerp.interpreters import LIME, RandomComponents, controls
+from audiointerp.interpreters.catalogue import DEFAULT, choose, kinds
 from audiointerp.metrics.faithfulness import target_probability
 from audiointerp.sound.files import normalize_peak
 
@@ -31,7 +31,7 @@ MOST_WAITING = 20  # requests that wait for the classifier; more are refused
 KEPT_VIEWS, KEPT_MADE = 6, 40  # in memory; what is dropped is computed again when it is asked for
 MOST_RECIPES = 10_000  # of explanations that can be computed again
 BRUSH = "brush"
-OFTEN = ("lime", "rise", "gradcam", "integratedgradients")  # shown at once; the page has the others behind a click
+OFTEN = (DEFAULT, "rise", "gradcam", "integratedgradients")  # shown at once; the page has the others behind a click
 FEW = 6  # methods that are all shown at once
 
 Value = TypeVar("Value")
@@ -127,7 +127,7 @@ def offered(model: Classifier | Interpreter, first: Mapping[str, Interpreter], s
     """
     methods = dict(first)
     classifier = next(iter(first.values())).classifier
-    for name, kind in sorted(kinds().items()):
+    for name, kind in sorted({**kinds(), DEFAULT: LIME}.items()):
         hopeless = classifier.no_gradient is not None and getattr(kind, "needs_gradient", False)
         if name in methods or kind.needs_stem is True or hopeless:
             continue

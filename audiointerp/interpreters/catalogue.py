@@ -27,11 +27,12 @@ from audiointerp.interpreters import (
 )
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 
+DEFAULT = "lime_nmf"  # name of `default_method`; "lime" is LIME with the class's own settings, over tiles
 TRAINED = (PIQ, L2I, LMAC, Concepts, Explainer, RTIS, VIBI)
 CLIP_SECONDS = 5.0
 WORTH_TELLING = 10.0  # estimated seconds of work above which the cost is printed beforehand
 
-__all__ = ["choose", "default_method", "describe_cost", "kinds"]
+__all__ = ["DEFAULT", "choose", "default_method", "describe_cost", "kinds"]
 
 
 def kinds() -> dict[str, type[Interpreter]]:
@@ -62,7 +63,7 @@ def choose(model: Classifier | Interpreter, names: Sequence[str], source: str) -
     own_name = type(model).__name__.lower() if own else None
     classifier = model.classifier if isinstance(model, Interpreter) else model
     if not names and own is None:
-        return {"lime": default_method(classifier)}
+        return {DEFAULT: default_method(classifier)}
     methods: dict[str, Interpreter] = {}
     for name in [each.lower() for each in names] or [own_name]:
         methods[str(name)] = own if own is not None and name == own_name else _make(str(name), classifier, own)
@@ -79,11 +80,14 @@ def default_method(classifier: Classifier) -> Interpreter:
 
 
 def _make(name: str, classifier: Classifier, own: Interpreter | None) -> Interpreter:
+    if name == DEFAULT:
+        return default_method(classifier)
     kind: Any = kinds().get(name)
     if kind is None:
-        near = difflib.get_close_matches(name, kinds(), n=1)
+        known = sorted([*kinds(), DEFAULT])
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"method {name!r} is unknown{hint}; choose from {', '.join(kinds())}")
+        raise ValueError(f"method {name!r} is unknown{hint}; choose from {', '.join(known)}")
     by_design = kind is L2I and isinstance(classifier, DictionaryClassifier)
     if issubclass(kind, TRAINED) and not by_design:
         raise ValueError(f"method {name} must be trained for its classifier; name the bundle or run of a trained one")
@@ -92,7 +96,7 @@ def _make(name: str, classifier: Classifier, own: Interpreter | None) -> Interpr
         assert isinstance(own, MaskInterpreter)
         method.like = own
     if isinstance(method, MostFaithful):
-        given = {"lime_nmf": default_method(classifier)}
+        given = {DEFAULT: default_method(classifier)}
         method.among = {type(own).__name__.lower(): own, **given} if own else {**given, "lime": LIME(classifier)}
     return method
 

@@ -203,9 +203,9 @@ def test_a_named_classifier_is_explained_without_more_words(weights, tmp_path, c
     command = ["interpret", f"efficientat:{weights}", "my.wav", "--no_figures"]
     assert main([*command, "-o", "out"]) == 0
     printed = capsys.readouterr()
-    assert "explained by lime, 64 passes" in printed.err
+    assert "explained by lime_nmf, 64 passes" in printed.err
     scores = pd.read_csv("out/scores.csv")
-    assert scores["method"].tolist() == ["lime"]
+    assert scores["method"].tolist() == ["lime_nmf"]
     likeliest = pd.read_csv("out/likeliest.csv")
     assert likeliest["rank"].tolist() == [1, 2, 3, 4, 5] and likeliest["probability"].is_monotonic_decreasing
     assert likeliest["label"][0] == scores["predicted"][0]

@@ -128,7 +128,7 @@ def test_it_is_explained_from_the_command_line(acdnet, capsys):
     command = ["interpret", "python:micro:make", *files, "--no_figures", "-o"]
     assert main([*command, "out"]) == 0
     printed = capsys.readouterr()
-    assert "explained by lime, 64 passes" in printed.err and "2 of 2 explained" in printed.out
+    assert "explained by lime_nmf, 64 passes" in printed.err and "2 of 2 explained" in printed.out
     scores = pd.read_csv("out/scores.csv")
     assert scores["predicted"].tolist() == ["dog", "rain"] and scores["target"].tolist() == ["dog", "rain"]
     assert main([*command, "out2", "--method", "saliency,occlusion", "--target", "dog+rain"]) == 0

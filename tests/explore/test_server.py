@@ -379,7 +379,7 @@ def test_methods_on_offer():
     assert next(iter(methods)) == "mine" and {"lime", "rise", "saliency", "allpass"} <= {*methods}
     assert not {"piq", "l2i", "bandrde", "gradcam"} & {*methods}  # this classifier has no bands and no layer to read
     # Of many methods the first and the usual ones are shown at once; of a few, all but the controls.
-    assert shown_at_once(methods) == ["mine", "integratedgradients", "lime", "rise"]
+    assert shown_at_once(methods) == ["mine", "integratedgradients", "lime_nmf", "rise"]
     assert shown_at_once({name: methods[name] for name in ("mine", "saliency", "allpass")}) == ["mine", "saliency"]
     classifier.no_gradient = "it has none"
     assert not {"saliency", "integratedgradients"} & {*offered(classifier, {"x": Loudest(classifier)}, "two")}

@@ -55,7 +55,13 @@ def test_what_cannot_be_chosen(classifier, names, message):
 
 def test_a_classifier_without_an_explainer_has_a_default(classifier):
     methods = choose(classifier, [], "x")
-    assert list(methods) == ["lime"] and methods["lime"].passes == 64
+    assert list(methods) == ["lime_nmf"] and methods["lime_nmf"].passes == 64
+    # By name it is the same, and another one than LIME over tiles.
+    named = choose(classifier, ["lime_nmf", "lime"], "x")
+    assert vars(named["lime_nmf"]).get("parts") == vars(methods["lime_nmf"]).get("parts")
+    assert named["lime_nmf"].passes == 64 != named["lime"].passes
+    with pytest.raises(ValueError, match="did you mean 'lime_nmf'"):
+        choose(classifier, ["lime_nmff"], "x")
 
 
 def test_methods_over_parts_masks_and_wavelets_have_names(classifier):
