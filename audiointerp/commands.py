@@ -161,9 +161,6 @@ def _recordings(
 
 def concept(options: argparse.Namespace, rest: list[str]) -> int:
     """Tests whether a concept, given by folders of sounds, speaks for a class; prints a sentence for each layer."""
-    import torch
-
-    from audiointerp.classifiers.targets import likeliest_count, parse_target
     from audiointerp.contracts import Classifier, Interpreter
     from audiointerp.runs.registry import page_of
     from audiointerp.runs.tcav import asking
@@ -171,8 +168,6 @@ def concept(options: argparse.Namespace, rest: list[str]) -> int:
 
     if missing := [name for name in ("has", "lacks", "target") if not getattr(options, name)]:
         raise ValueError(f"concept needs --{missing[0]}; see audiointerp concept --help")
-    if likeliest_count(options.target) is not None:
-        raise ValueError(f"--target is {options.target!r}; a concept is tested for a class, name it")
     asking.check_sets(options.has, options.lacks)
     model = _load(options.model, None, options.labels, options.allow)
     model = model.classifier if isinstance(model, Interpreter) else model
@@ -181,18 +176,24 @@ def concept(options: argparse.Namespace, rest: list[str]) -> int:
             f"{options.model}: holds a {type(model).__name__}; name a classifier's or interpreter's bundle"
         )
     classifier = model.to(pick_device(options.device))
-    chosen = parse_target(options.target, classifier.labels)
-    target = torch.tensor([[number in chosen for number in range(len(classifier.labels))]], device=classifier.device)
+    question = asking.Question.of(options.target, classifier, ())
     sounds, has, lacks = (
         asking.read_sounds(paths, classifier, what)
         for paths, what in ((options.files, "recordings"), (options.has, "--has"), (options.lacks, "--lacks"))
     )
-    question = asking.Question(" + ".join(classifier.labels[number] for number in chosen), target, sounds)
-    table, drawn = asking.ask(classifier, [question], has, lacks, options.layer, options.draws, options.seed)
+    existed = options.output.exists()
     folder = run_folder.prepare_output(options.output, options.force)
     info = _start(options, folder, "tcav", classifier, scored=False)
-    name, rate = options.name or Path(options.has[0]).resolve().name, classifier.sample_rate
-    asking.write(folder, name, table, drawn, {"has": (rate, has), "lacks": (rate, lacks)})
+    try:
+        questions = [question._replace(sounds=sounds)]
+        table, drawn = asking.ask(classifier, questions, has, lacks, options.layer, options.draws, options.seed)
+    except ValueError:
+        run_folder.abandon(folder)
+        if not existed:
+            folder.rmdir()
+        raise
+    name = asking.concept_name(options.name, options.has)
+    asking.write(folder, name, table, drawn, {"has": has, "lacks": lacks}, classifier.sample_rate)
     run_folder.finish(folder, info, results={})
     for row in table.to_dict("records"):
         print(asking.sentence({"name": name, **row}))

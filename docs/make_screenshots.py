@@ -155,8 +155,8 @@ def shoot_explore(browser: Browser, sound: Path, out: Path) -> None:
     Once wide and light, once narrow and dark.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "audiointerp", "explore", "esc10-piq", str(sound), "--no_browser"]
-        server = subprocess.Popen([*command, "-o", f"{folder}/out"], stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, "-m", "audiointerp", "explore", "esc10-piq", str(sound.resolve()), "--no_browser"]
+        server = subprocess.Popen([*command, "-o", "explored"], stdout=subprocess.PIPE, text=True, cwd=folder)
         assert server.stdout is not None
         address = server.stdout.readline().removeprefix("open ").strip()
         for name, width, scheme in (("explore", 1400, "light"), ("explore_phone", 390, "dark")):
@@ -186,7 +186,7 @@ def shoot_explore(browser: Browser, sound: Path, out: Path) -> None:
 
 
 def shoot_states(browser: Browser, address: str, out: Path) -> None:
-    """explore_start, _error, _explaining and _saved: what the page shows before, beside and after its work."""
+    """explore_start, _error, _explaining and _saved: without a sound, with an error, at work, after saving."""
 
     def keep(page: Page, name: str, box: dict[str, float]) -> None:
         page.screenshot(path=out / f"explore_{name}.png", clip=box, full_page=True)  # pyright: ignore[reportArgumentType]

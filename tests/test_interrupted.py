@@ -29,6 +29,8 @@ from audiointerp.results import tables
 from audiointerp.results.tables import Scores
 from audiointerp.sound.files import clear_time, write
 
+pytestmark = pytest.mark.slow  # whole commands, many times
+
 
 class Killed(BaseException):
     """Raised in place of a kill."""
@@ -59,9 +61,6 @@ def killed_at(number: int, after: bool) -> Iterator[list[int]]:
         patch.setattr(os, "fsync", guarded(os.fsync))
         patch.setattr(Path, "unlink", lambda path, **named: None if writes[0] >= number else real_unlink(path, **named))
         yield writes
-
-
-pytestmark = pytest.mark.slow  # whole commands, many times
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ class ClipDataset:
 
     @property
     def content_hash(self) -> str:
-        """Hash of the batches' content: samples, labels, rate, length. It does not depend on the files' location."""
+        """Hash of the decoded sources, labels, rate and length; not of the files' location or the bits of the cache."""
         facts = [self.sample_rate, self.samples, self.multilabel, self.labels]
         facts += [[self._digest(i), clip.labels] for i, clip in enumerate(self.clips)]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

@@ -98,7 +98,7 @@ class ClipCache:
         offset, length = int(row["offset"]), int(row["length"])
         stop = length if samples is None else min(length, start + samples)
         piece = np.array(flat[offset + start : offset + stop], np.float32)
-        if flat.dtype == np.int16:
+        if flat.dtype.kind == "i":
             piece /= MOST * float(row["gain"])
         return torch.from_numpy(piece)
 
@@ -181,7 +181,7 @@ def _build(folder: Path, segments: list[Segment], sample_rate: int, bits: int) -
                 raw = samples.numpy().astype("<f4", copy=False).tobytes()
                 index[number] = (offset, len(samples), gain, hashlib.sha256(raw).hexdigest()[:32])
                 offset += len(samples)
-                file.write((MOST * gain * samples).round().to(torch.int16).numpy().tobytes() if bits == 16 else raw)
+                file.write((MOST * gain * samples).round().numpy().astype("<i2").tobytes() if bits == 16 else raw)
         np.save(aside / "index.npy", index)
 
 

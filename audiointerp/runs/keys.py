@@ -67,5 +67,7 @@ def with_defaults(kind: Kind, values: Mapping[str, Any]) -> tuple[dict[str, Any]
     ]
     if whole["cache_bits"] not in BITS:
         problems.append(f"cache_bits is {whole['cache_bits']}; choose 32 (float) or 16 (integers, half the disk)")
+    if whole["cache_bits"] != 32 and whole["cache_features"]:
+        problems.append("cache_bits is of cached sounds, but cache_features caches features instead; leave one out")
     problems += [f"{key} is {whole[key]}; it must be above 0" for key in ("lr", "seconds") if not whole.get(key, 1) > 0]
     return whole, problems + kind.problems(whole)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 
@@ -18,6 +18,15 @@ from audiointerp.datasets import Clip, ClipDataset, FeatureDataset, Splits
 from audiointerp.results import folder as run_folder
 
 __all__ = ["Context", "Kind", "classifier_of", "splits_of"]
+
+
+class Hashed(Protocol):
+    """Data with a hash, which a run records to notice that they were changed."""
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of the content."""
+        ...
 
 
 @dataclass
@@ -75,7 +84,7 @@ class Context:
         parts = {"train": self.splits.train, "valid": self.splits.valid, "test": self.splits.test}
         return {name: self._dataset(clips) for name, clips in parts.items() if clips}
 
-    def start(self, labels: tuple[str, ...] | None = None, data: Mapping[str, ClipDataset] | None = None) -> None:
+    def start(self, labels: tuple[str, ...] | None = None, data: Mapping[str, Hashed] | None = None) -> None:
         """Opens the run folder, or resumes in it; call it after everything that the run needs has been loaded.
 
         Args:

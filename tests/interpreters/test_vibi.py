@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from cases import CLASSIFIERS, LABELS, vggsound, vibi
+from magnitude_classifiers import OfMagnitude, band_level, tone
 from torch import nn
 from torch.distributions import RelaxedOneHotCategorical
 from training_batches import SAMPLES, batch_of, noise
@@ -188,3 +189,48 @@ def test_bundles(tmp_path):
     loaded = bundle.load(tmp_path / "bundle")
     torch.testing.assert_close(loaded.interpret(noise()).mask, interpreter.interpret(noise()).mask)
     assert loaded.interpret(noise(1, 2 * SAMPLES)).mask.shape[2] == 1 + 2 * SAMPLES // 186
+
+
+# --- a known answer
+
+PITCHES, ROW = (720.0, 900.0), 2  # Hz; both in the third of eight rows, 613 to 1,104 Hz
+
+
+def hears_pitch() -> OfMagnitude:
+    """Says "lower" or "upper" by which of the two tones is louder; deaf to all else."""
+    bins = [slice(round(hertz * 1024 / 16000) - 2, round(hertz * 1024 / 16000) + 3) for hertz in PITCHES]
+    return OfMagnitude(lambda it: [6 * band_level(it, each) for each in bins], ("lower", "upper"))
+
+
+def telling_clips(generator: torch.Generator, count: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
+    """Clips with one of the tones in one half, beside a louder tone of 5,500 Hz; whether it is in the second half."""
+    upper, late = (torch.rand(count, generator=generator) < 0.5 for _ in range(2))
+    spans = {False: (0.02, 0.28), True: (0.32, 0.58)}
+    parts = [tone(PITCHES[int(each)], *spans[bool(half)]) for each, half in zip(upper, late)]
+    waveform = 0.4 * torch.cat(parts) + 0.8 * tone(5500.0, 0.0, 0.6)
+    waveform = waveform + 0.003 * torch.randn(waveform.shape, generator=generator)
+    return waveform / waveform.abs().amax(1, keepdim=True), late
+
+
+@pytest.mark.slow
+def test_the_tile_of_the_telling_tone_is_found_without_labels():
+    """One tile of sixteen: the row of the two tones, and the half in which the clip's tone is."""
+    torch.manual_seed(0)
+    generator, classifier = torch.Generator().manual_seed(0), hears_pitch()
+    interpreter = VIBI(classifier, rows=8, seconds=0.3, share=0.06, width=8).train()
+    optimizer = torch.optim.Adam(interpreter.parameters(), 0.01)
+    for _ in range(300):
+        losses = interpreter.losses(batch_of(telling_clips(generator)[0]))
+        optimizer.zero_grad()
+        (losses["approximation"] + 0.01 * losses["prior"]).backward()
+        optimizer.step()
+    waveform, late = telling_clips(generator, 32)
+    made = interpreter.interpret(waveform)
+    print(made.details["tiles"].mean(0), float(losses["approximation"]))
+    tiles = made.details["tiles"][:, ROW]
+    assert (tiles[torch.arange(32), late.long()] == 1).float().mean() >= 0.9
+    heard = classifier(made.waveform * made.input_gain[:, None]).predicted
+    chance = RandomTiles(classifier, interpreter).interpret(waveform)
+    by_chance = classifier(chance.waveform * chance.input_gain[:, None]).predicted
+    assert (heard == made.prediction.predicted).float().mean() >= 0.9
+    assert (by_chance == made.prediction.predicted).float().mean() <= 0.8

@@ -31,6 +31,7 @@ class ConceptTest(NamedTuple):
         effect: change of the logit, to first order, over the distance between the means of the examples along the
             direction; its sign says whether the concept speaks for or against the class.
         scores, random_scores: of each draw.
+        size: examples with, and without, the concept from which a draw learns its direction.
     """
 
     score: float
@@ -40,6 +41,7 @@ class ConceptTest(NamedTuple):
     effect: float
     scores: Vectors
     random_scores: Vectors
+    size: int
 
 
 def concept_direction(has: Vectors, lacks: Vectors, decay: float = 0.01) -> Vectors:
@@ -131,9 +133,8 @@ def try_concept(has: Vectors, lacks: Vectors, gradients: Vectors, draws: int = 3
         effects.append(float((gradients @ direction).mean() * apart))
     first, second = np.asarray(scores), np.asarray(random_scores)
     p = _welch(first, second)
-    return ConceptTest(
-        float(first.mean()), float(second.mean()), p, float(np.mean(right)), float(np.mean(effects)), first, second
-    )
+    means = (float(first.mean()), float(second.mean()), p, float(np.mean(right)), float(np.mean(effects)))
+    return ConceptTest(*means, first, second, size)
 
 
 def _sets(count: int, size: int, draws: int, generator: np.random.Generator) -> Iterator[tuple[Numbers, Numbers]]:

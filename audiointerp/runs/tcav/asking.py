@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from audiointerp.classifiers.targets import likeliest_count, parse_target
 from audiointerp.contracts import Classifier
 from audiointerp.evaluation.items import audio_files, naming, recording_item
 from audiointerp.interpreters.concepts import Representation
@@ -22,10 +24,26 @@ from audiointerp.results.writing import write_table
 from audiointerp.sound import files as audio
 
 SIGNIFICANT = 0.05
-HEARD = 4  # examples with, and without, the concept that the page plays
+PLAYED = 4  # examples with, and without, the concept that the page plays
 SEPARATED = 0.6  # accuracy on held-out examples below which a layer does not know the concept
+RULE = (
+    f"A concept speaks for or against a class if p is below {SIGNIFICANT:g}. Below {100 * SEPARATED:.0f} % of held-out "
+    "sounds right, the layer does not tell the concept from its absence, and nothing is known."
+)
 
-__all__ = ["Question", "ask", "check_sets", "read_sounds", "sentence", "verdict", "write"]
+__all__ = [
+    "RULE",
+    "Question",
+    "ask",
+    "check_once",
+    "check_sets",
+    "concept_name",
+    "hash_of",
+    "read_sounds",
+    "sentence",
+    "verdict",
+    "write",
+]
 
 
 def check_sets(has: Sequence[str | Path], lacks: Sequence[str | Path]) -> None:
@@ -57,17 +75,43 @@ def read_sounds(paths: Sequence[str | Path], classifier: Classifier, what: str) 
 
 
 class Question(NamedTuple):
-    """A class asked about.
+    """A class that is tested.
 
     Attributes:
         name: of the class, or of a set of classes.
         target: (1, classes) bool.
-        sounds: recordings of the class, (1, samples) each at peak 1.
+        sounds: recordings of the class, (1, samples) each at peak 1; read once for each layer.
     """
 
     name: str
     target: Tensor
     sounds: Sequence[Tensor]
+
+    @classmethod
+    def of(cls, name: str, classifier: Classifier, sounds: Sequence[Tensor]) -> Question:
+        """The question about a class by its name or index, or about several as a set ("a+b").
+
+        Raises:
+            ValueError: if there is no such class, or likeliest ones are meant ("top3").
+        """
+        if likeliest_count(name) is not None:
+            raise ValueError(f"target is {name!r}; a concept is tested for a class, name it")
+        chosen, labels = parse_target(name, classifier.labels), classifier.labels
+        target = torch.tensor([[n in chosen for n in range(len(labels))]], device=classifier.device)
+        return cls(" + ".join(labels[n] for n in chosen), target, sounds)
+
+
+def concept_name(name: str | None, has: Sequence[str]) -> str:
+    """The name that a user gave, or that of the first folder or file of the sounds with the concept."""
+    return name or Path(has[0]).resolve().name
+
+
+def hash_of(sounds: Sequence[Tensor]) -> str:
+    """Hash of sounds, by which a run notices that its examples are others."""
+    found = hashlib.sha256()
+    for each in sounds:
+        found.update(hashlib.sha256(each.cpu().numpy().tobytes()).digest())
+    return found.hexdigest()
 
 
 def ask(
@@ -83,7 +127,7 @@ def ask(
 
     Args:
         classifier: any classifier that gives feature maps and gradients.
-        questions: the classes, at least one.
+        questions: the classes, at least one, each once.
         has, lacks: recordings that have, and that lack, the concept.
         layers: indices of feature maps.
         draws, seed: see `try_concept`.
@@ -92,10 +136,10 @@ def ask(
         A row for each class and layer, and a row for each class, layer and draw.
 
     Raises:
-        ValueError: for a layer that does not exist or is given twice, too few sounds, or no gradient.
+        ValueError: for a layer that does not exist, a layer or class given twice, too few sounds, or no gradient.
     """
-    if len(set(layers)) < len(layers) or not layers:
-        raise ValueError(f"layers are {list(layers)}; give each once, at least one")
+    check_once("layers", layers)
+    check_once("targets", [each.name for each in questions])
     rows, drawn = [], []
     for layer in layers:
         representation = Representation(classifier, layer)
@@ -105,7 +149,7 @@ def ask(
             gradients = np.concatenate([representation.gradient(each, target).double().cpu().numpy() for each in bar])
             made = try_concept(vectors[0], vectors[1], gradients, draws, seed)
             numbers = {key: getattr(made, key) for key in ("score", "random_score", "p", "accuracy", "effect")}
-            counts = {"sounds": len(sounds), "has": len(has), "lacks": len(lacks), "draws": draws}
+            counts = {"sounds": len(sounds), "has": len(has), "lacks": len(lacks), "each": made.size, "draws": draws}
             rows.append({"target": name, "layer": layer, **numbers, **counts})
             place, pairs = {"target": name, "layer": layer}, zip(made.scores.tolist(), made.random_scores.tolist())
             drawn += [{**place, "draw": n + 1, "score": a, "random_score": b} for n, (a, b) in enumerate(pairs)]
@@ -114,8 +158,14 @@ def ask(
     return table, pd.DataFrame(drawn)
 
 
+def check_once(what: str, given: Sequence[Any]) -> None:
+    """Refuses an empty list, and one that names something twice; ValueError."""
+    if not given or len(set(given)) < len(given):
+        raise ValueError(f"{what} are {list(given)}; give each once, at least one")
+
+
 def verdict(row: Mapping[str, Any]) -> str:
-    """What the test of a class at a layer says: "for", "against", "neither" or "unknown"."""
+    """Result of the test of a class at a layer: "for", "against", "neither" or "unknown"; see `RULE`."""
     if row["accuracy"] < SEPARATED:
         return "unknown"
     if row["p_holm"] >= SIGNIFICANT:
@@ -124,7 +174,7 @@ def verdict(row: Mapping[str, Any]) -> str:
 
 
 def sentence(row: Mapping[str, Any]) -> str:
-    """What the test of a class at a layer says, in words."""
+    """Result of the test of a class at a layer, in words."""
     where, concept, target = f"at feature map {row['layer']:.0f}", row["name"], row["target"]
     numbers = (
         f"TCAV score {row['score']:.2f}, random directions {row['random_score']:.2f}, p {row['p_holm']:.2g} over "
@@ -146,7 +196,8 @@ def write(
     concept: str,
     table: pd.DataFrame,
     drawn: pd.DataFrame,
-    heard: Mapping[str, tuple[int, Sequence[Tensor]]],
+    examples: Mapping[str, Sequence[Tensor]],
+    sample_rate: int,
 ) -> None:
     """Writes the examples and tables of a test, concept.csv last.
 
@@ -154,11 +205,12 @@ def write(
         folder: the run folder.
         concept: its name.
         table, drawn: from `ask`.
-        heard: "has" and "lacks" -> (sample rate, waveforms (1, samples)) of which the page plays the first ones.
+        examples: "has" and "lacks" -> waveforms (1, samples), of which the page plays the first ones.
+        sample_rate: of the examples, in Hz.
     """
-    for name, (rate, sounds) in heard.items():
-        for number, waveform in enumerate(sounds[:HEARD]):
-            audio.write(folder / "audio" / f"{name}_{number}.wav", waveform[0], rate)
+    for name, sounds in examples.items():
+        for number, waveform in enumerate(sounds[:PLAYED]):
+            audio.write(folder / "audio" / f"{name}_{number}.wav", waveform[0], sample_rate)
     write_table(folder / "draws.csv", drawn)
     named = table.copy()
     named.insert(0, "name", concept)

@@ -15,10 +15,10 @@ from audiointerp.results.paths import inside
 from audiointerp.results.reading import Run, read_table
 from audiointerp.results.templating import link, picture, render
 from audiointerp.results.writing import write_text
-from audiointerp.runs.tcav.asking import HEARD, sentence, verdict
+from audiointerp.runs.tcav.asking import PLAYED, RULE, sentence, verdict
 
 ROWS = ("name", "target", "layer", "score", "random_score", "p", "p_holm", "accuracy", "effect")
-ROWS += ("sounds", "has", "lacks", "draws")
+ROWS += ("sounds", "has", "lacks", "each", "draws")
 DRAWS = ("target", "layer", "score", "random_score")
 
 __all__ = ["markdown", "plot_scores", "write"]
@@ -34,15 +34,19 @@ def write(folder: Path) -> Path:
     drawn = read_table(folder / "draws.csv", DRAWS)
     if not len(table) or not len(drawn):
         raise ValueError(f"{folder}: has no concept.csv or draws.csv yet; make the test again in a new folder")
+    for name, each, columns in (("concept.csv", table, ROWS), ("draws.csv", drawn, DRAWS)):
+        if len(empty := each.index[each.loc[:, list(columns)].isna().any(axis=1)]):
+            raise ValueError(f"{folder / name}, row {empty[0] + 2}: has an empty cell; make the test again")
     rows = [{**row, "verdict": verdict(row), "sentence": sentence(row)} for row in table.to_dict("records")]
     write_text(folder / "concept.md", markdown(table))
     plot_scores(folder / "figures" / "scores.png", drawn)
     page = {
         "run": run,
         "concept": rows[0]["name"],
+        "rule": RULE,
         "rows": rows,
         "figure": picture(folder / "figures" / "scores.png", folder),
-        "heard": {name: _examples(folder, name) for name in ("has", "lacks")},
+        "examples": {name: _examples(folder, name) for name in ("has", "lacks")},
     }
     return render("runs/tcav/page.html", folder, page)
 
@@ -57,7 +61,7 @@ def markdown(table: pd.DataFrame) -> str:
         for row in rows
     ]  # fmt: skip
     lines = "".join(f"- {sentence(row)}\n" for row in rows)
-    return f"{lines}\n{text.markdown(head, cells)}"
+    return f"{lines}\n{text.markdown(head, cells)}\n{RULE}\n"
 
 
 def plot_scores(path: Path, drawn: pd.DataFrame) -> None:
@@ -76,16 +80,16 @@ def plot_scores(path: Path, drawn: pd.DataFrame) -> None:
                 label = name if number == 0 else None
                 axis.plot(group[column], heights, ".", color=colour, markersize=4, alpha=0.7, label=label)
         layer = ", layer {layer:.0f}" if layers > 1 else ""
-        named = [("{target}" + layer).format(**place)[:40] for place in places]
+        named = [f"{place['target']}"[:36] + layer.format(**place) for place in places]
         axis.set_yticks(range(len(places)), named)
         axis.set_ylim(len(places) - 0.5, -0.5)
         axis.set_xlim(-0.03, 1.03)
         axis.axvline(0.5, color="#bbbbbb", linewidth=0.8)
-        axis.set_xlabel("TCAV score of each draw: share of the clips whose logit rises along the direction")
+        axis.set_xlabel("TCAV score of each draw: share of the recordings whose logit rises along the direction")
         axis.legend(loc="upper left", bbox_to_anchor=(0, -0.12 - 0.5 / len(places)), ncols=2, frameon=False)
         save_figure(figure, path)
 
 
 def _examples(folder: Path, name: str) -> list[str]:
-    paths = [inside(folder, "audio", f"{name}_{number}.wav") for number in range(HEARD)]
+    paths = [inside(folder, "audio", f"{name}_{number}.wav") for number in range(PLAYED)]
     return [link(path, folder) for path in paths if path.is_file()]

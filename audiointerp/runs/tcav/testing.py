@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-from audiointerp.classifiers.targets import likeliest_count, parse_target
+from audiointerp.datasets import ClipDataset
 from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.tcav import asking
 from audiointerp.sound import files as audio
+
+SETS = ("has", "lacks")
 
 __all__ = ["TCAV", "ConceptTesting"]
 
@@ -24,7 +29,7 @@ class TCAV:
     Args:
         has, lacks: files and folders of sounds that have, and that lack, the concept; at least four of each.
         name: of the concept; "": the name of the first folder of `has`.
-        targets: classes asked about; none: every class of the data.
+        targets: classes that are tested; none: every class of the data that has a test clip.
         layers: indices of the classifier's feature maps; negative indices count from the last.
         draws: number of draws, see `try_concept`.
         clips: largest number of test clips of a class, drawn by the seed.
@@ -41,13 +46,12 @@ class TCAV:
     def __post_init__(self) -> None:
         if self.draws < 2 or self.clips < 1:
             raise ValueError(f"draws is {self.draws}, clips {self.clips}; a test needs at least 2 draws and 1 clip")
-        if not self.layers or len(set(self.layers)) < len(self.layers):
-            raise ValueError(f"layers are {list(self.layers)}; give each once, at least one")
+        asking.check_once("layers", self.layers)
+        if self.targets:
+            asking.check_once("targets", self.targets)
         for name, given in (("has", self.has), ("lacks", self.lacks)):
             if not given:
                 raise ValueError(f"{name} is empty; name files or folders of sounds")
-        if several := [each for each in self.targets if likeliest_count(each) is not None]:
-            raise ValueError(f"targets has {several[0]!r}; a concept is tested for a class, name it")
 
     def paths(self, name: str) -> list[str]:
         """The files and folders of "has" or "lacks"."""
@@ -69,15 +73,14 @@ class ConceptTesting(Kind):
         """Tests the concept for every class; writes the tables and the page."""
         wanted: TCAV = context.values["tcav"]
         asking.check_sets(wanted.paths("has"), wanted.paths("lacks"))
-        questions, classifier = _questions(wanted, context), context.classifier
-        heard = {name: asking.read_sounds(wanted.paths(name), classifier, f"tcav.{name}") for name in ("has", "lacks")}
-        context.start(data={"test": context.data["test"]})
-        table, drawn = asking.ask(
-            classifier, questions, heard["has"], heard["lacks"], wanted.layers, wanted.draws, context.seed
-        )
-        name = wanted.name or Path(wanted.paths("has")[0]).resolve().name
-        rate = classifier.sample_rate
-        asking.write(context.folder, name, table, drawn, {key: (rate, sounds) for key, sounds in heard.items()})
+        classifier, questions = context.classifier, _questions(wanted, context)
+        examples = {name: asking.read_sounds(wanted.paths(name), classifier, f"tcav.{name}") for name in SETS}
+        hashes = {name: _Hashed(asking.hash_of(sounds)) for name, sounds in examples.items()}
+        context.start(data={"test": context.data["test"], **hashes})
+        given = (examples["has"], examples["lacks"], wanted.layers, wanted.draws, context.seed)
+        table, drawn = asking.ask(classifier, questions, *given)
+        name = asking.concept_name(wanted.name, wanted.paths("has"))
+        asking.write(context.folder, name, table, drawn, examples, classifier.sample_rate)
         said = [asking.verdict(row) for row in table.to_dict("records")]
         context.finish(results={each: said.count(each) for each in ("for", "against", "neither", "unknown")})
         self.page(context.folder)
@@ -89,21 +92,42 @@ class ConceptTesting(Kind):
         return page.write(folder)
 
 
+class _Hashed(NamedTuple):
+    """Data of which a run records the hash only."""
+
+    content_hash: str
+
+
+class _Clips(Sequence[Tensor]):
+    """Clips of a data set at peak 1, (1, samples) each, read when they are needed."""
+
+    def __init__(self, data: ClipDataset, numbers: Sequence[int], device: torch.device):
+        self.data, self.numbers, self.device = data, numbers, device
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, place: Any) -> Any:
+        return audio.normalize_peak(self.data.batch([self.numbers[place]]).waveform.to(self.device))[0]
+
+
 def _questions(wanted: TCAV, context: Context) -> list[asking.Question]:
-    """The classes asked about, each with its test clips."""
+    """The classes that are tested, each with its test clips; by default those of the data that have any."""
     classifier, test = context.classifier, context.data["test"]
     found, given = [], test.labels_of()
     has_label = given > 0 if given.ndim == 2 else functional.one_hot(given, len(test.labels)) > 0
     for name in wanted.targets or context.splits.labels:
-        chosen = parse_target(name, classifier.labels)
-        target = torch.tensor([[n in chosen for n in range(len(classifier.labels))]], device=classifier.device)
-        clips = has_label[:, sorted(chosen)].any(1).nonzero()[:, 0]
-        if not len(clips):
-            raise ValueError(f"targets has {name!r}, of which there is no test clip; ask about another class")
+        question = asking.Question.of(str(name), classifier, ())
+        clips = has_label[:, question.target[0].cpu()].any(1).nonzero()[:, 0]
         order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(context.seed))[: wanted.clips]
-        waveforms = [test.batch([int(clips[n])]).waveform.to(classifier.device) for n in sorted(order.tolist())]
-        sounds = [audio.normalize_peak(each)[0] for each in waveforms if float(each.abs().max()) > audio.SILENCE]
-        if not sounds:
-            raise ValueError(f"targets has {name!r}, whose test clips are silent; ask about another class")
-        found.append(asking.Question(" + ".join(classifier.labels[n] for n in chosen), target, sounds))
+        chosen = sorted(int(clips[n]) for n in order)
+        audible = [n for n in chosen if float(test.batch([n]).waveform.abs().max()) > audio.SILENCE]
+        if audible:
+            found.append(question._replace(sounds=_Clips(test, audible, classifier.device)))
+        elif wanted.targets:
+            raise ValueError(f"targets has {name!r}, of which no test clip can be heard; name another class")
+        else:
+            logging.info("%s is left out: no test clip of it can be heard", name)
+    if not found:
+        raise ValueError("no class of the data has a test clip that can be heard; name other test_folds")
     return found
