@@ -1,5 +1,5 @@
 // The page of `audiointerp explore`. The server computes; this file asks it, shows and plays.
-import { Player, decode, readWav, writeWav } from "./player.js";
+import { Player, durationOf, monoWav, readWav, writeWav } from "./player.js";
 import { Spectrogram } from "./spectrogram.js";
 
 const $ = (id) => document.getElementById(id);
@@ -67,11 +67,15 @@ function checkSize(size, name) {
 }
 
 async function decodedHere(file, name) {
-  try {
-    return new Blob([await decode(await file.arrayBuffer(), limits.rate)]);
-  } catch {
-    throw new Refused(`${name}: this browser cannot decode it; convert it to WAV, FLAC, OGG or MP3`);
+  const seconds = await durationOf(file);
+  if (Number.isFinite(seconds) && seconds > limits.most_seconds) {
+    throw new Refused(`${name}: lasts ${Math.round(seconds / 60)} minutes; open at most ${limits.most_seconds / 60}`);
   }
+  const data = await file.arrayBuffer(), context = new OfflineAudioContext(1, 1, limits.rate);
+  const buffer = await context.decodeAudioData(data).catch((error) => {
+    throw new Refused(`${name}: this browser cannot decode it (${error.message}); convert it to WAV, FLAC, OGG or MP3`);
+  });
+  return new Blob([monoWav(buffer)]);
 }
 
 async function openFile(file, name) {
@@ -252,8 +256,9 @@ function chosenMethods() {
   return [...document.querySelectorAll("#by input:checked")].map((each) => each.value);
 }
 
-// Seconds: as long as the method's last explanation of this part took, before that by its number of passes.
-const cost = (method) => state.made.findLast((each) => each.method === method.name)?.seconds ?? method.passes * (state.view?.pass_seconds ?? 0);
+const took = new Map(); // method -> seconds of its last explanation
+// Seconds that a method will take: as long as it last took, before that by its number of passes.
+const cost = (method) => took.get(method.name) ?? method.passes * (state.view?.pass_seconds ?? 0);
 const about = (seconds) => (seconds < 1.5 ? "about a second" : seconds < 100 ? `about ${Math.round(seconds)} s` : `about ${Math.round(seconds / 60)} minutes`);
 
 function showCost() {
@@ -282,6 +287,7 @@ async function explain(label) {
       if (job !== state.job) return;
       await receive(made);
       state.made.push(made);
+      took.set(method, made.seconds);
       showCost();
       await choose(made);
     }

@@ -15,26 +15,39 @@ export function readWav(data) {
   throw new Error("the sound that the server sent is not a WAV");
 }
 
-// Mono samples as a float32 WAV, for what was recorded.
-export function writeWav(samples, rate) {
-  const view = new DataView(new ArrayBuffer(44 + 4 * samples.length));
+// Mono samples as a WAV, float32 for what was recorded, or of 16 bits, whose samples are at most 1 in magnitude.
+export function writeWav(samples, rate, bits = 32) {
+  const size = bits / 8, view = new DataView(new ArrayBuffer(44 + size * samples.length));
   const text = (at, letters) => [...letters].forEach((letter, i) => view.setUint8(at + i, letter.charCodeAt(0)));
-  text(0, "RIFF"); view.setUint32(4, 36 + 4 * samples.length, true); text(8, "WAVEfmt ");
-  view.setUint32(16, 16, true); view.setUint16(20, 3, true); view.setUint16(22, 1, true);
-  view.setUint32(24, rate, true); view.setUint32(28, 4 * rate, true); view.setUint16(32, 4, true); view.setUint16(34, 32, true);
-  text(36, "data"); view.setUint32(40, 4 * samples.length, true);
-  samples.forEach((value, i) => view.setFloat32(44 + 4 * i, value, true));
+  text(0, "RIFF"); view.setUint32(4, 36 + size * samples.length, true); text(8, "WAVEfmt ");
+  view.setUint32(16, 16, true); view.setUint16(20, bits === 32 ? 3 : 1, true); view.setUint16(22, 1, true);
+  view.setUint32(24, rate, true); view.setUint32(28, size * rate, true); view.setUint16(32, size, true); view.setUint16(34, bits, true);
+  text(36, "data"); view.setUint32(40, size * samples.length, true);
+  if (bits === 32) samples.forEach((value, i) => view.setFloat32(44 + 4 * i, value, true));
+  else samples.forEach((value, i) => view.setInt16(44 + 2 * i, Math.round(32767 * value), true));
   return view.buffer;
 }
 
-// A file that the server does not read, decoded by the browser: a mono WAV at a rate in Hz.
-export async function decode(data, rate) {
-  const buffer = await new OfflineAudioContext(1, 1, rate).decodeAudioData(data);
+// Seconds of a file, by its header; NaN if the browser cannot tell.
+export async function durationOf(file) {
+  const address = URL.createObjectURL(file), sound = new Audio();
+  const seconds = await new Promise((resolve) => {
+    sound.onloadedmetadata = () => resolve(sound.duration);
+    sound.onerror = () => resolve(NaN);
+    sound.src = address;
+  });
+  URL.revokeObjectURL(address);
+  return seconds;
+}
+
+// A decoded sound as a mono WAV of 16 bits; one that exceeds full scale, as decoded sounds may, is scaled down to it.
+export function monoWav(buffer) {
   const mono = new Float32Array(buffer.length);
   for (let channel = 0; channel < buffer.numberOfChannels; channel++) {
     buffer.getChannelData(channel).forEach((value, i) => { mono[i] += value / buffer.numberOfChannels; });
   }
-  return writeWav(mono, rate);
+  const peak = mono.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
+  return writeWav(mono.map((value) => value / peak), buffer.sampleRate, 16);
 }
 
 export class Player {

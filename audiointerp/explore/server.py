@@ -54,6 +54,7 @@ _FILES = {
 # Styles may be inline, as those of all pages of this package are; scripts may not.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; "
+    "media-src blob:; "  # a dropped file's duration, before it is decoded
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {
@@ -227,6 +228,7 @@ class _Pages:
                 "methods": methods,
                 "sounds": [_sound(each) for each in self.workbench.sounds.all() if not each.temporary],
                 "most_bytes": MOST_BYTES,
+                "most_seconds": MOST_SECONDS,
                 "range_db": RANGE_DB,
                 "folder": str(self.archive.folder),
             }

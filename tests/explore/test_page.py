@@ -302,27 +302,44 @@ def test_formats_that_only_the_browser_reads(visit, name, kind):
         pytest.skip(f"this Chromium does not record {kind}")
     page.locator("#sound-title", has_text=name).wait_for()
     assert page.locator(".label").first.inner_text().startswith("high")
+    page.locator("[data-label='1']").click()
+    page.locator("#made > li").wait_for()
+    assert page.locator("#cost").inner_text() == "A click takes about a second."
     drop(page, b"this is no sound", "broken.m4a")
     page.locator("#open-error", has_text="broken.m4a: this browser cannot decode it").wait_for()
 
 
-def test_many_methods_are_offered_in_three_groups(browser, served, visit):
+def test_a_file_of_many_hours_is_refused_before_it_is_decoded(visit):
+    page = visit()
+    page.evaluate("Object.defineProperty(HTMLMediaElement.prototype, 'duration', { get: () => 7200 })")
+    page.evaluate(
+        "() => { OfflineAudioContext.prototype.decodeAudioData = () => { throw new Error('was decoded'); }; }"
+    )
+    page.evaluate(DROP_COMPRESSED, ["long.webm", "audio/webm"])
+    page.locator("#open-error", has_text="long.webm: lasts 120 minutes; open at most 30").wait_for()
+
+
+def test_many_methods_are_offered_in_three_groups(visit):
     page = visit()
     assert page.locator("#methods label").all_inner_texts() == ["saliency"]
     assert not page.locator("summary", has_text="More methods").is_visible()
-    several = ["lime", "occlusion", "rise", "saliency", "smoothgrad", "shapley", "wam"]
+    several = ["lime", "occlusion", "rise", "saliency", "smoothgrad", "shapley", "loudest"]
 
     def answer(route):
         made = route.fetch().json()
-        about = {"passes": 1, "control": False}
-        made["methods"] = [{"name": name, "at_once": i < 2, **about} for i, name in enumerate(several)]
+        made["methods"] = [
+            {"name": name, "at_once": i < 2, "passes": 100 if i else 1, "control": name == "loudest"}
+            for i, name in enumerate(several)
+        ]
         route.fulfill(json=made)
 
     page.route("**/state", answer)
     page.reload()
     page.locator("summary", has_text="More methods").click()
     assert page.locator("#methods label").all_inner_texts() == several[:2]
-    assert page.locator("#more-methods label").all_inner_texts() == several[2:]
+    assert page.locator("#more-methods label").all_inner_texts() == several[2:-1]
+    page.locator("summary", has_text="Controls").click()
+    assert page.locator("#control-methods label").all_inner_texts() == ["loudest"]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])

@@ -381,6 +381,9 @@ def test_methods_on_offer():
     # Of many methods the first and the usual ones are shown at once; of a few, all but the controls.
     assert shown_at_once(methods) == ["mine", "integratedgradients", "lime_nmf", "rise"]
     assert shown_at_once({name: methods[name] for name in ("mine", "saliency", "allpass")}) == ["mine", "saliency"]
+    six = ["mine", "occlusion", "saliency", "smoothgrad", "gradientshap", "rise"]
+    assert shown_at_once({name: methods[name] for name in six}) == six
+    assert shown_at_once({name: methods[name] for name in [*six, "wam"]}) == ["mine", "rise"]
     classifier.no_gradient = "it has none"
     assert not {"saliency", "integratedgradients"} & {*offered(classifier, {"x": Loudest(classifier)}, "two")}
 
