@@ -408,6 +408,14 @@ def test_clips_after_the_first_join_the_page_later_or_when_they_are_needed(brows
     page.goto("about:blank")
     page.goto(f"{address}#c_clip_24")
     assert page.evaluate(shown) == every and page.evaluate("scrollY") > 1000
+    # Other places on the page need no more clips, and an address of nothing breaks nothing.
+    for address_of_none in ("#scores", "#50%"):
+        page.goto("about:blank")
+        page.goto(f"{address}{address_of_none}")
+        page.wait_for_load_state()
+        assert len(page.evaluate(shown)) == (20 if address_of_none == "#scores" else 26)
+        page.fill("#text", "clip 25")
+        assert page.evaluate(shown) == ["c_clip_25"]
     page.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import cell_maps
 import numpy as np
@@ -115,6 +116,39 @@ def test_again_and_with_several_layers_and_classes(done, folder):
     assert list(table.target) == ["low + middle", "low"] and list(table.sounds) == [2, 2] and set(table.name) == {"has"}
 
 
+def test_classes_without_a_clip_that_can_be_heard_are_left_out_unless_named(folder, tmp_path, capsys):
+    copied = shutil.copytree(folder / "data", tmp_path / "data")
+    for path in sorted((copied / "audio").glob("1-*-2.wav")):
+        audio.write(path, torch.zeros(RATE), RATE)
+    given = [each.replace(str(folder / "data"), str(copied)) for each in command(folder, tmp_path / "out")]
+    run([*given, "--tcav.draws", "3"])
+    table = pd.read_csv(tmp_path / "out" / "tcav" / "1" / "concept.csv")
+    assert list(table.target) == ["high", "low"]
+    capsys.readouterr()
+    assert main([*given, "--tcav.targets", "[middle]"]) == 2
+    assert "targets has 'middle', of which no test clip can be heard" in capsys.readouterr().err
+
+
+def test_examples_that_were_changed_are_noticed(folder, tmp_path, capsys):
+    copied = shutil.copytree(folder / "has", tmp_path / "has")
+    given = [each.replace(str(folder / "has"), str(copied)) for each in command(folder, tmp_path / "out")]
+    run([*given, "--tcav.draws", "3"])
+    audio.write(copied / "0.wav", sound("low", 999), RATE)
+    before = (tmp_path / "out" / "tcav" / "1" / "concept.csv").read_bytes()
+    assert main([*given, "--tcav.draws", "3"]) == 2
+    assert "data" in capsys.readouterr().err
+    assert (tmp_path / "out" / "tcav" / "1" / "concept.csv").read_bytes() == before
+
+
+def test_an_empty_cell_is_named(done, tmp_path, capsys):
+    copied = shutil.copytree(done, tmp_path / "copy")
+    table = pd.read_csv(copied / "concept.csv")
+    table.loc[1, "p_holm"] = np.nan
+    table.to_csv(copied / "concept.csv", index=False)
+    assert main(["report", str(copied)]) == 2
+    assert "concept.csv, row 3: has an empty cell" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_damaged_tables(done, tmp_path):
     fuzz_tables(done, tmp_path / "copy", 12)
@@ -126,6 +160,7 @@ def test_damaged_tables(done, tmp_path):
         (["--tcav.has", "no/where"], "no such file or folder"),
         (["--tcav.targets", "[lo]"], "did you mean 'low'?"),
         (["--tcav.targets", "[top3]"], "name it"),
+        (["--tcav.targets", "[low, low]"], "give each once"),
         (["--tcav.layers", "[3]"], "name its layers"),
         (["--tcav.layers", "[]"], "give each once"),
         (["--tcav.draws", "1"], "at least 2 draws"),
