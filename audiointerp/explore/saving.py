@@ -121,7 +121,8 @@ class Archive:
                 scores = Scores(self.folder)
             names.append(name)
         run_folder.finish(self.folder, info, results={}, failed=[])
-        return Saved(self.folder, write_report([self.folder]), item_id, tuple(names))
+        page = write_report([self.folder])
+        return Saved(self.folder, self.folder / page.name, item_id, tuple(names))  # both as the user named the folder
 
     def _source(self, view: View) -> str:
         """Path of the sound's file; of an uploaded one, a copy in the run folder."""
