@@ -162,6 +162,7 @@ def _recordings(
 def concept(options: argparse.Namespace, rest: list[str]) -> int:
     """Tests whether a concept, given by folders of sounds, speaks for a class; prints a sentence for each layer."""
     from audiointerp.contracts import Classifier, Interpreter
+    from audiointerp.interpreters.concepts.directions import check_draws
     from audiointerp.runs.registry import page_of
     from audiointerp.runs.tcav import asking
     from audiointerp.training.devices import pick_device
@@ -176,14 +177,20 @@ def concept(options: argparse.Namespace, rest: list[str]) -> int:
             f"{options.model}: holds a {type(model).__name__}; name a classifier's or interpreter's bundle"
         )
     classifier = model.to(pick_device(options.device))
-    question = asking.Question.of(options.target, classifier, ())
+    question, name = asking.Question.of(options.target, classifier, ()), asking.concept_name(options.name, options.has)
+    check_draws(options.draws)
+    asking.check_layers(classifier, options.layer)
     sounds, has, lacks = (
         asking.read_sounds(paths, classifier, what)
         for paths, what in ((options.files, "recordings"), (options.has, "--has"), (options.lacks, "--lacks"))
     )
     existed = options.output.exists()
     folder = run_folder.prepare_output(options.output, options.force)
-    info = _start(options, folder, "tcav", classifier, scored=False)
+    # What decides on the result; the same command with other sounds or settings is another recipe.
+    settings = {"name": name, "layer": options.layer, "draws": options.draws, "seed": options.seed}
+    hashes = {what: asking.hash_of(each) for what, each in (("recordings", sounds), ("has", has), ("lacks", lacks))}
+    text = "".join(f"# {key}: {value}\n" for key, value in {**settings, **hashes}.items())
+    info = _start(options, folder, "tcav", classifier, scored=False, recipe_text=text)
     try:
         questions = [question._replace(sounds=sounds)]
         table, drawn = asking.ask(classifier, questions, has, lacks, options.layer, options.draws, options.seed)
@@ -192,8 +199,8 @@ def concept(options: argparse.Namespace, rest: list[str]) -> int:
         if not existed:
             folder.rmdir()
         raise
-    name = asking.concept_name(options.name, options.has)
     asking.write(folder, name, table, drawn, {"has": has, "lacks": lacks}, classifier.sample_rate)
+    page_of(folder)  # also here: a process that is killed after `finish` has left a page
     run_folder.finish(folder, info, results={})
     for row in table.to_dict("records"):
         print(asking.sentence({"name": name, **row}))

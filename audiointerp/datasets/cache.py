@@ -168,7 +168,7 @@ def _complete(folder: Path) -> bool:
         count = int(np.load(folder / "index.npy")["length"].sum())
         bits = 16 if _samples(folder, 16).exists() else 32
         return _samples(folder, bits).stat().st_size == bits // 8 * count
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, LookupError, TypeError):
         return False
 
 

@@ -163,7 +163,7 @@ def _complete(folder: Path) -> bool:
     """Whether features and digests exist and agree; a crashed machine may leave renamed but empty files."""
     try:
         features, digests = _load(folder)
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, LookupError, TypeError):
         return False
     return len(features) == len(digests)
 

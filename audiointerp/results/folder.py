@@ -150,7 +150,7 @@ def _alike(first: str, second: str) -> bool:
 def _has_results(folder: Path) -> bool:
     """Whether a run is finished or has scores, a checkpoint or a model, not to be mixed with another recipe's."""
     scores = folder / "scores.csv"
-    scored = scores.is_file() and len(scores.read_bytes().splitlines()) > 1
+    scored = (scores.is_file() and len(scores.read_bytes().splitlines()) > 1) or (folder / "concept.csv").is_file()
     trained = (folder / "checkpoints" / "last.ckpt").is_file() or (folder / "best").is_dir()
     return bool(_read_info(folder).get("finished")) or scored or trained
 

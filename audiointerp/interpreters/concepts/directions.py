@@ -7,6 +7,7 @@ Kim et al. (2018), "Interpretability Beyond Feature Attribution: Quantitative Te
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,9 @@ Vectors = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 LEAST = 4  # clips of each kind; with fewer, a random half has a single clip
 
-__all__ = ["ConceptTest", "concept_direction", "tcav_score", "try_concept"]
+MOST_DRAWS = 10_000
+
+__all__ = ["MOST_DRAWS", "ConceptTest", "check_draws", "concept_direction", "tcav_score", "try_concept"]
 
 
 class ConceptTest(NamedTuple):
@@ -118,8 +121,9 @@ def try_concept(has: Vectors, lacks: Vectors, gradients: Vectors, draws: int = 3
             f"{len(has)} sounds have the concept (--has) and {len(lacks)} lack it (--lacks); a test needs at least "
             f"{LEAST} of each"
         )
-    if draws < 2 or not len(gradients):
-        raise ValueError(f"{draws} draws of {len(gradients)} clips; a test needs at least 2 draws and 1 clip")
+    check_draws(draws)
+    if not len(gradients) or not np.isfinite(gradients).all():
+        raise ValueError(f"the gradients of {len(gradients)} clips are none or not finite; a test needs at least one")
     size = min(len(has), len(lacks) // 2)
     generator = np.random.default_rng(seed)
     scores, random_scores, right, effects = [], [], [], []
@@ -135,6 +139,12 @@ def try_concept(has: Vectors, lacks: Vectors, gradients: Vectors, draws: int = 3
     p = _welch(first, second)
     means = (float(first.mean()), float(second.mean()), p, float(np.mean(right)), float(np.mean(effects)))
     return ConceptTest(*means, first, second, size)
+
+
+def check_draws(draws: int) -> None:
+    """Refuses a number of draws that makes no test, or does not end; ValueError."""
+    if not 2 <= draws <= MOST_DRAWS:
+        raise ValueError(f"draws is {draws}; a test needs at least 2 draws, and at most {MOST_DRAWS}")
 
 
 def _sets(count: int, size: int, draws: int, generator: np.random.Generator) -> Iterator[tuple[Numbers, Numbers]]:
@@ -157,13 +167,13 @@ def _held_out(has: Vectors, lacks: Vectors) -> float:
 
 
 def _welch(first: Vectors, second: Vectors) -> float:
-    """Two-sided p of Welch's t-test; where neither set varies, 1 if they are equal, else 0.
+    """Two-sided p of Welch's t-test; where neither set varies, that of a permutation test: 1 if they are equal.
 
     Not SciPy's `ttest_ind`, which warns where one set does not vary, as the scores of a clear concept do not.
     """
     parts = [each.var(ddof=1) / len(each) for each in (first, second)]
     spread = sum(parts)
     if not spread > 0:
-        return float(first[0] == second[0])
+        return 1.0 if first[0] == second[0] else 2 / comb(len(first) + len(second), len(first))
     freedom = spread**2 / sum(part**2 / (len(each) - 1) for part, each in zip(parts, (first, second)))
     return float(2 * stats.t.sf(abs(first.mean() - second.mean()) / np.sqrt(spread), freedom))

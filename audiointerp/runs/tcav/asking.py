@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from audiointerp.classifiers.targets import likeliest_count, parse_target
-from audiointerp.contracts import Classifier
+from audiointerp.contracts import Classifier, frozen
 from audiointerp.evaluation.items import audio_files, naming, recording_item
 from audiointerp.interpreters.concepts import Representation
 from audiointerp.interpreters.concepts.directions import try_concept
@@ -35,6 +35,7 @@ __all__ = [
     "RULE",
     "Question",
     "ask",
+    "check_layers",
     "check_once",
     "check_sets",
     "concept_name",
@@ -96,14 +97,36 @@ class Question(NamedTuple):
         """
         if likeliest_count(name) is not None:
             raise ValueError(f"target is {name!r}; a concept is tested for a class, name it")
-        chosen, labels = parse_target(name, classifier.labels), classifier.labels
+        chosen, labels = sorted(parse_target(name, classifier.labels)), classifier.labels
         target = torch.tensor([[n in chosen for n in range(len(labels))]], device=classifier.device)
         return cls(" + ".join(labels[n] for n in chosen), target, sounds)
 
 
 def concept_name(name: str | None, has: Sequence[str]) -> str:
-    """The name that a user gave, or that of the first folder or file of the sounds with the concept."""
-    return name or Path(has[0]).resolve().name
+    """The name that a user gave, or that of the first folder or file of the sounds with the concept.
+
+    Raises:
+        ValueError: if it is not text that can be written.
+    """
+    found = " ".join((name or "").split()) or Path(has[0]).resolve().name
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the concept's name {found!r} is not text; give another one") from None
+    return found
+
+
+def check_layers(classifier: Classifier, layers: Sequence[int]) -> None:
+    """Refuses a layer that the classifier lacks or that cannot be changed, and one that is named twice; ValueError."""
+    check_once("layers", layers)
+    with frozen(classifier), torch.no_grad():
+        count = len(classifier(torch.zeros(1, classifier.sample_rate, device=classifier.device)).feature_maps)
+    if unknown := [each for each in layers if not -count <= each < count]:
+        raise ValueError(f"layers has {unknown[0]}; this classifier has feature maps 0 to {count - 1}, -1 is the last")
+    if len({each % count for each in layers}) < len(layers):
+        raise ValueError(f"layers are {list(layers)}, two of which are the same feature map; give each once")
+    for each in layers:
+        Representation(classifier, each)
 
 
 def hash_of(sounds: Sequence[Tensor]) -> str:
@@ -138,7 +161,7 @@ def ask(
     Raises:
         ValueError: for a layer that does not exist, a layer or class given twice, too few sounds, or no gradient.
     """
-    check_once("layers", layers)
+    check_layers(classifier, layers)
     check_once("targets", [each.name for each in questions])
     rows, drawn = [], []
     for layer in layers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -19,6 +20,7 @@ from audiointerp.runs.tcav.asking import PLAYED, RULE, sentence, verdict
 
 ROWS = ("name", "target", "layer", "score", "random_score", "p", "p_holm", "accuracy", "effect")
 ROWS += ("sounds", "has", "lacks", "each", "draws")
+MOST_LINES = 60  # classes and layers in the figure; the table has all
 DRAWS = ("target", "layer", "score", "random_score")
 
 __all__ = ["markdown", "plot_scores", "write"]
@@ -37,6 +39,7 @@ def write(folder: Path) -> Path:
     for name, each, columns in (("concept.csv", table, ROWS), ("draws.csv", drawn, DRAWS)):
         if len(empty := each.index[each.loc[:, list(columns)].isna().any(axis=1)]):
             raise ValueError(f"{folder / name}, row {empty[0] + 2}: has an empty cell; make the test again")
+    _check(folder, table, drawn)
     rows = [{**row, "verdict": verdict(row), "sentence": sentence(row)} for row in table.to_dict("records")]
     write_text(folder / "concept.md", markdown(table))
     plot_scores(folder / "figures" / "scores.png", drawn)
@@ -49,6 +52,21 @@ def write(folder: Path) -> Path:
         "examples": {name: _examples(folder, name) for name in ("has", "lacks")},
     }
     return render("runs/tcav/page.html", folder, page)
+
+
+def _check(folder: Path, table: pd.DataFrame, drawn: pd.DataFrame) -> None:
+    """Refuses tables that no test gives, which a page would show as a result; ValueError."""
+    shares = table[["score", "random_score", "p", "p_holm", "accuracy"]].to_numpy(float)
+    if ((shares < 0) | (shares > 1)).any() or (table["layer"].to_numpy(float) % 1 != 0).any():
+        raise ValueError(f"{folder / 'concept.csv'}: has a score, p or accuracy outside 0 to 1, or half a layer")
+    means: dict[tuple, list[list[float]]] = {}
+    for row in drawn.to_dict("records"):
+        means.setdefault((row["target"], row["layer"]), []).append([row["score"], row["random_score"]])
+    own = {(row["target"], row["layer"]): [row["score"], row["random_score"]] for row in table.to_dict("records")}
+    if len(own) < len(table) or own.keys() != means.keys():
+        raise ValueError(f"{folder}: concept.csv and draws.csv are not of the same classes and layers, each once")
+    if not all(np.allclose(np.mean(means[place], 0), scores, atol=1e-6) for place, scores in own.items()):
+        raise ValueError(f"{folder}: the scores of concept.csv are not the means of those of draws.csv")
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -67,7 +85,7 @@ def markdown(table: pd.DataFrame) -> str:
 def plot_scores(path: Path, drawn: pd.DataFrame) -> None:
     """TCAV score of each draw, of the concept and of random directions; a line for each class and layer."""
     places: list[dict[str, Any]] = pd.DataFrame(drawn[["target", "layer"]]).drop_duplicates().to_dict("records")
-    layers = drawn["layer"].nunique()
+    layers, places = drawn["layer"].nunique(), places[:MOST_LINES]
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 1.2 + 0.34 * len(places)), layout="constrained")
         axis = figure.subplots()

@@ -13,11 +13,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from audiointerp.datasets import ClipDataset
+from audiointerp.interpreters.concepts.directions import check_draws
 from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.tcav import asking
 from audiointerp.sound import files as audio
 
 SETS = ("has", "lacks")
+logger = logging.getLogger(__name__)
 
 __all__ = ["TCAV", "ConceptTesting"]
 
@@ -44,8 +46,9 @@ class TCAV:
     clips: int = 40
 
     def __post_init__(self) -> None:
-        if self.draws < 2 or self.clips < 1:
-            raise ValueError(f"draws is {self.draws}, clips {self.clips}; a test needs at least 2 draws and 1 clip")
+        check_draws(self.draws)
+        if self.clips < 1:
+            raise ValueError(f"clips is {self.clips}; a test needs at least 1 clip of a class")
         asking.check_once("layers", self.layers)
         if self.targets:
             asking.check_once("targets", self.targets)
@@ -73,13 +76,14 @@ class ConceptTesting(Kind):
         """Tests the concept for every class; writes the tables and the page."""
         wanted: TCAV = context.values["tcav"]
         asking.check_sets(wanted.paths("has"), wanted.paths("lacks"))
+        name = asking.concept_name(wanted.name, wanted.paths("has"))
         classifier, questions = context.classifier, _questions(wanted, context)
+        asking.check_layers(classifier, wanted.layers)
         examples = {name: asking.read_sounds(wanted.paths(name), classifier, f"tcav.{name}") for name in SETS}
         hashes = {name: _Hashed(asking.hash_of(sounds)) for name, sounds in examples.items()}
         context.start(data={"test": context.data["test"], **hashes})
         given = (examples["has"], examples["lacks"], wanted.layers, wanted.draws, context.seed)
         table, drawn = asking.ask(classifier, questions, *given)
-        name = asking.concept_name(wanted.name, wanted.paths("has"))
         asking.write(context.folder, name, table, drawn, examples, classifier.sample_rate)
         said = [asking.verdict(row) for row in table.to_dict("records")]
         context.finish(results={each: said.count(each) for each in ("for", "against", "neither", "unknown")})
@@ -127,7 +131,7 @@ def _questions(wanted: TCAV, context: Context) -> list[asking.Question]:
         elif wanted.targets:
             raise ValueError(f"targets has {name!r}, of which no test clip can be heard; name another class")
         else:
-            logging.info("%s is left out: no test clip of it can be heard", name)
+            logger.warning("%s is left out: no test clip of it can be heard", name)
     if not found:
         raise ValueError("no class of the data has a test clip that can be heard; name other test_folds")
     return found

@@ -58,7 +58,7 @@ def test_random_sounds_say_nothing(sounds, tmp_path, capsys):
         (["--has", "low", "--target", "lo"], "did you mean 'low'?"),
         (["--has", "nothing", "--target", "low"], "no such file or folder"),
         (["--has", "low/0.wav", "--target", "low"], "1 sounds have the concept (--has) and 20 lack it"),
-        (["--has", "low", "--target", "low", "--layer", "3"], "gives 1; name its layers"),
+        (["--has", "low", "--target", "low", "--layer", "3"], "layers has 3; this classifier has feature maps 0 to 0"),
         (["--has", "low", "--target", "low", "--layer", "-1", "-1"], "give each once"),
         (["--has", "low", "--target", "low", "--draws", "1"], "at least 2 draws"),
         (["--has", "low", "--target", "top3"], "name it"),
@@ -70,6 +70,18 @@ def test_bad_input_is_one_line(sounds, tmp_path, capsys, more, words, monkeypatc
     error = capsys.readouterr().err
     assert words in error and error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_test_is_not_harmed_by_another(sounds, tmp_path, capsys):
+    """Neither by settings that are refused, nor by others; the same command goes on after a kill before its page."""
+    out, given = tmp_path / "a", ("--has", str(sounds / "low"), "--target", "low")
+    assert ask(sounds, out, *given) == 0
+    before = {path.name: path.read_bytes() for path in out.glob("*.*")}
+    for more in (("--draws", "1"), ("--layer", "9"), ("--draws", "3"), ("--name", "caf\udce9")):
+        assert ask(sounds, out, *given, "--force", *more) == 2
+        assert {path.name: path.read_bytes() for path in out.glob("*.*")} == before
+    (out / "report.html").unlink()
+    assert ask(sounds, out, *given, "--force") == 0 and (out / "report.html").is_file()
 
 
 def test_a_sound_with_and_without_the_concept_is_refused(sounds, tmp_path, capsys):

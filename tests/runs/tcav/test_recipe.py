@@ -149,6 +149,27 @@ def test_an_empty_cell_is_named(done, tmp_path, capsys):
     assert "concept.csv, row 3: has an empty cell" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "column", "value", "told"),
+    [
+        ("concept.csv", "score", 1e308, "outside 0 to 1"),
+        ("concept.csv", "p_holm", -3, "outside 0 to 1"),
+        ("concept.csv", "layer", 2.6, "half a layer"),
+        ("concept.csv", "target", "low", "not of the same classes"),
+        ("draws.csv", "target", "zebra", "not of the same classes"),
+        ("draws.csv", "score", 0.123, "not the means"),
+    ],
+)
+def test_tables_that_no_test_gives_are_refused(done, tmp_path, capsys, name, column, value, told):
+    copied = shutil.copytree(done, tmp_path / "copy")
+    table = pd.read_csv(copied / name)
+    table[column] = table[column].astype(object)
+    table.loc[0, column] = value
+    table.to_csv(copied / name, index=False)
+    assert main(["report", str(copied)]) == 2
+    assert told in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_damaged_tables(done, tmp_path):
     fuzz_tables(done, tmp_path / "copy", 12)
@@ -161,7 +182,10 @@ def test_damaged_tables(done, tmp_path):
         (["--tcav.targets", "[lo]"], "did you mean 'low'?"),
         (["--tcav.targets", "[top3]"], "name it"),
         (["--tcav.targets", "[low, low]"], "give each once"),
-        (["--tcav.layers", "[3]"], "name its layers"),
+        (["--tcav.layers", "[3]"], "layers has 3; this classifier has feature maps 0 to 0"),
+        (["--tcav.layers", "[-1, 0]"], "the same feature map"),
+        (["--tcav.draws", "1000000000"], "at most 10000"),
+        (["--tcav.targets", "[low+high, high+low]"], "targets are"),
         (["--tcav.layers", "[]"], "give each once"),
         (["--tcav.draws", "1"], "at least 2 draws"),
         (["--tcav.lacks", "[]"], "lacks is empty"),
