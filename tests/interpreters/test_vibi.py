@@ -226,7 +226,6 @@ def test_the_tile_of_the_telling_tone_is_found_without_labels():
         optimizer.step()
     waveform, late = telling_clips(generator, 32)
     made = interpreter.interpret(waveform)
-    print(made.details["tiles"].mean(0), float(losses["approximation"]))
     tiles = made.details["tiles"][:, ROW]
     assert (tiles[torch.arange(32), late.long()] == 1).float().mean() >= 0.9
     heard = classifier(made.waveform * made.input_gain[:, None]).predicted
