@@ -129,7 +129,7 @@ def _questions(wanted: TCAV, context: Context) -> list[asking.Question]:
         if audible:
             found.append(question._replace(sounds=_Clips(test, audible, classifier.device)))
         elif wanted.targets:
-            raise ValueError(f"targets has {name!r}, of which no test clip can be heard; name another class")
+            raise ValueError(f"targets has {name!r}, which has no test clip that can be heard; name another class")
         else:
             logger.warning("%s is left out: no test clip of it can be heard", name)
     if not found:

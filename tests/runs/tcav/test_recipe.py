@@ -126,7 +126,7 @@ def test_classes_without_a_clip_that_can_be_heard_are_left_out_unless_named(fold
     assert list(table.target) == ["high", "low"]
     capsys.readouterr()
     assert main([*given, "--tcav.targets", "[middle]"]) == 2
-    assert "targets has 'middle', of which no test clip can be heard" in capsys.readouterr().err
+    assert "targets has 'middle', which has no test clip that can be heard" in capsys.readouterr().err
 
 
 def test_examples_that_were_changed_are_noticed(folder, tmp_path, capsys):
