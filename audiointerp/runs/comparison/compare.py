@@ -45,7 +45,8 @@ class Comparison:
     """Settings of a comparison: the conditions, and how each method takes part.
 
     Args:
-        conditions: name -> condition, the first one clean; a condition without data is reported as "not run".
+        conditions: name -> condition, the first one clean; a condition without data is reported as "not run"; null
+            leaves out one of an included recipe, with its subset.
         like: names of methods for which matched controls are made.
         costly: names of methods that explain the subset only.
         beyond: names of methods that may take more than 512 passes; the run's page lists them with their passes.
@@ -55,9 +56,14 @@ class Comparison:
         reference: name of the method that the others are tested against; None: the first.
         verdicts: the run of sanity.yaml whose verdicts are shown in the tables; None: no verdicts.
         curves: whether insertion and deletion are computed, which take 10 of the 14 passes of scoring.
+        recognised: there are further tables of the questions in which the classifier gives the explained class at least
+            this probability on the whole sound, between 0 and 1. What a classifier did not hear has no explanation that
+            could be right; None: no such tables.
+    Raises:
+        ValueError: for a probability that is not above 0 and below 1.
     """
 
-    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    conditions: Mapping[str, Condition | None] = field(default_factory=dict)
     like: tuple[str, ...] = ()
     costly: tuple[str, ...] = ()
     beyond: tuple[str, ...] = ()
@@ -66,9 +72,19 @@ class Comparison:
     reference: str | None = None
     verdicts: str | None = None
     curves: bool = True
+    recognised: float | None = None
 
     def __post_init__(self) -> None:
         check_counts(**{f"subset.{name}": count for name, count in self.subset.items()})
+        if self.recognised is not None and not 0 < self.recognised < 1:
+            raise ValueError(f"recognised is {self.recognised:g}; give a probability above 0 and below 1, or null")
+        left_out = {name for name, each in self.conditions.items() if each is None}
+        object.__setattr__(self, "subset", {name: n for name, n in self.subset.items() if name not in left_out})
+
+    @property
+    def used(self) -> dict[str, Condition]:
+        """The conditions that are not left out."""
+        return {name: each for name, each in self.conditions.items() if each is not None}
 
     def without(self, names: Collection[str]) -> Comparison:
         """The same settings for fewer methods: names of methods that a recipe leaves out (`NAME: null`) are dropped."""
@@ -132,10 +148,10 @@ def compare(
     }
     _check(comparison, everything)
     everything |= {f"{name}_magnitude": _in_magnitude(each) for name, each in everything.items() if _is_soft_log(each)}
-    skipped = {name: condition.missing for name, condition in comparison.conditions.items() if condition.missing}
+    skipped = {name: condition.missing for name, condition in comparison.used.items() if condition.missing}
     subsets: dict[str, list[str]] = {}
     known: set[str] = set()
-    for name, condition in comparison.conditions.items():
+    for name, condition in comparison.used.items():
         if name in skipped:
             continue
         items = list(condition.items(name, test, folder, seed))
@@ -157,9 +173,10 @@ def compare(
         },
         "reference": comparison.reference or next(iter(methods)),
         "beyond": {name: everything[name].passes for name in comparison.beyond},
+        "recognised": comparison.recognised,
         "subset": subsets,
         "not_run": skipped,
-        "conditions": [name for name in comparison.conditions if name not in skipped],
+        "conditions": [name for name in comparison.used if name not in skipped],
     }
 
 
@@ -225,10 +242,10 @@ def _beside(control: Interpreter | None, methods: Mapping[str, Interpreter]) -> 
 
 def _check_names(comparison: Comparison, names: list[str]) -> None:
     """Checks names, which are used in columns and file names; names of conditions also begin item ids."""
-    if not any(not each.missing for each in comparison.conditions.values()):
-        why = "; ".join(f"{name}: {each.missing}" for name, each in comparison.conditions.items())
+    if not any(not each.missing for each in comparison.used.values()):
+        why = "; ".join(f"{name}: {each.missing}" for name, each in comparison.used.items())
         raise ValueError(f"comparison.conditions has no condition with data ({why or 'it is empty'}); give one")
-    if wrong := [name for name in comparison.conditions if not re.fullmatch(r"[a-z][a-z0-9_]{0,24}", name)]:
+    if wrong := [name for name in comparison.used if not re.fullmatch(r"[a-z][a-z0-9_]{0,24}", name)]:
         raise ValueError(f"condition {wrong[0]!r}: use at most 25 characters of a-z, 0-9 and _, first a letter")
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"{twice[0]!r} is the name of a method and of a control; rename one")
@@ -246,8 +263,8 @@ def _check(comparison: Comparison, methods: Mapping[str, Interpreter]) -> None:
     for key, names in named.items():
         if unknown := [name for name in names if name not in methods]:
             raise ValueError(f"comparison.{key} names {unknown[0]!r}; the methods are {', '.join(methods)}")
-    if unknown := [name for name in comparison.subset if name not in comparison.conditions]:
-        raise ValueError(f"comparison.subset names {unknown[0]!r}; conditions are {', '.join(comparison.conditions)}")
+    if unknown := [name for name in comparison.subset if name not in comparison.used]:
+        raise ValueError(f"comparison.subset names {unknown[0]!r}; conditions are {', '.join(comparison.used)}")
     for name, method in methods.items():
         passes = method.passes + judging.PASSES + judging.CURVE_PASSES * comparison.curves
         if passes > MAX_PASSES and name not in comparison.beyond:

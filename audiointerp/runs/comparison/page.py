@@ -54,6 +54,7 @@ def _long(tables: list[Table]) -> pd.DataFrame:
                 "condition": table.condition,
                 "subset": table.subset,
                 "magnitude": table.magnitude,
+                "recognised": table.recognised,
                 "method": method,
                 "metric": metric,
                 **vars(cell),
@@ -67,7 +68,7 @@ def _long(tables: list[Table]) -> pd.DataFrame:
 
 def _draw(folder: Path, tables: list[Table], tested: pd.DataFrame, facts: dict[str, Any]) -> list[tuple[str, str]]:
     """Draws all figures; returns (file, caption) of each."""
-    own = [table for table in tables if not table.magnitude and not table.subset]
+    own = [table for table in tables if not table.magnitude and not table.subset and table.recognised is None]
     trades = {
         "faithfulness_energy.png": ("kept_energy", "faithfulness", False),
         "faithfulness_speed.png": ("seconds", "faithfulness", True),

@@ -78,6 +78,7 @@ class Table:
         mean_rank: method -> mean rank over the ranked metrics, on items for which no method's output is silent.
         ranked_n: number of those items.
         verdicts: method -> verdict of the sanity checks; empty if no checks were run.
+        recognised: smallest probability of the explained class on the input among the table's rows; None: any.
     """
 
     condition: str
@@ -88,12 +89,14 @@ class Table:
     mean_rank: dict[str, float]
     ranked_n: int
     verdicts: dict[str, str] = field(default_factory=dict)
+    recognised: float | None = None
 
     @property
     def title(self) -> str:
         """Title of the table, one line."""
         domain = "all masks multiply magnitudes" if self.magnitude else "each method in its own domain"
-        return f"{self.condition}{', subset' if self.subset else ''}: {domain}"
+        heard = "" if self.recognised is None else f", explained class at least {self.recognised:g} probable"
+        return f"{self.condition}{', subset' if self.subset else ''}{heard}: {domain}"
 
     def blocks(self) -> dict[str, tuple[str, ...]]:
         """Blocks of columns, without columns that are empty in every row."""
@@ -104,6 +107,9 @@ class Table:
 
 def make_tables(scores: pd.DataFrame, facts: dict[str, Any], embeddings: pd.DataFrame) -> list[Table]:
     """All tables of a comparison: for each condition and (with costly methods) its subset, own domains and magnitude.
+
+    With `recognised` among the facts, each is followed by the table of the rows whose explained class has at least that
+    probability on the input, unless there are none.
 
     Args:
         scores: scores.csv.
@@ -116,14 +122,26 @@ def make_tables(scores: pd.DataFrame, facts: dict[str, Any], embeddings: pd.Data
         of_condition: Any = scores[scores["condition"] == condition]
         chosen = of_condition["item_id"].isin(facts["subset"][condition])
         for subset in (False, True) if costly and chosen.any() else (False,):
-            rows = of_condition[chosen] if subset else of_condition[~of_condition["method"].map(_base).isin(costly)]
+            rows: Any = (
+                of_condition[chosen] if subset else of_condition[~of_condition["method"].map(_base).isin(costly)]
+            )
             for magnitude in (False, True):
                 tables.append(_table(rows, facts, embeddings, condition, subset, magnitude))
+                if (least := facts.get("recognised")) is not None and "target_probability" in rows:
+                    heard: Any = rows[rows["target_probability"].astype(float) >= least]
+                    if len(heard):
+                        tables.append(_table(heard, facts, embeddings, condition, subset, magnitude, least))
     return tables
 
 
 def _table(
-    scores: pd.DataFrame, facts: dict[str, Any], embeddings: pd.DataFrame, condition: str, subset: bool, magnitude: bool
+    scores: pd.DataFrame,
+    facts: dict[str, Any],
+    embeddings: pd.DataFrame,
+    condition: str,
+    subset: bool,
+    magnitude: bool,
+    recognised: float | None = None,
 ) -> Table:
     groups = _by_method(scores, magnitude)
     order = [name for name in facts["methods"] if name in groups] + [name for name in groups if name.endswith("_other")]
@@ -134,7 +152,8 @@ def _table(
     contenders = [name for name in names if not facts["methods"].get(name, {"control": True})["control"]]
     mean_rank, n = ranks({name: groups[name] for name in contenders})
     rows_n = {name: len(groups[name]) for name in names}
-    return Table(condition, subset, magnitude, rows, rows_n, mean_rank, n, facts.get("verdicts", {}))
+    verdicts = facts.get("verdicts", {})
+    return Table(condition, subset, magnitude, rows, rows_n, mean_rank, n, verdicts, recognised)
 
 
 def _by_method(scores: pd.DataFrame, magnitude: bool) -> dict[str, pd.DataFrame]:

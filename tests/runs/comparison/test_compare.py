@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import sys
@@ -560,3 +561,16 @@ def test_damaged_tables(done, tmp_path):
 @pytest.mark.usefixtures("drawn")
 def test_nothing_is_wrong_with_the_page(done):
     check_page(done / "report.html")
+
+
+def test_a_condition_of_an_included_recipe_is_left_out_with_its_subset(root, tiny_vggsound, tmp_path):
+    data = dataset_of(root, tiny_vggsound.labels)
+    comparison = Comparison({"clean": CleanClips(1), "white_noise": None}, subset={"clean": 1, "white_noise": 3})
+    facts = compare(comparison, {"a": AllPass(tiny_vggsound)}, {}, data, tmp_path, 0)
+    assert facts["conditions"] == ["clean"] and list(facts["subset"]) == ["clean"] and facts["not_run"] == {}
+
+
+@pytest.mark.parametrize("given", [0.0, 1.0, -0.1, math.nan])
+def test_recognised_is_a_probability_between_0_and_1(given):
+    with pytest.raises(ValueError, match=r"recognised is .*; give a probability above 0 and below 1, or null"):
+        Comparison(recognised=given)

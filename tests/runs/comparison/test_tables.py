@@ -458,3 +458,29 @@ def test_clips_of_one_recording_count_as_one(drops):
     found = own.rows["piq"]["ad"]
     assert (found.mean, found.low, found.high) == pytest.approx(tuple(expected[:3])) and found.n == 12
     assert (alone.rows["piq"]["ad"].low, alone.rows["piq"]["ad"].high) != (found.low, found.high)
+
+
+def test_a_table_of_recognised_classes_holds_their_rows_only():
+    scores = hand_made()
+    probable = np.random.default_rng(1).random(len(scores)) > 0.4
+    scores["target_probability"] = np.where(probable, 0.1, 0.0999)
+    tables = make_tables(scores, FACTS | {"recognised": 0.1}, pd.DataFrame())
+    plain = make_tables(scores, FACTS, pd.DataFrame())
+    assert [each for each in tables if each.recognised is None] == plain
+    heard = [each for each in tables if each.recognised is not None]
+    assert len(heard) == len(plain)
+    table = next(each for each in heard if each.condition == "mixed" and not each.subset and not each.magnitude)
+    assert table.title == "mixed, explained class at least 0.1 probable: each method in its own domain"
+    kept = scores[(scores["condition"] == "mixed") & probable]
+    for name in ("piq", "piq_other", "loudest"):
+        mine = kept[kept["method"] == name]
+        assert table.rows_n[name] == len(mine) < N
+        assert math.isclose(table.rows[name]["ad"].mean, mine["ad"].mean())
+
+
+def test_no_table_of_recognised_classes_without_one():
+    scores = hand_made()
+    scores["target_probability"] = 0.05
+    assert make_tables(scores, FACTS | {"recognised": 0.1}, pd.DataFrame()) == make_tables(
+        scores, FACTS, pd.DataFrame()
+    )
