@@ -5,12 +5,15 @@ import pytest
 import torch
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.tree import DecisionTreeRegressor
+from torch import nn
 from two_tones import RATE, two_bands
 
+from audiointerp.classifiers import External
 from audiointerp.evaluation.judging import judge_times
-from audiointerp.interpreters import LIME, AllPass, RandomMoments, SegmentSurrogate
+from audiointerp.interpreters import LIME, AllPass, RandomMoments, Saliency, SegmentSurrogate, SmoothGrad
 from audiointerp.interpreters.attribution.forest import RandomForest
 from audiointerp.interpreters.attribution.segments import draw_versions
+from audiointerp.metrics.times import active_steps, by_step, time_auc
 
 HIGH = 1
 CUE = ((0.53, 0.9), (1.4, 1.6))
@@ -129,6 +132,27 @@ def test_parts_without_times_are_relevant_when_they_sound(clip):
     method = LIME(two_bands(), parts="bands", n_components=2)
     found = judge_times(method, method.interpret(clip, HIGH), CUE)
     assert float(found["time_auc"]) == 1.0
+
+
+class LogFrames(nn.Module):
+    """As taggers do, "high" is the mean over frames of the logarithm of the energy above 2 kHz."""
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        power = torch.stft(waveform, 512, 256, window=torch.hann_window(512), return_complex=True).abs().square()
+        high = (power[:, 64:].sum(1) + 1e-6).log().mean(1)
+        return torch.stack([-high, high], 1)
+
+
+@pytest.mark.parametrize("method", [Saliency, SmoothGrad])
+def test_a_gradient_is_not_relevant_where_a_clip_is_quiet(clip, method):
+    """Per unit of magnitude the logarithm is steepest in the quiet frames, without the cue."""
+    explained = method(External(LogFrames(), ("low", "high"), RATE))
+    made = explained.interpret(clip, HIGH)
+    found = judge_times(explained, made, CUE)
+    assert float(found["time_auc"]) >= 0.95 and float(found["pointing_game"]) == 1
+    steps = by_step(made.details["attribution"].sum(1), 256 / RATE, 2.0)
+    active = active_steps(CUE, 2.0)[None]
+    assert method is SmoothGrad or float(time_auc(steps, active)) < 0.5  # the sum of the scores points away
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiointerp.classifiers.external import External
-from audiointerp.contracts import Classifier, Prediction, check_gradient
+from audiointerp.contracts import Classifier, Interpretation, Interpreter, Prediction, check_gradient
 from audiointerp.interpreters.attribution.base import Attribution, Details, Score, asked_logit, hear, require
 from audiointerp.interpreters.base import Scene
 
@@ -58,6 +58,14 @@ class GradCAM(Attribution):
         if isinstance(self.classifier, External):  # External knows the frequency and time of each cell
             return self.classifier.place(cam[:, 0], clip.waveform.shape[1]), {}
         return functional.interpolate(cam, clip.stft.shape[1:], mode="bilinear", align_corners=False)[:, 0], {}
+
+    def over_time(self, made: Interpretation) -> Tensor:
+        """The energy of the explanation's sound, (batch, frames).
+
+        Not the map's sum over a frame: a cell covers many bins, of which some hold no sound, and says nothing of their
+        level.
+        """
+        return Interpreter.over_time(self, made)
 
     def _check_layer(self, count: int) -> None:
         if not -count <= self.layer < count:

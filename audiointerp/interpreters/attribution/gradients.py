@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiointerp.contracts import Interpretation, Interpreter
 from audiointerp.interpreters.attribution.base import (
     Attribution,
     Details,
@@ -68,6 +69,13 @@ class Saliency(Attribution):
     def attribute(self, clip: Scene, score: Score) -> tuple[Tensor, Details]:
         """The gradient, or its absolute value."""
         return self._signed(_gradient(score, clip.stft.abs())), {}
+
+    def over_time(self, made: Interpretation) -> Tensor:
+        """The energy of the explanation's sound, (batch, frames).
+
+        Not the gradients' sum over a frame: they are per unit of magnitude, and largest where the clip is quiet.
+        """
+        return Interpreter.over_time(self, made)
 
     def _signed(self, gradient: Tensor) -> Tensor:
         return gradient.abs() if self.absolute else gradient
