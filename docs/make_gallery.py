@@ -45,7 +45,7 @@ clips: !name:audiointerp.datasets.relabel
 
 
 def synthetic_mixture() -> tuple[Tensor, Tensor]:
-    """Ticks of a clock over rain, and the rain alone, each (1, samples): short bursts at 3 kHz, and low-passed noise."""
+    """Ticks of a clock (short bursts at 3 kHz) over rain (low-passed noise), and the rain alone; each (1, samples)."""
     generator = np.random.default_rng(0)
     time = np.arange(round(SECONDS * RATE)) / RATE
     since = time % 0.5
