@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiointerp.classifiers.encoding import HalvingConv2d, ImageStage
+from audiointerp.classifiers.encoding import HalvingConv2d, ImageStage, Stage
 from audiointerp.contracts import Classifier, Prediction, label_names
 from audiointerp.sound.spectrogram import STFT, log_magnitude
 
@@ -49,10 +49,7 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        later = (
-            nn.Sequential(HalvingConv2d(channels, channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
-            for _ in range(3)
-        )
+        later = (Stage(HalvingConv2d(channels, channels)) for _ in range(3))
         self.stages = nn.ModuleList([ImageStage(channels), *later])
         self.residual = ResidualBlock(channels)
         # Channels last in memory: training on a CPU is 1.7 times as fast, and GPUs prefer this layout.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from audiointerp.classifiers.encoding import HalvingConv2d, ImageStage
+from audiointerp.classifiers.encoding import HalvingConv2d, ImageStage, Stage
 
 TYPES = [(torch.float32, 1e-4), (torch.float64, 1e-10)]
 
@@ -68,6 +68,27 @@ def test_an_image_stage_runs_its_layers_where_they_count(why):
     if why == "gradient of the image":
         (one,), (other,) = (torch.autograd.grad(weighted(each), [image]) for each in (found, expected))
         assert torch.equal(one, other) and one.abs().max() > 0
+
+
+@pytest.mark.parametrize("dtype, tolerance", TYPES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_stage_without_gradient_is_torchs_layers(channels, watched, dtype, tolerance):
+    torch.manual_seed(0)
+    stage = (ImageStage(5) if channels == 1 else Stage(HalvingConv2d(channels, 5))).to(dtype)
+    for each in (stage[1].weight, stage[1].bias, stage[1].running_mean):
+        nn.init.normal_(each)
+    nn.init.uniform_(stage[1].running_var, 0.1, 2)
+    image, seen = torch.randn(2, channels, 9, 8, dtype=dtype), []
+    stage.eval().requires_grad_(False)
+    plain = plain_stage(stage)
+    if watched:
+        stage[1].register_forward_hook(lambda *given: seen.append(given))
+    with torch.no_grad():
+        found, expected = stage(image), plain(image)
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+    assert bool(seen) == watched and (torch.equal(found, expected) or not watched)
+    assert torch.equal(stage(image), expected)  # torch's layers, as a gradient might be asked for later
 
 
 @pytest.mark.parametrize("dtype, tolerance", TYPES)
