@@ -46,6 +46,7 @@ DEFAULTS: dict[str, Any] = {
     "cache_features": False,
     "cache_bits": 32,
 }
+MOST_SEEDS = 2**32  # NumPy's generators take no negative seeds; the seed of an epoch is this one times 100,003 and more
 ALWAYS = ("seed", "clips", "train_folds", "output_folder", "batch_size")
 
 __all__ = ["ALWAYS", "DEFAULTS", "KEYS", "with_defaults"]
@@ -65,6 +66,8 @@ def with_defaults(kind: Kind, values: Mapping[str, Any]) -> tuple[dict[str, Any]
         for key in ("epochs", "batch_size", "channels")
         if whole.get(key, 1) < 1
     ]
+    if not 0 <= whole["seed"] < MOST_SEEDS:
+        problems.append(f"seed is {whole['seed']}; give a whole number from 0 to {MOST_SEEDS - 1}")
     if whole["cache_bits"] not in BITS:
         problems.append(f"cache_bits is {whole['cache_bits']}; choose 32 (float) or 16 (integers, half the disk)")
     if whole["cache_bits"] != 32 and whole["cache_features"]:
