@@ -8,6 +8,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from audiointerp.results.page import write_report
+from audiointerp.results.paths import why_not_inside
 from audiointerp.results.reading import Run
 from audiointerp.runs.kind import Kind
 
@@ -49,8 +50,12 @@ def page_of(folder: Path) -> Path:
     """Writes the page of a run folder according to the run's kind; returns its path.
 
     Raises:
-        ValueError: if it is not a run folder, or one of its tables cannot be read or does not fit the others.
+        ValueError: if it is not a run folder, one of its tables cannot be read or does not fit the others, or a folder
+            that the page writes into is a symbolic link that leads out of the run folder.
     """
+    for own in ("figures", "tables"):
+        if reason := why_not_inside(folder, own):
+            raise ValueError(f"{folder}: {own!r} {reason}")
     name = Run.read(folder).about.get("kind")
     kind = next((kind for kind in all_kinds() if kind.name == name), None)
     if kind is None:

@@ -205,3 +205,15 @@ def test_keys_of_every_recipe():
     assert DEFAULTS.keys() <= KEYS.keys() and set(ALWAYS) <= KEYS.keys()
     assert not set(ALWAYS) & DEFAULTS.keys()
     assert all(fits(value, KEYS[key]) for key, value in DEFAULTS.items())
+
+
+@pytest.mark.parametrize("own", ["figures", "tables"])
+def test_a_page_does_not_write_through_a_link_out_of_its_folder(tmp_path, capsys, own):
+    run_folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    run_folder.mkdir(), elsewhere.mkdir()
+    (run_folder / "run.json").write_text('{"finished": true, "kind": "tcav"}')
+    (run_folder / own).symlink_to(elsewhere)
+    assert main(["report", str(run_folder)]) == 2
+    error = capsys.readouterr().err
+    assert f"'{own}' leads out of the folder through a symbolic link" in error and str(run_folder) in error, error
+    assert error.count("\n") == 1 and not list(elsewhere.iterdir())
