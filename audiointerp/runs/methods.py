@@ -16,15 +16,46 @@ from audiointerp.runs.kind import Context
 ROLES = ("input", "mixture", "reference")  # names of sounds that do not belong to a method
 RESERVED = ("_magnitude", "_other", "_residual", "_listening")  # suffixes of a method's rows and files
 
-__all__ = ["build_controls", "build_methods", "check_names", "methods_of"]
+__all__ = ["build_controls", "build_methods", "check_names", "each_run", "methods_of", "names_of_runs"]
 
 
 def methods_of(context: Context) -> tuple[dict[str, Interpreter], dict[str, Interpreter]]:
     """The recipe's methods and controls; matched controls are made for the methods named in `comparison.like`."""
-    classifier = context.classifier
-    methods = build_methods(context.values["methods"], classifier)
-    likes = {name: methods[name] for name in context.values["comparison"].like if name in methods}
-    return methods, build_controls(context.values["controls"], classifier, likes)
+    classifier, makers = context.classifier, context.values["methods"]
+    methods, several = build_methods(makers, classifier), names_of_runs(makers)
+    # A control is matched to the first run of a method that is given as several.
+    likes = {name: several.get(name, [name])[0] for name in context.values["comparison"].like}
+    matched = {name: methods[each] for name, each in likes.items() if each in methods}
+    return methods, build_controls(context.values["controls"], classifier, matched)
+
+
+def names_of_runs(makers: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Method given as a list, such as the runs of several seeds -> the names of its runs.
+
+    >>> names_of_runs({"piq": ["results/piq/1", "results/piq/2"], "l2i": "esc10-l2i"})
+    {'piq': ['piq-1', 'piq-2']}
+    """
+    lists = {name: make for name, make in makers.items() if isinstance(make, (list, tuple))}
+    return {name: [f"{name}-{number}" for number in range(1, len(make) + 1)] for name, make in lists.items()}
+
+
+def each_run(makers: Mapping[str, Any]) -> dict[str, Any]:
+    """The makers, with a method given as a list as one method for each of its runs.
+
+    Raises:
+        ValueError: for a list without a run, or if a name of a run is the name of a method.
+    """
+    several, single = names_of_runs(makers), {}
+    for name, make in makers.items():
+        if name not in several:
+            single[name] = make
+            continue
+        if not make or not all(isinstance(each, str) for each in make):
+            raise ValueError(f"method {name}: a list holds bundles or runs of the method, such as one for each seed")
+        if taken := [each for each in several[name] if each in makers]:
+            raise ValueError(f"method {taken[0]!r} has the name of a run of {name!r}; rename one")
+        single |= dict(zip(several[name], make))
+    return single
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -46,14 +77,15 @@ def build_methods(makers: Mapping[str, Any], classifier: Classifier) -> dict[str
     """Loads or constructs methods that explain the classifier.
 
     Args:
-        makers: name -> a bundle's or run's path, or a constructor that takes the classifier.
+        makers: name -> a bundle's or run's path, several of them (see `each_run`), or a constructor that takes the
+            classifier.
         classifier: the classifier to explain.
 
     Raises:
         ValueError: if a path has no interpreter, or an interpreter of another classifier.
     """
     methods = {}
-    for name, make in makers.items():
+    for name, make in each_run(makers).items():
         if make is None:  # `--methods.NAME null` leaves a method of the recipe out
             continue
         if isinstance(make, str):

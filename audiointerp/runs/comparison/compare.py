@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from audiointerp.interpreters import MaskInterpreter
 from audiointerp.results.tables import Embeddings, forget_damaged, forget_replaced
 from audiointerp.runs.comparison import tables as comparison_tables
 from audiointerp.runs.kind import Context, Kind
-from audiointerp.runs.methods import check_names, methods_of
+from audiointerp.runs.methods import check_names, methods_of, names_of_runs
 from audiointerp.runs.verdicts import overall, read_verdicts
 from audiointerp.sound import files as audio
 
@@ -91,6 +91,14 @@ class Comparison:
         lists = {each: getattr(self, each) for each in ("like", "costly", "beyond", "other_class")}
         return replace(self, **{key: tuple(name for name in each if name not in names) for key, each in lists.items()})
 
+    def with_runs(self, several: Mapping[str, Sequence[str]]) -> Comparison:
+        """The same settings with the names of a method's runs where a method is given as several runs."""
+        lists = {each: getattr(self, each) for each in ("costly", "beyond", "other_class")}
+        named = {key: tuple(run for name in names for run in several.get(name, [name])) for key, names in lists.items()}
+        like = tuple(several.get(name, [name])[0] for name in self.like)
+        reference = self.reference and several.get(self.reference, [self.reference])[0]
+        return replace(self, **named, like=like, reference=reference)
+
 
 class MethodComparison(Kind):
     """Runs a recipe with the key `methods`: compares them on the same classifier, clips, mixtures and metrics."""
@@ -109,9 +117,10 @@ class MethodComparison(Kind):
         context.start(data={"test": test})
         for line in forget_damaged(context.folder):
             logger.warning("%s", line)
-        left_out = {name for name, make in context.values["methods"].items() if make is None}
-        comparison = context.values["comparison"].without(left_out)
-        facts = compare(comparison, methods, controls, test, context.folder, context.seed)
+        makers = context.values["methods"]
+        left_out = {name for name, make in makers.items() if make is None}
+        comparison, several = context.values["comparison"].without(left_out), names_of_runs(makers)
+        facts = compare(comparison, methods, controls, test, context.folder, context.seed, several)
         context.finish(results={}, comparison=facts)
         self.page(context.folder)
 
@@ -129,8 +138,17 @@ def compare(
     test: ClipDataset,
     folder: Path,
     seed: int,
+    several: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Scores all methods under all conditions in the run folder; resumes an interrupted comparison.
+
+    Args:
+        comparison: the settings.
+        methods, controls: by name.
+        test: the clips.
+        folder: of the run.
+        seed: of every draw.
+        several: name -> the names in `methods` of its runs, which the tables show as one method.
 
     Returns:
         The facts that the tables need besides the scores: methods, controls, subset, conditions not run.
@@ -138,6 +156,8 @@ def compare(
     Raises:
         ValueError: if the comparison names an unknown method, or a method would take too many passes.
     """
+    several = several or {}
+    comparison = comparison.with_runs(several)
     _check_names(comparison, [*methods, *controls])
     if wrong := [name for name in comparison.like if name in controls]:
         raise ValueError(f"comparison.like names {wrong[0]!r}, a control; name methods")
@@ -148,6 +168,7 @@ def compare(
     }
     _check(comparison, everything)
     everything |= {f"{name}_magnitude": _in_magnitude(each) for name, each in everything.items() if _is_soft_log(each)}
+    reference = comparison.reference or next(iter(methods))
     skipped = {name: condition.missing for name, condition in comparison.used.items() if condition.missing}
     subsets: dict[str, list[str]] = {}
     known: set[str] = set()
@@ -162,7 +183,7 @@ def compare(
         subsets[name] = _draw_subset(items, comparison.subset.get(name, 0), seed)
         _judge(comparison, name, items, subsets[name], everything, costly, folder)
     return {
-        "verdicts": _verdicts(comparison.verdicts, everything, controls, methods),
+        "verdicts": _verdicts(comparison.verdicts, everything, controls, methods, several),
         "methods": {
             name: {
                 "control": (own := name.removesuffix("_magnitude")) in controls,
@@ -171,7 +192,8 @@ def compare(
             }
             for name in everything
         },
-        "reference": comparison.reference or next(iter(methods)),
+        "reference": next((name for name, runs in several.items() if reference in runs), reference),
+        "several": {name: list(runs) for name, runs in several.items()},
         "beyond": {name: everything[name].passes for name in comparison.beyond},
         "recognised": comparison.recognised,
         "subset": subsets,
@@ -220,16 +242,20 @@ def _verdicts(
     everything: Mapping[str, Interpreter],
     controls: Mapping[str, Interpreter],
     methods: Mapping[str, Interpreter],
+    several: Mapping[str, Sequence[str]],
 ) -> dict[str, str]:
     """Method -> its verdict in a run of sanity checks, for the methods that were checked.
 
     Sanity checks run a control once; here it appears once per matched method, so its verdict is looked up by base name.
+    A run of several is looked up by its own name, then by the method's.
     """
     verdicts = overall(read_verdicts(run)) if run else {}
+    whole = {run: name for name, runs in several.items() for run in runs}
     found = {}
     for name in everything:
-        base = name.removesuffix(f"_{_beside(controls.get(name), methods)}")
-        verdict = verdicts.get(name) or verdicts.get(base)
+        like = _beside(controls.get(name), methods) or ""
+        base = name.removesuffix(f"_{whole.get(like, like)}")
+        verdict = verdicts.get(name) or verdicts.get(base) or verdicts.get(whole.get(name, name))
         if verdict is not None:
             found[name] = verdict
     return found

@@ -11,7 +11,7 @@ from audiointerp.results.reading import Run, describe, read_table
 from audiointerp.results.templating import render
 from audiointerp.results.writing import write_table, write_text
 from audiointerp.runs.comparison.figures import plot_differences, plot_trade
-from audiointerp.runs.comparison.tables import Table, differences, make_tables
+from audiointerp.runs.comparison.tables import Table, differences, make_tables, several_as_one
 from audiointerp.runs.comparison.text import latex, markdown
 
 FILES = ("tables/tables.md", "tables/tables.tex", "tables/differences.csv", "scores.csv", "manifest.csv", "recipe.yaml")
@@ -30,20 +30,28 @@ def write(folder: Path) -> Path:
     write_text(folder / "tables" / "tables.tex", "\n".join(latex(each) for each in tables))
     write_table(folder / "tables" / "tables.csv", _long(tables))
     write_table(folder / "tables" / "differences.csv", tested)
-    figures = _draw(folder, tables, tested, facts)
+    figures, several = _draw(folder, tables, tested, facts), facts.get("several") or {}
     page = {
         "run": run,
         "tables": tables,
         "conditions": [_condition(run, tables, name) for name in facts["conditions"]],
         "not_run": facts["not_run"],
         "beyond": facts.get("beyond", {}),
-        "methods": facts["methods"],
+        "methods": several_as_one(facts)["methods"],
+        "several": several,
+        "first_run": lambda method: _first_run(method, several),
         "reference": facts["reference"],
         "figures": figures,
         "files": [name for name in FILES if (folder / name).is_file()],
         "describe": describe,
     }
     return render("runs/comparison/page.html", folder, page)
+
+
+def _first_run(method: str, several: dict[str, list[str]]) -> str:
+    """The name of a method's sounds: those of its first run if it is given as several."""
+    base = method.removesuffix("_other")
+    return several[base][0] + method.removeprefix(base) if several.get(base) else method
 
 
 def _long(tables: list[Table]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ of silent outputs, for which SI-SDR is not defined.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations
@@ -47,15 +48,20 @@ TESTED += ("si_sdr_improvement", "wav_faithfulness", "time_auc", "time_iou", "ti
 RANKED = ("fidelity", "faithfulness", "ai", "ad", "ag", "insertion", "deletion", "si_sdr_improvement")
 INPUT = "input"  # "method" of the clips themselves in embeddings.csv
 SUFFIX = "_magnitude"
+ENDS = ("", SUFFIX, "_other", f"{SUFFIX}_other")  # of the names of a method's rows
 DIFFERENCE_COLUMNS = ("condition", "metric", "first", "second", "n", "difference", "low", "high", "p", "rank_biserial")
 DIFFERENCE_COLUMNS += ("p_bootstrap", "p_holm")
 
-__all__ = ["BLOCKS", "Cell", "Table", "differences", "make_tables", "ranks"]
+__all__ = ["BLOCKS", "Cell", "Table", "differences", "make_tables", "ranks", "several_as_one"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean with its interval over `n` items, of which `silent` were silent; `note` is the reason if it is missing."""
+    """A mean with its interval over `n` items, of which `silent` were silent; `note` is the reason if it is missing.
+
+    Of a method given as several `runs`, such as one for each seed, the mean is over the runs' means, the interval is
+    that of the items' means over the runs, and `sd` is the standard deviation (n - 1) of the runs' means.
+    """
 
     mean: float = math.nan
     low: float = math.nan
@@ -63,6 +69,8 @@ class Cell:
     n: int = 0
     silent: int = 0
     note: str = ""
+    sd: float = math.nan
+    runs: int = 1
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,7 @@ def make_tables(scores: pd.DataFrame, facts: dict[str, Any], embeddings: pd.Data
         embeddings: embeddings.csv, or an empty table.
     """
     costly = [name for name, each in facts["methods"].items() if each["costly"]]
+    facts = several_as_one(facts)
     tables = []
     for condition in facts["conditions"]:
         of_condition: Any = scores[scores["condition"] == condition]
@@ -143,12 +152,15 @@ def _table(
     magnitude: bool,
     recognised: float | None = None,
 ) -> Table:
-    groups = _by_method(scores, magnitude)
+    groups, runs = _by_method(scores, magnitude, facts["several"])
     order = [name for name in facts["methods"] if name in groups] + [name for name in groups if name.endswith("_other")]
     names = list(dict.fromkeys(sorted(order, key=lambda name: _place(name, order))))
-    rows = {name: {metric: _cell(groups[name], metric) for metric in _metrics(scores)} for name in names}
+    rows = {
+        name: {metric: _cell(groups[name], metric, runs.get(name, [])) for metric in _metrics(scores)} for name in names
+    }
     for name in names:
-        rows[name]["frechet_distance"] = _frechet(embeddings, condition, groups[name])
+        each = [_frechet(embeddings, condition, group) for group in runs.get(name, [groups[name]])]
+        rows[name]["frechet_distance"] = _mean_of(each)
     contenders = [name for name in names if not facts["methods"].get(name, {"control": True})["control"]]
     mean_rank, n = ranks({name: groups[name] for name in contenders})
     rows_n = {name: len(groups[name]) for name in names}
@@ -156,14 +168,52 @@ def _table(
     return Table(condition, subset, magnitude, rows, rows_n, mean_rank, n, verdicts, recognised)
 
 
-def _by_method(scores: pd.DataFrame, magnitude: bool) -> dict[str, pd.DataFrame]:
-    """Rows by method; with `magnitude`, methods that ran in both domains have their rows of the magnitude domain."""
+def several_as_one(facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts with one method in place of the runs of a method that is given as several."""
+    several: dict[str, list[str]] = facts.get("several") or {}
+    whole: dict[Any, Any] = {
+        f"{run}{suffix}": f"{name}{suffix}" for name, runs in several.items() for run in runs for suffix in ENDS
+    }
+    methods: dict[str, Any] = {}
+    for name, each in facts["methods"].items():
+        methods.setdefault(whole.get(name, name), each | {"like": whole.get(each.get("like"), each.get("like"))})
+    verdicts: dict[str, str] = {}
+    for name, verdict in (facts.get("verdicts") or {}).items():
+        known = verdicts.get(whole.get(name, name))
+        verdicts[whole.get(name, name)] = verdict if known in (None, verdict) else f"{known}; {verdict}"
+    return facts | {"several": several, "methods": methods, "verdicts": verdicts}
+
+
+def _by_method(
+    scores: pd.DataFrame, magnitude: bool, several: dict[str, list[str]]
+) -> tuple[dict[str, pd.DataFrame], dict[str, list[pd.DataFrame]]]:
+    """Rows by method; with `magnitude`, methods that ran in both domains have their rows of the magnitude domain.
+
+    The runs of a method given as several become one method, whose rows are the means of theirs; the second value has
+    the rows of each run.
+    """
     groups = {str(name): group for name, group in scores.groupby("method", sort=False)}
+    runs: dict[str, list[pd.DataFrame]] = {}
+    for name, names in several.items():
+        for suffix in ENDS:
+            if made := [groups.pop(f"{each}{suffix}") for each in names if f"{each}{suffix}" in groups]:
+                runs[f"{name}{suffix}"], groups[f"{name}{suffix}"] = made, _over_runs(made, f"{name}{suffix}")
     own = {name: group for name, group in groups.items() if not name.endswith(SUFFIX)}
     if not magnitude:
-        return own
+        return own, runs
     twins = {name.removesuffix(SUFFIX): group for name, group in groups.items() if name.endswith(SUFFIX)}
-    return {name: group for name, group in (own | twins).items() if not name.endswith("_other")}
+    runs |= {name.removesuffix(SUFFIX): each for name, each in runs.items() if name.endswith(SUFFIX)}
+    return {name: group for name, group in (own | twins).items() if not name.endswith("_other")}, runs
+
+
+def _over_runs(runs: list[pd.DataFrame], name: str) -> pd.DataFrame:
+    """One row an item: means of the runs' scores, of those that have one; silent if one of the runs is."""
+    rows: Any = pd.concat(runs).groupby("item_id", sort=False)
+    first = rows.first().reset_index()
+    means = rows[[each for each in _metrics(first) if each in first]].agg(lambda each: each.astype(float).mean())
+    silent = rows["silent"].agg(lambda each: any(is_true(value) for value in each))
+    of_items = {column: means[column].to_numpy() for column in means}
+    return first.assign(**of_items, silent=[str(each) for each in silent], method=name)
 
 
 def _base(name: str) -> str:
@@ -179,11 +229,22 @@ def _metrics(scores: pd.DataFrame) -> list[str]:
     return [name for names in BLOCKS.values() for name in names if name in scores]
 
 
-def _cell(group: pd.DataFrame, metric: str) -> Cell:
+def _cell(group: pd.DataFrame, metric: str, runs: Sequence[pd.DataFrame] = ()) -> Cell:
     values = group[metric].astype(float).to_numpy()
     silent = int(group["silent"].map(is_true).sum())
     interval = _interval(np.where(np.isfinite(values), values, np.nan).tobytes(), tuple(_sources(group)))
-    return Cell(interval.estimate, interval.low, interval.high, interval.n, silent)
+    means = [each[metric].astype(float).mean() for each in runs]
+    sd = float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
+    return Cell(interval.estimate, interval.low, interval.high, interval.n, silent, sd=sd, runs=max(len(means), 1))
+
+
+def _mean_of(cells: list[Cell]) -> Cell:
+    """One cell of the same score of several runs, which has no interval."""
+    if len(cells) == 1 or any(cell.note for cell in cells):
+        return cells[0]
+    means = [cell.mean for cell in cells]
+    sd = float(np.std(means, ddof=1))
+    return Cell(float(np.mean(means)), n=min(cell.n for cell in cells), sd=sd, runs=len(cells))
 
 
 @lru_cache(maxsize=10_000)
@@ -241,10 +302,10 @@ def differences(scores: pd.DataFrame, facts: dict[str, Any]) -> pd.DataFrame:
     independent; p_bootstrap is of the bootstrap over source recordings, two-sided, and p_holm is p_bootstrap corrected
     over all pairs of one condition and metric.
     """
-    rows = []
+    rows, facts = [], several_as_one(facts)
     for condition in facts["conditions"]:
         of_condition: Any = scores[scores["condition"] == condition]
-        groups = _by_method(of_condition, magnitude=False)
+        groups, _ = _by_method(of_condition, magnitude=False, several=facts["several"])
         groups = {name: group.set_index("item_id") for name, group in groups.items() if name in facts["methods"]}
         pairs = _pairs([name for name in facts["methods"] if name in groups], facts)
         for metric in TESTED:

@@ -18,6 +18,8 @@ def _text(cell: Cell, metric: str, plain: bool = False) -> str:
     shown = format_score(cell.mean, describe(metric).unit, show_unit=False)
     if math.isfinite(cell.low):
         shown += f" [{', '.join(format_score(each, describe(metric).unit, False) for each in (cell.low, cell.high))}]"
+    if math.isfinite(cell.sd):
+        shown += f" ± {format_score(cell.sd, describe(metric).unit, False)}"
     shown += f" ({cell.silent} silent)" if cell.silent else ""
     return shown.replace("−", "-") if plain else shown
 
@@ -42,12 +44,21 @@ def markdown(table: Table) -> str:
         lines += ["No mean rank: on every item some method is silent.", ""]
     if reasons := _blank(table):
         lines += [reasons, ""]
+    if several := _several(table):
+        lines += [several, ""]
     return "\n".join(lines)
 
 
 def _blank(table: Table) -> str:
     reasons = sorted({row["frechet_distance"].note for row in table.rows.values()} - {""})
     return f"Frechet distance left blank: {'; '.join(reasons)}." if reasons else ""
+
+
+def _several(table: Table) -> str:
+    """What the cells of methods given as several runs mean; empty without one."""
+    counts = {name: max((cell.runs for cell in row.values()), default=1) for name, row in table.rows.items()}
+    named = ", ".join(f"{name} ({count})" for name, count in counts.items() if count > 1)
+    return f"Means over several runs, ± the standard deviation of the runs' means: {named}." if named else ""
 
 
 def latex(table: Table) -> str:
@@ -60,7 +71,8 @@ def latex(table: Table) -> str:
             for name, row in table.rows.items()
         ]
         caption = f"{block}; {table.title}. Mean [95 % interval, bootstrap over source recordings]."
-        parts.append(text.latex(head, rows, f"{caption} {_blank(table)}" if "frechet_distance" in metrics else caption))
+        notes = [_blank(table)] * ("frechet_distance" in metrics) + [_several(table)]
+        parts.append(text.latex(head, rows, " ".join([caption, *filter(None, notes)])))
     return "\n".join(parts)
 
 

@@ -574,3 +574,32 @@ def test_a_condition_of_an_included_recipe_is_left_out_with_its_subset(root, tin
 def test_recognised_is_a_probability_between_0_and_1(given):
     with pytest.raises(ValueError, match=r"recognised is .*; give a probability above 0 and below 1, or null"):
         Comparison(recognised=given)
+
+
+def test_a_method_given_as_several_runs(root, tmp_path, capsys):
+    """Two runs of PIQ, their twins and what they say of the other class, in one row of the tables."""
+    classifier = bundle.load(root / "models" / "classifier")
+    torch.manual_seed(5)
+    bundle.save(piq(classifier, codes=20), tmp_path / "second")
+    given = f"[{root / 'models' / 'piq'}, {tmp_path / 'second'}]"
+    assert status_of(*command(root, tmp_path / "results", "--methods.piq", given)) == 0
+    folder = tmp_path / "results" / "compare" / "7"
+    scores = pd.read_csv(folder / "scores.csv")
+    assert {"piq-1", "piq-2", "piq-1_magnitude", "piq-2_magnitude", "piq-1_other"} <= {*scores["method"]}
+    assert "loudest_piq" in {*scores["method"]} and not {"piq", "loudest_piq-2"} & {*scores["method"]}
+    page = (folder / "report.html").read_text()
+    assert "<b>piq</b> (2)" in page and 'data-play="piq-1"' in page and '<th scope="row">piq-1</th>' not in page
+    text = (folder / "tables" / "tables.md").read_text()
+    assert re.search(r"^\| piq \|", text, re.M) and not re.search(r"^\| piq-1 \|", text, re.M)
+    long = pd.read_csv(folder / "tables" / "tables.csv")
+    row = long[(long["method"] == "piq") & (long["metric"] == "faithfulness") & (long["condition"] == "clean")].iloc[0]
+    means = scores[scores["condition"] == "clean"].groupby("method")["faithfulness"].mean()
+    assert row["runs"] == 2 and row["mean"] == pytest.approx((means["piq-1"] + means["piq-2"]) / 2)
+    assert row["sd"] == pytest.approx(abs(means["piq-1"] - means["piq-2"]) / 2**0.5)
+
+
+@pytest.mark.parametrize(("given", "message"), [("[]", "holds bundles or runs"), ("[1, 2]", "holds bundles or runs")])
+def test_lists_that_are_no_runs(root, tmp_path, capsys, given, message):
+    assert status_of(*command(root, tmp_path / "results", "--methods.piq", given)) == 2
+    error = capsys.readouterr().err
+    assert "method piq" in error and message in error and error.count("\n") == 1, error

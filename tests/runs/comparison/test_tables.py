@@ -484,3 +484,68 @@ def test_no_table_of_recognised_classes_without_one():
     assert make_tables(scores, FACTS | {"recognised": 0.1}, pd.DataFrame()) == make_tables(
         scores, FACTS, pd.DataFrame()
     )
+
+
+# --- a method given as several runs
+
+
+@pytest.fixture(scope="module")
+def several() -> tuple[pd.DataFrame, dict]:
+    """`hand_made` with piq as two runs, whose values differ, and one of which is silent on one mixture."""
+    scores = hand_made()
+    second = scores[scores["method"].isin(["piq", "piq_magnitude", "piq_other"])].copy()
+    rng = np.random.default_rng(7)
+    for name in ("ad", "faithfulness", "si_sdr_improvement"):
+        second[name] = second[name] + rng.normal(size=len(second))
+    silent = (second["item_id"] == MIXED[3]) & (second["method"] == "piq")
+    second.loc[silent, ["silent", "si_sdr_improvement"]] = ["True", math.nan]
+    second["method"] = second["method"].str.replace("piq", "piq-2")
+    scores["method"] = scores["method"].str.replace("piq", "piq-1")
+    methods = {}
+    for name, each in METHODS.items():
+        names = [name.replace("piq", f"piq-{number}") for number in (1, 2)] if name.startswith("piq") else [name]
+        methods |= dict.fromkeys(names, each)
+    verdicts = {"piq-1": "pass", "piq-2": "fail: noise", "l2i": "pass"}
+    facts = FACTS | {"methods": methods, "several": {"piq": ["piq-1", "piq-2"]}, "verdicts": verdicts}
+    return pd.concat([scores, second]), facts
+
+
+def test_several_runs_are_one_row(several):
+    scores, facts = several
+    tables = {
+        (each.condition, each.subset, each.magnitude): each for each in make_tables(scores, facts, pd.DataFrame())
+    }
+    table = tables["mixed", False, False]
+    assert [*table.rows] == ["piq", "piq_other", "l2i", "loudest", "oracle"] and table.rows_n["piq"] == N
+    assert set(table.mean_rank) == {"piq", "l2i"} and table.verdicts["piq"] == "pass; fail: noise"
+    for name in ("piq", "piq_other"):
+        ads = [values_of(scores, name.replace("piq", f"piq-{number}"), "mixed", "ad") for number in (1, 2)]
+        cell = table.rows[name]["ad"]
+        assert math.isclose(cell.mean, np.mean(ads)) and cell.runs == 2 and cell.n == N
+        assert math.isclose(cell.sd, abs(ads[0].mean() - ads[1].mean()) / 2**0.5)
+        bounds = bootstrap_interval((ads[0] + ads[1]).to_numpy() / 2)
+        assert abs(cell.low - bounds.low) < 1 and abs(cell.high - bounds.high) < 1
+    # Of a mixture on which one run is silent, the other's value counts.
+    one, two = (values_of(scores, f"piq-{number}", "mixed", "si_sdr_improvement") for number in (1, 2))
+    expected = pd.concat([one, two], axis=1).mean(axis=1)
+    cell = table.rows["piq"]["si_sdr_improvement"]
+    assert math.isclose(cell.mean, expected.mean()) and (cell.n, cell.silent) == (N, 1)
+    assert table.rows["l2i"]["ad"].runs == 1 and math.isnan(table.rows["l2i"]["ad"].sd)
+    twin = tables["mixed", False, True].rows["piq"]["ad"]
+    ads = [values_of(scores, f"piq-{number}_magnitude", "mixed", "ad") for number in (1, 2)]
+    assert math.isclose(twin.mean, np.mean(ads)) and twin.runs == 2
+
+
+def test_several_runs_in_differences_and_text(several):
+    scores, facts = several
+    tested = differences(scores, facts)
+    pair = tested[(tested["first"] == "piq") & (tested["second"] == "l2i") & (tested["condition"] == "clean")]
+    row = pair[pair["metric"] == "ad"].iloc[0]
+    both = sum(values_of(scores, f"piq-{number}", "clean", "ad") for number in (1, 2)) / 2
+    assert math.isclose(row["difference"], (both - values_of(scores, "l2i", "clean", "ad")).mean())
+    assert not {"piq-1", "piq-2"} & {*tested["first"], *tested["second"]}
+    table = make_tables(scores, facts, pd.DataFrame())[0]
+    shown, plain = markdown(table), latex(table)
+    for text in (shown, plain):
+        assert "Means over several runs, ± the standard deviation of the runs' means: piq (2)." in text
+    assert re.search(r"\| piq \| 12 \| .* ± ", shown) and not re.search(r"\| l2i \| .* ± ", shown)
