@@ -278,7 +278,12 @@ def _add_labels(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model_options(parser: argparse.ArgumentParser, figures: bool = True) -> None:
-    parser.add_argument("--method", help="methods by name, comma-separated (default: the bundle's own)")
+    parser.add_argument(
+        "--method",
+        action="append",
+        metavar="NAMES",
+        help="methods by name, comma-separated; may be given several times (default: the bundle's own)",
+    )
     parser.add_argument(
         "--classifier",
         metavar="NAME",

@@ -551,9 +551,10 @@ def _methods(
 
     device = pick_device(options.device)
     model = _load(options.model, options.classifier, options.labels, options.allow) if model is None else model
-    names = [name.strip() for name in options.method.split(",")] if options.method is not None else []
+    given = ",".join(options.method or [])
+    names = [name.strip() for name in given.split(",")] if options.method is not None else []
     if not all(names):
-        raise ValueError(f"--method is {options.method!r}; give names of methods, separated by commas")
+        raise ValueError(f"--method is {given!r}; give names of methods, separated by commas")
     methods = dict(own or {}) if not names else {}
     methods = methods or choose(model.to(device), names, str(options.model))
     if isinstance(model, Classifier) and not names and not own:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from audiointerp.results.checks import told_of
 from audiointerp.results.paths import inside, why_not_inside
 from audiointerp.results.reading import (
     LIKELIEST,
@@ -71,17 +72,19 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
 
 
 def _write_page(run: Run, out: Path) -> Path:
+    recipe = run.folder / "recipe.yaml"
+    text = recipe.read_text("utf-8", errors="replace") if recipe.is_file() else ""
     names = list(dict.fromkeys(chain(*(table["item_id"] for table in (run.scores, run.manifest) if len(table)))))
     items = _items(run, out, names[:MOST_CLIPS])
     files = [run.folder / name for name in FILES]
-    recipe = run.folder / "recipe.yaml"
     figures = {name: _figure(run, f"{name}.png", out) for name in ("training", "confusion")}
     judged = [item["predicted"] == item["true"] for item in items if item["true"] and len(items) == len(names)]
     page = {
         "run": run,
         "more": {name: value for name, value in run.about.items() if name not in SHOWN_APART},
         "files": [(path.name, link(path, out)) for path in files if path.is_file()],
-        "recipe": recipe.read_text("utf-8", errors="replace") if recipe.is_file() else "",
+        "recipe": text,
+        "checks": lambda method: told_of(method, run.about, text.partition("\n")[0]),
         "failed": run.about.get("failed") or [],
         "silent": _silent_clips(run.scores),
         "table": pivot(summary(run.scores)) if len(run.scores) else None,
