@@ -675,8 +675,8 @@ def _finish(folder: Path, info: dict[str, Any], summary: str, failed: list[str])
 
 @contextmanager
 def _progress(total: int, unit: str) -> Iterator[Callable[[], object]]:
-    """A progress bar; the function makes one step."""
-    from tqdm import tqdm
+    """A progress bar, or a line a minute in a file; the function makes one step."""
+    from audiointerp.training.progress import Progress
 
-    with tqdm(total=total, unit=unit, disable=None) as bar:
-        yield bar.update
+    with Progress(total, f"{unit}s") as progress:
+        yield progress.step

@@ -28,12 +28,16 @@ class External(Classifier):
         layers: names of submodules (as in `named_modules`) whose outputs are the feature maps, earliest first.
         reshape: turns a layer's output into (batch, channel, freq, time), for modules whose maps are laid out
             otherwise; such as `lambda maps: maps.transpose(2, 3)`.
-        max_samples: longer inputs are classified in pieces of at most this length and the pieces' logits averaged.
+        max_samples: longer inputs are classified in equal pieces of at most this length, the pieces' logits averaged.
+        samples: for a module that takes inputs of one length only: shorter ones are followed by silence up to this
+            length, longer ones cut into pieces of exactly this length, the last one filled with silence, and the
+            pieces' logits averaged by the share of each that is not filled.
         spectrogram: STFT that masks live on; None: 64 ms FFT with the default's overlap at this rate.
         frequency_axis: Hz -> share of a feature map's height, 0 to 1; None: even from 0 to half the rate. Give
             `mel_axis(low, high)` for a module with a mel filter bank, or Grad-CAM places its maps at wrong frequencies.
     Raises:
-        ValueError: for a layer that does not exist, or logits that do not fit the labels.
+        ValueError: for a layer that does not exist, a length below 1, both lengths, a module that fails, or logits that
+            do not fit the labels.
 
     >>> class Loudness(nn.Module):
     ...     def forward(self, waveform):
@@ -53,6 +57,7 @@ class External(Classifier):
         max_samples: int | None = None,
         spectrogram: STFT | None = None,
         frequency_axis: Axis | None = None,
+        samples: int | None = None,
     ):
         super().__init__()
         if isinstance(module, Classifier) or not isinstance(module, nn.Module):
@@ -70,7 +75,12 @@ class External(Classifier):
             sample_rate,
             multilabel,
         )
-        self.layers, self.reshape, self.max_samples = tuple(layers), reshape, max_samples
+        lengths = [each for each in (samples, max_samples) if each is not None]
+        if len(lengths) > 1 or min(lengths, default=1) < 1:
+            given = f"samples is {samples}, max_samples {max_samples}"
+            raise ValueError(f"{given}; give one of them, at least 1: samples is the module's only length")
+        self.layers, self.reshape, self.samples = tuple(layers), reshape, samples
+        self.max_samples = max_samples if samples is None else samples
         self.spectrogram = spectrogram or _default_stft(sample_rate)
         self.frequency_axis = frequency_axis
 
@@ -80,29 +90,43 @@ class External(Classifier):
 
     def classify(self, features: Tensor) -> Prediction:
         """Prediction of waveforms (batch, samples)."""
-        limit = self.max_samples
-        if limit is None or features.shape[1] <= limit:
-            logits, maps = self._run(features)
+        parts = self.pieces(features)
+        if len(parts) == 1:
+            logits, maps = self._run(parts[0])
         else:
-            pieces = [self._run(piece) for piece in _pieces(features, limit)]
-            logits = torch.stack([logits for logits, _ in pieces]).mean(0)
+            pieces = [self._run(piece) for piece in parts]
+            every = torch.stack([logits for logits, _ in pieces])
+            logits = every.mean(0) if self.samples is None else self._weighted(every, features.shape[1])
             # Pieces follow one another in time, so their maps do too.
             maps = tuple(torch.cat(each, -1) for each in zip(*(maps for _, maps in pieces)))
         embedding = maps[-1].mean((2, 3)) if maps else None
         return Prediction.from_logits(logits, self.multilabel, embedding=embedding, feature_maps=maps)
+
+    def pieces(self, waveform: Tensor) -> list[Tensor]:
+        """The waveforms that the module is given for (batch, samples), one after the other in time."""
+        length, limit = waveform.shape[1], self.max_samples
+        if limit is None or (length <= limit and self.samples is None):
+            return [waveform]
+        count = -(-length // limit)
+        if self.samples is None:
+            return list(waveform.tensor_split(count, dim=1))
+        return list(nn.functional.pad(waveform, (0, count * limit - length)).split(limit, dim=1))
 
     def place(self, values: Tensor, samples: int) -> Tensor:
         """Values on a feature map's grid, interpolated bilinearly to the STFT's grid.
 
         Args:
             values: (batch, freq, time) of a feature map.
-            samples: length of the clip, over which the map's columns are spread evenly.
+            samples: length of the clip, over which (and over the silence that fills it) the map's columns are spread
+                evenly.
         Returns:
             (batch, freq, time) of the STFT.
         """
         frames = 1 + samples // self.spectrogram.hop_length
+        filled = samples if self.samples is None else -(-samples // self.samples) * self.samples
         # As torch.nn.functional.interpolate with align_corners=False.
-        column = (torch.arange(frames, device=values.device) + 0.5) / frames * values.shape[2] - 0.5
+        share = (torch.arange(frames, device=values.device) + 0.5) / frames * (samples / filled)
+        column = share * values.shape[2] - 0.5
         return self._interpolate(values, column)
 
     def _interpolate(self, values: Tensor, column: Tensor) -> Tensor:
@@ -115,12 +139,20 @@ class External(Classifier):
             share = self.frequency_axis(bins * (self.sample_rate / n_fft))
         return between(between(values, share * rows - 0.5, 1), column, 2)
 
+    def _weighted(self, logits: Tensor, length: int) -> Tensor:
+        """Mean of (pieces, batch, classes) in which the last piece counts by its share that is not filled."""
+        assert self.samples is not None
+        last = length / self.samples - (len(logits) - 1)
+        return (logits[:-1].sum(0) + last * logits[-1]) / (len(logits) - 1 + last)
+
     def _run(self, waveform: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         captured: dict[str, Tensor] = {}
         modules = dict(self.module.named_modules())
         hooks = [modules[name].register_forward_hook(_keep(captured, name)) for name in self.layers]
         try:
             logits = self.module(waveform)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise self._failed(error, tuple(waveform.shape)) from error
         finally:
             for hook in hooks:
                 hook.remove()
@@ -146,6 +178,16 @@ class External(Classifier):
                 f"layers {wrong} do not give (batch, channel, freq, time); pass reshape to lay them out so"
             )
         return logits, maps
+
+    def _failed(self, error: Exception, shape: tuple[int, ...]) -> Exception:
+        """What to raise for an error of the module; errors of memory and of the GPU as they are."""
+        said = " ".join(str(error).split())[:200]
+        if isinstance(error, torch.OutOfMemoryError) or "memory" in said.lower() or "CUDA" in said:
+            return error
+        return ValueError(
+            f"{type(self.module).__name__} fails for waveforms of shape {shape}: {said}. If it takes one length only, "
+            "wrap it with External(samples=LENGTH)"
+        )
 
 
 def mel_axis(low: float, high: float) -> Axis:
@@ -178,12 +220,6 @@ def _keep(captured: dict[str, Tensor], name: str) -> Callable:
         captured[name] = output[0] if isinstance(output, tuple) else output
 
     return hook
-
-
-def _pieces(waveform: Tensor, limit: int) -> list[Tensor]:
-    """Consecutive pieces of equal length, at most `limit` samples each."""
-    count = -(-waveform.shape[1] // limit)
-    return list(waveform.tensor_split(count, dim=1))
 
 
 def _default_stft(sample_rate: int) -> STFT:

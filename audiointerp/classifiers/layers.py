@@ -19,7 +19,8 @@ class Layer(NamedTuple):
     Attributes:
         name: as in `External(layers=[...])`.
         shape: without the batch.
-        grows: whether its last axis is longer for 2 s, as the time axis of a feature map is.
+        grows: whether its last axis is longer for 2 s, as the time axis of a feature map is; of a module that takes one
+            length only, whether it is longer than 1.
         used: whether it is one of the classifier's feature maps.
     """
 
@@ -31,9 +32,11 @@ class Layer(NamedTuple):
     @property
     def use(self) -> str:
         """What the layer is good for, in words."""
+        if self.used:
+            return "in use: Grad-CAM, PIQ, L2I"
         if len(self.shape) != 3 or not self.grows:
             return "not (channel, freq, time): needs reshape"
-        return "in use: Grad-CAM, PIQ, L2I" if self.used else "Grad-CAM, PIQ, L2I"
+        return "Grad-CAM, PIQ, L2I"
 
 
 def list_layers(classifier: Classifier) -> list[Layer]:
@@ -46,8 +49,13 @@ def list_layers(classifier: Classifier) -> list[Layer]:
     module: nn.Module = classifier.module if external else classifier
     shapes = [_outputs(classifier, module, seconds) for seconds in (1, 2)]
     used = classifier.layers if external else ()
+    one_length = external and classifier.samples is not None
+
+    def grows(name: str, columns: int) -> bool:
+        return columns > 1 if one_length else shapes[1].get(name, (columns,))[-1] > columns
+
     return [
-        Layer(name, shape[1:], shapes[1].get(name, shape)[-1] > shape[-1], name in used)
+        Layer(name, shape[1:], grows(name, shape[-1]), name in used)
         for name, shape in shapes[0].items()
         if len(shape) in (3, 4)
     ]

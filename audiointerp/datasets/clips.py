@@ -72,18 +72,33 @@ def shuffle_labels(clips: Sequence[Clip], seed: int) -> list[Clip]:
 
 
 def split(
-    clips: Sequence[Clip], train_folds: Sequence[int], valid_folds: Sequence[int], test_folds: Sequence[int]
+    clips: Sequence[Clip],
+    train_folds: Sequence[int],
+    valid_folds: Sequence[int],
+    test_folds: Sequence[int],
+    trains: bool = True,
 ) -> Splits:
     """Clips by fold; `valid_folds` and `test_folds` may be empty.
+
+    Args:
+        clips: of all folds.
+        train_folds, valid_folds, test_folds: their folds.
+        trains: whether something is trained; else training folds and training clips of a class may be missing.
 
     Raises:
         ValueError: a fold is named twice or has no clips, training is empty, a class of validation or test is absent
             from training, or a file is in two splits.
     """
+    known = sorted({clip.fold for clip in clips})
+    if not trains and not isinstance(train_folds, (int, str)):
+        train_folds = [fold for fold in train_folds if fold in known]
     folds = {"train": train_folds, "valid": valid_folds, "test": test_folds}
-    _check_folds(folds, sorted({clip.fold for clip in clips}))
+    _check_folds(folds, known)
+    if trains and not train_folds:
+        raise ValueError(f"train_folds is empty; name at least one of the data's folds {known}")
     parts = {name: [clip for clip in clips if clip.fold in wanted] for name, wanted in folds.items()}
-    _check_classes(parts)
+    if trains:
+        _check_classes(parts)
     _check_files(parts)
     return Splits(parts["train"], parts["valid"], parts["test"], class_names(clips))
 
@@ -99,8 +114,6 @@ def _check_folds(folds: dict[str, Sequence[int]], known: list[int]) -> None:
             if fold not in known:
                 raise ValueError(f"{name}_folds names fold {fold!r}, which has no clips; the data has folds {known}")
             used[fold] = name
-    if not folds["train"]:
-        raise ValueError(f"train_folds is empty; name at least one of the data's folds {known}")
 
 
 def _check_classes(parts: dict[str, list[Clip]]) -> None:

@@ -56,7 +56,7 @@ class Experiment:
     def run(self) -> Path:
         """Runs the recipe, or the steps that an interrupted run has left; returns the run folder."""
         values = self._complete(recipe.load(self.path, self.overrides, self.schema, self.allow))
-        splits, device = splits_of(values), pick_device(values["device"])
+        splits, device = splits_of(values, self.kind.trains), pick_device(values["device"])
         torch.manual_seed(values["seed"])
         self.kind.run(Context(values, self.text, self.name, self.kind, self.folder, splits, device))
         return self.folder

@@ -129,6 +129,7 @@ class Kind(ABC):
         defaults: default values of those keys.
         required: keys that the recipe must have, in addition to `runs.keys.ALWAYS`.
         needs_test: whether the run needs clips of the test folds.
+        trains: whether it needs clips of the training folds; else these may be missing, with their classes.
         scored: whether it explains clips, so that its run folder is incomplete without scores.csv.
     """
 
@@ -138,6 +139,7 @@ class Kind(ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     required: ClassVar[tuple[str, ...]] = ()
     needs_test: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
     scored: ClassVar[bool] = True
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
@@ -175,9 +177,15 @@ def classifier_of(given: Any, labels: list[str] | str | None = None) -> Classifi
     return None
 
 
-def splits_of(values: Mapping[str, Any]) -> Splits:
-    """The recipe's clips by fold; with `shuffle_labels` the labels of the training clips are permuted."""
-    splits = datasets.split(values["clips"](), *(values[f"{part}_folds"] for part in ("train", "valid", "test")))
+def splits_of(values: Mapping[str, Any], trains: bool = True) -> Splits:
+    """The recipe's clips by fold; with `shuffle_labels` the labels of the training clips are permuted.
+
+    Args:
+        values: of the recipe.
+        trains: whether the run needs training clips.
+    """
+    folds = (values[f"{part}_folds"] for part in ("train", "valid", "test"))
+    splits = datasets.split(values["clips"](), *folds, trains=trains)
     if not values["shuffle_labels"]:
         return splits
     return replace(splits, train=datasets.shuffle_labels(splits.train, values["seed"]))

@@ -64,6 +64,8 @@ def page_of(folder: Path) -> Path:
         return kind.page(folder)
     # A page joins several tables; a row or cell that somebody changed in one of them can be missed at any of its steps.
     except (LookupError, TypeError, ArithmeticError, AttributeError) as error:
+        if not Run.read(folder).about.get("finished"):
+            raise ValueError(f"{folder}: the run is not finished; repeat its command, which resumes it") from error
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ValueError(
             f"{folder}: its tables do not fit together ({cause}); run its recipe again in a new folder, or see --debug"

@@ -20,6 +20,7 @@ from audiointerp.interpreters import (
     Saliency,
     SmoothGrad,
 )
+from audiointerp.sound.spectrogram import STFT
 
 
 class Mean(nn.Module):
@@ -119,6 +120,69 @@ def test_no_piece_is_longer_than_allowed():
         lengths.clear()
         classifier(torch.zeros(1, samples))
         assert lengths == expected
+
+
+class OneLength(nn.Module):
+    """Takes 300 samples only: the energy of each of 30 blocks as a map, their means as logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.maps = nn.Identity()
+
+    def forward(self, waveform):
+        blocks = self.maps(waveform.view(-1, 1, 1, 30, 10).square().mean(-1))
+        return torch.cat([blocks[..., :15].mean((2, 3)), blocks[..., 15:].mean((2, 3))], 1)
+
+
+def one_length() -> External:
+    return External(OneLength(), ["early", "late"], 16000, layers=["maps"], samples=300)
+
+
+@pytest.mark.parametrize("samples", [1, 299, 300, 301, 750])
+def test_a_module_of_one_length_gets_this_length(samples):
+    waveform = torch.randn(2, samples)
+    filled = nn.functional.pad(waveform, (0, -samples % 300))
+    made = one_length()(waveform)
+    pieces = [OneLength()(piece) for piece in filled.split(300, 1)]
+    real = [min(1.0, samples / 300 - number) for number in range(len(pieces))]
+    expected = sum(share * piece for share, piece in zip(real, pieces)) / sum(real)
+    torch.testing.assert_close(made.logits, expected)
+    assert made.feature_maps[0].shape == (2, 1, 1, 30 * len(pieces))
+
+
+def test_the_places_of_a_filled_map_are_those_of_the_sound():
+    """A burst at 400 of 450 samples: block 40 of 60, of which 45 are of the sound."""
+    stft = STFT(16000, 64, 20, 10)
+    classifier = External(OneLength(), ["early", "late"], 16000, layers=["maps"], samples=300, spectrogram=stft)
+    waveform = torch.zeros(1, 450)
+    waveform[:, 400:410] = 1
+    blocks = classifier(waveform).feature_maps[0][:, 0]
+    assert int(blocks.argmax()) == 40
+    placed = classifier.place(blocks.expand(-1, 2, -1), 450)[0, 0]
+    assert len(placed) == 46 and abs(int(placed.argmax()) - 40.5 / 45 * 46) <= 1
+
+
+def test_one_length_in_methods():
+    waveform = 0.1 * torch.randn(1, 16000)
+    waveform[:, 8000:8100] += 1
+    for method in (GradCAM, IntegratedGradients):
+        made = method(one_length()).interpret(waveform, 0)
+        assert made.waveform.shape == waveform.shape and float(made.mask.max()) > 0
+
+
+@pytest.mark.parametrize("given", [{"samples": 0}, {"max_samples": 0}, {"samples": 300, "max_samples": 300}])
+def test_lengths_that_cannot_be(given):
+    with pytest.raises(ValueError, match="give one of them, at least 1: samples is the module's only length"):
+        External(OneLength(), ["early", "late"], 16000, **given)
+
+
+def test_a_module_that_fails_is_told_in_one_line():
+    classifier = External(OneLength(), ["early", "late"], 16000)
+    with pytest.raises(
+        ValueError, match=r"OneLength fails for waveforms of shape \(1, 299\): shape .* is invalid"
+    ) as told:
+        classifier(torch.zeros(1, 299))
+    assert str(told.value).endswith("wrap it with External(samples=LENGTH)") and "\n" not in str(told.value)
 
 
 def test_reshape_lays_out_the_maps():

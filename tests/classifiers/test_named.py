@@ -237,6 +237,30 @@ def test_layers_are_listed_with_what_can_read_them(mine, capsys):
     assert line.split(None, 1)[0] == "maps" and "in use: Grad-CAM, PIQ, L2I" in line
 
 
+def test_layers_of_a_module_of_one_length(tmp_path, monkeypatch, capsys):
+    """Its maps do not grow with the sound, which is filled up to the same length."""
+    (tmp_path / "one_length_only.py").write_text(
+        "import torch\nfrom torch import nn\nfrom audiointerp import External\n\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.first, self.second = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 2, (1, 8))\n\n"
+        "    def forward(self, waveform):\n"
+        "        return self.second(self.first(waveform.view(-1, 1, 300, 100))).mean((2, 3))\n\n"
+        "def make(**given):\n"
+        "    return External(Net(), ['a', 'b'], 16000, layers=['second'], **given)\n\n"
+        "def fixed():\n"
+        "    return make(samples=30000)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["layers", "python:one_length_only:fixed"]) == 0
+    told = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "in use: Grad-CAM, PIQ, L2I" in told["second"] and told["first"].endswith("Grad-CAM, PIQ, L2I")
+    assert main(["layers", "python:one_length_only:make"]) == 2
+    error = capsys.readouterr().err
+    assert "Net fails for waveforms of shape (2, 16000)" in error and error.count("\n") == 1
+
+
 @pytest.fixture(params=["efficientat", "cnn14", "hf", "python"])
 def recipe_keys(request, weights, mine, tmp_path):
     """The keys of a recipe that name a classifier of each kind, all with the labels Dog and Rain."""

@@ -60,6 +60,16 @@ def test_split_refuses(folds, message):
         split(FOUR, *folds)
 
 
+@pytest.mark.parametrize("train", [[], [1], [7, 8]])
+def test_where_nothing_is_trained_no_training_clips_are_needed(train):
+    """Neither the folds of a shared recipe nor clips of every class; but what is there is kept apart."""
+    parts = split(FOUR, train, [], [3], trains=False)
+    assert [each.path.name for each in parts.train] == (["a", "b"] if train == [1] else [])
+    assert [each.path.name for each in parts.test] == ["d"]
+    with pytest.raises(ValueError, match="fold 3 is named in both train_folds and test_folds"):
+        split(FOUR, [3], [], [3], trains=False)
+
+
 def test_split_refuses_a_file_in_two_splits_however_its_path_is_spelt():
     twice = [*FOUR, Clip(Path("x/../a"), ("dog",), 3, start=2.0)]
     with pytest.raises(ValueError, match=r"a is in both train and test; give all clips of a file the same fold"):

@@ -22,7 +22,6 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from audiointerp.contracts import Classifier, Interpretation, Interpreter, frozen
 from audiointerp.datasets.limits import check_counts, check_items, check_level
@@ -37,6 +36,7 @@ from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.methods import methods_of
 from audiointerp.sound import files as audio
 from audiointerp.sound.masking import Domain, StemMask, apply_mask
+from audiointerp.training.progress import Progress
 
 THRESHOLDS = tuple(number / 10 for number in range(1, 10))
 CONSTANTS = (0.0, 0.5, 1.0)
@@ -84,6 +84,7 @@ class ClassMasking(Kind):
     defaults = {"controls": {}, "comparison": Comparison()}
     required = ("classifier", "methods")
     needs_test = True
+    trains = False
 
     def run(self, context: Context) -> None:
         """Masks the mixtures with the methods that are not in the tables yet; writes the summary and the page."""
@@ -255,17 +256,17 @@ def _mask_with_every_method(
                 _write_mixture(where, item)
             made = mask_rows(wanted, name, method, item, labels, where)
             rows, covered = rows + made[0], covered + made[1]
-            left.update()
+            left.step()
         write_table(folder / "class_masks.csv", pd.DataFrame(rows))
         write_table(folder / "segmentation.csv", pd.DataFrame(covered))  # last: a method in it is finished
 
 
 def _unfinished(
     methods: Mapping[str, Interpreter], finished: set[str], items: int
-) -> Iterator[tuple[str, Interpreter, tqdm]]:
+) -> Iterator[tuple[str, Interpreter, Progress]]:
     """The methods that are not finished, each with the progress over all of them."""
     left = {name: method for name, method in methods.items() if name not in finished}
-    with tqdm(total=len(left) * items, desc="class masks", unit="mixture", disable=None) as progress:
+    with Progress(len(left) * items, "class masks") as progress:
         for name, method in left.items():
             yield name, method, progress
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from audiointerp.contracts import Classifier, Interpreter, frozen
 from audiointerp.datasets import ClipDataset
@@ -32,6 +31,7 @@ from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.methods import check_names, methods_of, names_of_runs
 from audiointerp.runs.verdicts import overall, read_verdicts
 from audiointerp.sound import files as audio
+from audiointerp.training.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +109,7 @@ class MethodComparison(Kind):
     defaults = {"controls": {}, "comparison": Comparison()}
     required = ("classifier",)
     needs_test = True
+    trains = False
 
     def run(self, context: Context) -> None:
         """Scores the items that have not been scored yet and writes tables, figures and the page."""
@@ -233,8 +234,8 @@ def _judge(
     chosen = [item for item in items if item.item_id in subset]
     others = [item for item in items if item.item_id not in subset]
     for name, some, used in ((f"{condition}, subset", chosen, methods), (condition, others, cheap)):
-        with tqdm(total=len(some), desc=name, unit="item", disable=None) as bar:
-            evaluate(some, used, folder, wanted, done=bar.update)
+        with Progress(len(some), name) as progress:
+            evaluate(some, used, folder, wanted, done=progress.step)
 
 
 def _verdicts(

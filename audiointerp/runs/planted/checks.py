@@ -17,7 +17,6 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from audiointerp.contracts import Classifier, Interpreter, frozen
 from audiointerp.datasets import ClipDataset, gains_from_snr, make_cue, mix
@@ -31,6 +30,7 @@ from audiointerp.runs.comparison.compare import Comparison
 from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.methods import methods_of
 from audiointerp.sound import files as audio
+from audiointerp.training.progress import tracked
 
 __all__ = ["PlantedClip", "PlantedTruth", "PlantedTruthChecks", "check_methods", "planted_clips"]
 
@@ -90,6 +90,7 @@ class PlantedTruthChecks(Kind):
     defaults = {"controls": {}, "comparison": Comparison()}
     required = ("classifier", "methods")
     needs_test = True
+    trains = False
 
     def run(self, context: Context) -> None:
         """Explains the clips with the methods that have not been checked yet; writes verdicts and the page."""
@@ -165,7 +166,8 @@ def check_methods(
     done = folder / "planted.csv"
     rows: list[dict[str, Any]] = pd.read_csv(done).to_dict("records") if done.is_file() else []
     finished = {row["method"] for row in rows}
-    for name in tqdm([name for name in methods if name not in finished], desc="planted", unit="method", disable=None):
+    left = [name for name in methods if name not in finished]
+    for name in tracked(left, len(left), "planted truth"):
         rows += _explain(name, methods[name], clips, wanted, folder)
         write_table(done, pd.DataFrame(rows))
     table = verdicts(pd.DataFrame(rows), wanted)

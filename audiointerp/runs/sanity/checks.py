@@ -19,7 +19,6 @@ import pandas as pd
 import torch
 from scipy.stats import rankdata
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from audiointerp.bundles import bundle
 from audiointerp.contracts import Classifier, Interpreter, frozen
@@ -34,6 +33,7 @@ from audiointerp.runs.comparison.compare import Comparison
 from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.methods import methods_of
 from audiointerp.sound.masking import apply_mask
+from audiointerp.training.progress import tracked
 
 __all__ = ["Sanity", "SanityChecks", "check_methods", "mask_correlation", "randomised"]
 
@@ -99,6 +99,7 @@ class SanityChecks(Kind):
     defaults = {"controls": {}, "comparison": Comparison()}
     required = ("classifier", "methods")
     needs_test = True
+    trains = False
 
     def run(self, context: Context) -> None:
         """Checks the methods that have not been checked yet and writes verdicts, figures and the page."""
@@ -187,7 +188,8 @@ def check_methods(
     done = folder / "sanity.csv"
     rows: list[dict[str, Any]] = pd.read_csv(done).to_dict("records") if done.is_file() else []
     finished = {row["method"] for row in rows}
-    for name in _progress([name for name, method in methods.items() if not method.needs_stem and name not in finished]):
+    left = [name for name, method in methods.items() if not method.needs_stem and name not in finished]
+    for name in tracked(left, len(left), "sanity checks"):
         few = name in costly
         mine = clips[: sanity.costly_clips] if few else clips
         rows += _randomise_model(name, methods[name], mine, seed)
@@ -365,7 +367,3 @@ def _waveform(item: Item, method: Interpreter) -> Tensor:
 
 def _row(method: str, check: str, item: Item, value: float, stage: str = "") -> dict[str, Any]:
     return {"method": method, "check": check, "item_id": item.item_id, "stage": stage, "value": value}
-
-
-def _progress(names: list[str]) -> Any:
-    return tqdm(names, desc="sanity", unit="method", disable=None)
