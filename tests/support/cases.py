@@ -185,7 +185,7 @@ def flint(classifier: Classifier, **arguments) -> FLINT:
     """FLINT with running statistics as after training, and attributes that speak for one class and against another."""
     torch.manual_seed(1)
     made = _lively(FLINT(classifier, **{"width": 4, "fine_width": 4, "n_attributes": 6} | arguments))
-    nn.init.normal_(made.h.weight)
+    nn.init.normal_(made.h.linear.weight, std=0.1)
     return made
 
 

@@ -4,8 +4,11 @@ Parekh et al. (2021), https://arxiv.org/abs/2010.09345, "Analysis tools for inte
 
     max_x  lambda_phi phi_j(x) - lambda_tv TV(x) - lambda_bo Bo(x),   from a faint version of a clip.
 
-Here x is the log-magnitude of the clip's spectrogram, log1p|X|: a height above silence, so that a tenth of it is a fainter
-version of the same sound. A tenth of a level in dB would be another sound.
+Here x is the log-magnitude of the clip's spectrogram, log1p|X|, divided by its largest value, so that it lies in [0, 1]
+as the pixels of the paper's images do. It is a height above silence, so that a tenth of it is a fainter version of the
+same sound; a tenth of a level in dB would be another sound. The attribute is maximised before its ReLU, through which an
+attribute that is 0 for the faint clip would pass no gradient. TV is Mahendran and Vedaldi's (2016) of power 2, and Bo the mean
+of |x| outside of [0, 1]; both are means over bins, so that their weights mean the same for every length.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ from torch import Tensor
 
 from audiointerp.contracts import check_gradient, frozen
 from audiointerp.interpreters.flint.model import FLINT
+from audiointerp.interpreters.flint.networks import Attributes
 from audiointerp.interpreters.mask_losses import total_variation
 from audiointerp.sound.spectrogram import log_magnitude
 
-LEAST = 1e-4  # smallest log-magnitude: no gradient passes through the absolute value of a magnitude of exactly 0
+LEAST = 1e-4  # smallest x: no gradient passes through the absolute value of a magnitude of exactly 0
 
 __all__ = ["Maximisation", "maximise", "outside"]
 
@@ -30,12 +34,11 @@ class Maximisation:
     """Settings of activation maximisation; the defaults are the paper's.
 
     Args:
-        start: factor of the clip's log-magnitude at the beginning; 0.1 in the paper, 0.3 in its code.
+        start: factor of the clip's x at the beginning; 0.1 in the paper, 0.3 in its code.
         steps: of Adam; 300 in the paper, 600 in its code.
         lr: learning rate.
         halve_every: steps after which the learning rate is halved.
-        attribute, variation, bounds: weights lambda of the attribute, of the total variation and of values above the
-            clip's largest.
+        attribute, variation, bounds: weights lambda of the attribute, of the total variation, and of values above 1.
     """
 
     start: float = 0.1
@@ -51,17 +54,13 @@ class Maximisation:
             raise ValueError("Maximisation needs a start and lr above 0, steps and halve_every of at least 1")
 
 
-def outside(level: Tensor, most: Tensor) -> Tensor:
-    """Bo(x): mean over bins of |x| where x is above its bound, (batch,).
+def outside(x: Tensor) -> Tensor:
+    """Bo(x): mean over bins of |x| where x is not in [0, 1], (batch, freq, time) -> (batch,).
 
-    Args:
-        level: (batch, freq, time), never negative.
-        most: (batch,).
-
-    >>> outside(torch.tensor([[[0.5, 3.0]]]), torch.tensor([2.0]))
-    tensor([1.5000])
+    >>> outside(torch.tensor([[[0.5, 3.0], [-1.0, 1.0]]]))
+    tensor([1.])
     """
-    return torch.where(level > most[:, None, None], level, 0.0).mean((1, 2))
+    return torch.where((x < 0) | (x > 1), x.abs(), 0.0).mean((1, 2))
 
 
 def maximise(
@@ -87,25 +86,25 @@ def maximise(
         with frozen(interpreter.classifier) as classifier, frozen(interpreter):
             stft = classifier.spectrogram(waveform)
             whole = log_magnitude(stft)
-            most = whole.amax((1, 2))
+            most = whole.amax((1, 2), keepdim=True).clamp(min=torch.finfo(whole.dtype).tiny)
             phase = None if classifier.reads_magnitude else stft.angle()
 
-            def strength(level: Tensor) -> Tensor:
-                magnitude = level.expm1()
+            def activation(x: Tensor) -> Attributes:
+                magnitude = (x * most).expm1()
                 heard = magnitude if phase is None else torch.polar(magnitude, phase)
                 maps = classifier.classify_stft(heard, samples).feature_maps
-                return interpreter.describe(maps, samples).attributes.strength[:, attribute]
+                return interpreter.describe(maps, samples).attributes
 
-            found = (settings.start * whole).clamp(min=LEAST).requires_grad_()
+            found = (settings.start * whole / most).clamp(min=LEAST).requires_grad_()
             optimizer = torch.optim.Adam([found], settings.lr)
             halving = torch.optim.lr_scheduler.StepLR(optimizer, settings.halve_every, 0.5)
             with torch.enable_grad():
-                first = strength(found)
-                check_gradient(classifier, "activation maximisation", first)
+                first = activation(found)
+                check_gradient(classifier, "activation maximisation", first.before)
                 for _ in range(settings.steps):
-                    smooth = total_variation(found, power=1.0) * len(found)
-                    objective = settings.attribute * strength(found).sum() - settings.variation * smooth
-                    objective = objective - settings.bounds * outside(found, most).sum()
+                    smooth = total_variation(found) * len(found)
+                    objective = settings.attribute * activation(found).before[:, attribute].mean(1).sum() - settings.variation * smooth
+                    objective = objective - settings.bounds * outside(found).sum()
                     optimizer.zero_grad()
                     (-objective).backward()
                     optimizer.step()
@@ -113,6 +112,7 @@ def maximise(
                     with torch.no_grad():
                         found.clamp_(min=LEAST)
             with torch.no_grad():
-                return found.detach(), first.detach(), strength(found)
+                last = activation(found)
+                return (found * most).detach(), *(each.strength[:, attribute].detach() for each in (first, last))
     finally:
         interpreter.train(training)

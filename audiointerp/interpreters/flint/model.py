@@ -37,7 +37,13 @@ from torch import Tensor, nn
 from audiointerp.contracts import Batch, Classifier, Prediction, frozen, resolve_target
 from audiointerp.interpreters.base import MapLayout, Scene, TrainedInterpreter, check_layers, map_layouts
 from audiointerp.interpreters.flint.losses import attribute_losses
-from audiointerp.interpreters.flint.networks import AttributeDecoder, AttributeNetwork, Attributes, spread
+from audiointerp.interpreters.flint.networks import (
+    AttributeDecoder,
+    AttributeNetwork,
+    Attributes,
+    ClassScores,
+    spread,
+)
 from audiointerp.interpreters.l2i.relevance import class_relevance
 from audiointerp.interpreters.lmac.decoder import cell_positions
 from audiointerp.metrics.faithfulness import in_top
@@ -129,11 +135,7 @@ class FLINT(TrainedInterpreter):
         self.phi = AttributeNetwork(self.layouts, self.n_attributes, self.width, freq, self.bands)
         if self.bands > self.phi.rows:
             raise ValueError(f"FLINT has {self.bands} bands for {self.phi.rows} rows of cells; ask for fewer")
-        self.h = nn.Linear(self.n_attributes, len(self.classifier.labels))
-        # The softmax does not depend on a term of h that is equal for all classes: training would hardly change its
-        # random first value, and it would count as relevance.
-        nn.init.zeros_(self.h.weight)
-        nn.init.zeros_(self.h.bias)
+        self.h = ClassScores(self.n_attributes, len(self.classifier.labels))
         self.decoder = AttributeDecoder(self.n_attributes, self.phi.level, self.phi.rows, self.width, self.fine_width)
 
     # --- networks

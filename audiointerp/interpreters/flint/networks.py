@@ -21,9 +21,12 @@ from audiointerp.interpreters.base import MapLayout
 from audiointerp.interpreters.lmac.decoder import START_COARSEST, MapReader, level_of
 from audiointerp.interpreters.piq.decoders import LightDecoder
 
+# Attributes are of the order of 1, so that h must grow to the order of 1 to 10, which takes too many steps at the learning
+# rate of the other networks; it is therefore GAIN times the trained weight, as L2I's Theta.
+GAIN = 10.0
 START = 0.1  # first bias of the attributes: the ReLU passes no gradient to an attribute that is below zero everywhere
 
-__all__ = ["AttributeDecoder", "AttributeNetwork", "Attributes", "spread"]
+__all__ = ["AttributeDecoder", "AttributeNetwork", "Attributes", "ClassScores", "spread"]
 
 
 class Attributes(NamedTuple):
@@ -31,11 +34,13 @@ class Attributes(NamedTuple):
 
     Attributes:
         course: (batch, attributes, columns), never negative; columns of the coarsest feature map read.
-        cells: (batch, attributes, rows, columns), what each cell adds to the attribute before its ReLU: the sum over
-            rows plus the attribute's bias is `course` wherever `course` is above 0.
+        before: the course before its ReLU.
+        cells: (batch, attributes, rows, columns), what each cell adds to `before`: the sum over rows plus the
+            attribute's bias is `before`.
     """
 
     course: Tensor
+    before: Tensor
     cells: Tensor
 
     @property
@@ -92,8 +97,29 @@ class AttributeNetwork(nn.Module):
         # lost: what each cell adds to an attribute is exact.
         weight = self.attribute.weight.view(len(self.attribute.weight), hidden.shape[1], -1) @ self.pool.T
         cells = torch.einsum("bwrt,jwr->bjrt", hidden, weight)
-        course = functional.relu(cells.sum(2) + self.attribute.bias[:, None])
-        return Attributes(course, cells)
+        before = cells.sum(2) + self.attribute.bias[:, None]
+        return Attributes(functional.relu(before), before, cells)
+
+
+class ClassScores(nn.Module):
+    """h: the logits of g, linear in the attributes: (batch, attributes) -> (batch, classes)."""
+
+    def __init__(self, n_attributes: int, classes: int):
+        super().__init__()
+        self.linear = nn.Linear(n_attributes, classes)
+        # The softmax does not depend on a term that is equal for all classes: training would hardly change its random
+        # first value, and it would count as relevance.
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    @property
+    def weight(self) -> Tensor:
+        """w, (classes, attributes)."""
+        return GAIN * self.linear.weight
+
+    def forward(self, strength: Tensor) -> Tensor:
+        """Logits."""
+        return functional.linear(strength, self.weight, self.linear.bias)
 
 
 class AttributeDecoder(nn.Module):
