@@ -21,6 +21,10 @@ RECIPES = {
     "explainer": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
     "rtis": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
     "vibi": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
+    "flint": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8", "--attributes.steps", "2"),
+    "flint_by_design": (
+        *("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8", "--attributes.steps", "2"),
+    ),
 }
 
 
@@ -70,8 +74,10 @@ def stop(command: list[str], folder: Path, after: int, delay: float, how: signal
 @pytest.mark.parametrize("name", RECIPES)
 def test_killed_runs_end_alike(tiny, tmp_path, name):
     more = list(RECIPES[name])
+    if name not in ("classifier", "flint_by_design"):
+        more += ["--classifier", str(tiny.classifier)]
     if name != "classifier":
-        more += ["--classifier", str(tiny.classifier), "--evaluation.clips", "2", "--evaluation.figures", "false"]
+        more += ["--evaluation.clips", "2", "--evaluation.figures", "false"]
     commands = {kind: tiny.recipe(name, tmp_path / kind, *more) for kind in ("whole", "killed")}
     for command in commands.values():
         # The recipe's own number of epochs replaces the tiny one.

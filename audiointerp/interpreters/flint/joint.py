@@ -48,7 +48,7 @@ class JointFLINT(Supervised):
         return {"interpreter": [each for each in self.parameters() if each.requires_grad]}
 
     def losses(self, batch: Batch, group: str = "interpreter") -> dict[str, Tensor]:
-        """"classification", and the terms of `FLINT.losses`, each a mean over clips."""
+        """ "classification", and the terms of `FLINT.losses`, each a mean over clips."""
         features = self._augmented(self.classifier.features_of(batch))
         prediction = self._predict(features)
         with torch.no_grad():

@@ -11,7 +11,6 @@ prediction with f's as the goal, as in the code; the paper's formula exchanges t
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from audiointerp.interpreters.l2i.model import fidelity_loss
@@ -25,7 +24,7 @@ def softmax_entropy(values: Tensor) -> Tensor:
     The released code takes the mean over attributes instead of the sum, so that its weights depend on their number.
 
     >>> softmax_entropy(torch.tensor([[1.0, 1.0], [50.0, 0.0]])).exp()
-    tensor([2., 1.])
+    tensor([2.0000, 1.0000])
     """
     log_p = values.log_softmax(-1)
     return -(log_p.exp() * log_p).sum(-1)

@@ -6,9 +6,9 @@ Parekh et al. (2021), https://arxiv.org/abs/2010.09345, "Analysis tools for inte
 
 Here x is the log-magnitude of the clip's spectrogram, log1p|X|, divided by its largest value, so that it lies in [0, 1]
 as the pixels of the paper's images do. It is a height above silence, so that a tenth of it is a fainter version of the
-same sound; a tenth of a level in dB would be another sound. The attribute is maximised before its ReLU, through which an
-attribute that is 0 for the faint clip would pass no gradient. TV is Mahendran and Vedaldi's (2016) of power 2, and Bo the mean
-of |x| outside of [0, 1]; both are means over bins, so that their weights mean the same for every length.
+same sound; a tenth of a level in dB would be another sound. The attribute is maximised before its ReLU, through which
+an attribute that is 0 for the faint clip would pass no gradient. TV is that of Mahendran and Vedaldi (2016) with power
+2, and Bo the mean of |x| outside of [0, 1]; both are means over bins, so that their weights do not depend on length.
 """
 
 from __future__ import annotations
@@ -102,17 +102,17 @@ def maximise(
                 first = activation(found)
                 check_gradient(classifier, "activation maximisation", first.before)
                 for _ in range(settings.steps):
-                    smooth = total_variation(found) * len(found)
-                    objective = settings.attribute * activation(found).before[:, attribute].mean(1).sum() - settings.variation * smooth
-                    objective = objective - settings.bounds * outside(found).sum()
+                    strong = activation(found).before[:, attribute].mean(1).sum()
+                    penalties = settings.variation * total_variation(found) * len(found)
+                    penalties = penalties + settings.bounds * outside(found).sum()
                     optimizer.zero_grad()
-                    (-objective).backward()
+                    (penalties - settings.attribute * strong).backward()
                     optimizer.step()
                     halving.step()
                     with torch.no_grad():
                         found.clamp_(min=LEAST)
             with torch.no_grad():
-                last = activation(found)
-                return (found * most).detach(), *(each.strength[:, attribute].detach() for each in (first, last))
+                before, after = (each.strength[:, attribute].detach() for each in (first, activation(found)))
+                return (found * most).detach(), before, after
     finally:
         interpreter.train(training)

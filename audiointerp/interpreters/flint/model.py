@@ -19,8 +19,8 @@ Departures from the paper and its released code:
   can place a sound in time; `course: false` gives it the means only, J numbers for a whole clip, as in the paper.
 - The decoder gives the STFT's log-magnitude, so that its result can be heard with the clip's phase.
 - Attributes are never negative (ReLU); the released code's LeakyReLU lets them be.
-- Relevance is always divided by the largest absolute contribution, and is 0 where nothing contributes. The released code
-  divides the global relevance by the largest signed contribution, which reverses all signs if none is positive.
+- Relevance is always divided by the largest absolute contribution, and is 0 where nothing contributes. The released
+  code divides the global relevance by the largest signed contribution, which reverses all signs if none is positive.
 - Losses are sums over attributes and means over clips, see `losses`; the weights of all of them are in the recipe.
 - The layer h belongs to the one group of parameters; the released notebook's optimiser leaves it out.
 """
@@ -75,10 +75,10 @@ class Description(NamedTuple):
 class FLINT(TrainedInterpreter):
     """The sound of the attributes that are relevant to a class; trained by the training loop, without labels.
 
-    The paper shows attributes as images; the mask, and with it the sound, is ours. With `mask_from: cells` it is the sum
-    over the attributes j of relevance above `threshold` of r_j A_j / phi_j, A_j the part that each cell of the feature
-    maps adds to attribute j, spread over the STFT's bins; with `mask_from: decoder` it is the sum of r_j M_j, at most
-    1, M_j the share of the decoded magnitude that is lost when attribute j is set to 0, see `decoder_masks`.
+    The paper shows attributes as images; the mask, and with it the sound, is ours. With `mask_from: cells` it is the
+    sum over the attributes j of relevance above `threshold` of r_j A_j / phi_j, A_j the part that each cell of the
+    feature maps adds to attribute j, spread over the STFT's bins; with `mask_from: decoder` it is the sum of r_j M_j,
+    at most 1, M_j the share of the decoded magnitude that is lost when attribute j is set to 0, see `decoder_masks`.
 
     `details` has the attributes Phi(x) as "attributes", their "relevance" to the target (the largest over several
     target classes), and "selected", 1 for those above `threshold`, each (batch, attributes); and g's probabilities as
@@ -272,8 +272,8 @@ def conciseness(relevance: Tensor, tau: float) -> Tensor:
     Raises:
         ValueError: if tau is not above 1; no relevance is above 1.
 
-    >>> conciseness(torch.tensor([[1.0, 0.5, 0.4, -1.0]]), 2.5), conciseness(torch.tensor([[1.0, 0.5, 0.4, -1.0]]), 2.0)
-    (tensor([1]), tensor([1]))
+    >>> conciseness(torch.tensor([[1.0, 0.5, 0.3, -1.0]]), 3.0)
+    tensor([2])
     """
     if not tau > 1:
         raise ValueError(f"tau is {tau}; it must be above 1, as no relevance is above 1")

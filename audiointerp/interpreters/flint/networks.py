@@ -21,8 +21,8 @@ from audiointerp.interpreters.base import MapLayout
 from audiointerp.interpreters.lmac.decoder import START_COARSEST, MapReader, level_of
 from audiointerp.interpreters.piq.decoders import LightDecoder
 
-# Attributes are of the order of 1, so that h must grow to the order of 1 to 10, which takes too many steps at the learning
-# rate of the other networks; it is therefore GAIN times the trained weight, as L2I's Theta.
+# Attributes are of the order of 1, so that h must grow to the order of 1 to 10, which takes too many steps at the
+# learning rate of the other networks; it is therefore GAIN times the trained weight, as L2I's Theta.
 GAIN = 10.0
 START = 0.1  # first bias of the attributes: the ReLU passes no gradient to an attribute that is below zero everywhere
 
@@ -80,9 +80,7 @@ class AttributeNetwork(nn.Module):
         self.attribute = nn.Linear(width * bands, n_attributes)
         nn.init.constant_(self.attribute.bias, START)
 
-    def forward(
-        self, maps: Sequence[Tensor], positions: Sequence[tuple[Tensor, Tensor]], frames: int
-    ) -> Attributes:
+    def forward(self, maps: Sequence[Tensor], positions: Sequence[tuple[Tensor, Tensor]], frames: int) -> Attributes:
         """Attributes of a batch.
 
         Args:

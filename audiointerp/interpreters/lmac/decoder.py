@@ -25,7 +25,15 @@ from audiointerp.sound.spectrogram import STFT
 COARSEST, FINEST = 32, 2  # strides of the levels at which maps may enter
 START_COARSEST = 8  # largest stride of the level at which the decoder starts, if all maps are finer
 
-__all__ = ["START_COARSEST", "MapReader", "MaskDecoder", "cell_positions", "even_positions", "largest_of_targets", "level_of"]
+__all__ = [
+    "START_COARSEST",
+    "MapReader",
+    "MaskDecoder",
+    "cell_positions",
+    "even_positions",
+    "largest_of_targets",
+    "level_of",
+]
 
 
 class MaskDecoder(nn.Module):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from audiointerp.interpreters.flint.model import conciseness, decoder_masks, glo
 from audiointerp.interpreters.flint.networks import spread
 from audiointerp.interpreters.l2i.relevance import class_relevance
 from audiointerp.sound.spectrogram import log_magnitude
+from audiointerp.training.loop import Trainer, TrainingSettings
 
 TERMS = {"output_fidelity", "input_fidelity", "conciseness", "diversity", "sparsity"}
 
@@ -106,6 +108,21 @@ def test_training_leaves_the_classifier_bit_for_bit_and_reaches_every_weight(mod
     assert classifier.training == mode and all(each.grad is None for each in classifier.parameters())
     assert [name for name, each in interpreter.named_parameters() if torch.equal(each, own[name])] == []
     assert "h.linear.weight" in own and not any(name.startswith("classifier") for name in own)
+
+
+def test_the_log_has_the_mean_of_the_batches_whatever_the_size_of_the_last(tmp_path, monkeypatch):
+    """The released code divides an epoch's sum by the size of its last batch."""
+    interpreter, seen, original = flint(vggsound()), [], FLINT.losses
+
+    def listen(self, batch, group="interpreter"):
+        seen.append(original(self, batch, group))
+        return seen[-1]
+
+    monkeypatch.setattr(FLINT, "losses", listen)
+    trainer = Trainer(interpreter, tmp_path, TrainingSettings(epochs=1, lr=0.001), steps_per_epoch=2)
+    row = trainer.fit(lambda _: [batch_of(noise(3)), batch_of(noise(1))])
+    for name in TERMS:
+        assert row[name] == pytest.approx(sum(float(each[name].detach()) for each in seen) / 2, rel=1e-5), name
 
 
 def test_a_new_h_says_nothing_and_learns():
@@ -217,7 +234,7 @@ def test_conciseness_written_out():
         assert found == formulas.conciseness_at(relevances, tau)
         counts.append(found)
     assert counts[0] == [1, 4, 0] and counts[-1] == [3, 4, 0]
-    assert all(low <= high for one, other in zip(counts, counts[1:]) for low, high in zip(one, other))
+    assert all(low <= high for one, other in pairwise(counts) for low, high in zip(one, other))
     with pytest.raises(ValueError, match="tau is 1; it must be above 1"):
         conciseness(torch.zeros(1, 2), 1)
 
