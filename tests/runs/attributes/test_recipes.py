@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from browsing import check_page
+from damage import fuzz
 from references import flint as formulas
 from tiny_runs import EVALUATED, changed_files, clips_of, linked, log_of, results_of, run, snapshot, with_options
 
@@ -257,6 +259,18 @@ def test_a_page_without_its_tables(post_hoc, tmp_path):
     table.drop(columns="tau").to_csv(copy / "conciseness.csv", index=False)
     with pytest.raises(ValueError, match="no column tau"):
         page.write(copy)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["attributes", "attribute_clips", "class_attributes", "conciseness"])
+def test_damaged_tables(post_hoc, tmp_path, name):
+    copied = shutil.copytree(post_hoc[0], tmp_path / "run")
+    fuzz(copied / f"{name}.csv", ["report", copied], copied.name, 12)
+
+
+@pytest.mark.slow
+def test_nothing_is_wrong_with_the_page(post_hoc):
+    check_page(post_hoc[0] / "attributes.html")
 
 
 @pytest.mark.parametrize("settings", [{"clips": 0}, {"strongest": 0}, {"steps": -1}, {"window": 0.0}, {"start": 0.0}])
