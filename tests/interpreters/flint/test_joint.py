@@ -10,7 +10,9 @@ from training_batches import SAMPLES, batch_of, noise
 
 from audiointerp.bundles import bundle
 from audiointerp.classifiers import VGGSound
+from audiointerp.contracts import Batch
 from audiointerp.interpreters import PIQ, JointFLINT
+from audiointerp.training.loop import Trainer, TrainingSettings
 
 SHARES = torch.tensor([[1.0, 0, 0, 0], [0, 0.3, 0.7, 0], [0, 0, 0, 1]])
 
@@ -87,6 +89,33 @@ def test_the_bundle_holds_both(tmp_path):
     found = loaded.interpret(noise(1, 2 * SAMPLES))
     torch.testing.assert_close(found.prediction.logits, expected.prediction.logits)
     torch.testing.assert_close(found.mask, expected.mask)
+
+
+class Killed(BaseException):
+    """Raised in place of a kill."""
+
+
+@pytest.mark.parametrize("build", [joint, lambda: flint(vggsound())], ids=["by_design", "post_hoc"])
+def test_a_killed_training_ends_as_one_that_was_left_alone(build, tmp_path):
+    """Killed in its third epoch; the second training reads classifier, attributes and decoder from the checkpoint."""
+    settings = TrainingSettings(epochs=4, lr=0.01, loss_weights={"output_fidelity": [[2, 1.0]]})
+
+    def batches(epoch: int) -> list[Batch]:
+        return [batch_of(noise() * (1 + 0.1 * epoch), SHARES)]
+
+    def until_killed(epoch: int) -> list[Batch]:
+        if epoch == 2:
+            raise Killed
+        return batches(epoch)
+
+    whole, killed, again = build(), build(), build()
+    Trainer(whole, tmp_path / "whole", settings, 1).fit(batches)
+    with pytest.raises(Killed):
+        Trainer(killed, tmp_path / "killed", settings, 1).fit(until_killed)
+    Trainer(again, tmp_path / "killed", settings, 1).fit(batches)
+    for (name, one), other in zip(whole.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+    assert (tmp_path / "whole" / "log.csv").read_bytes() == (tmp_path / "killed" / "log.csv").read_bytes()
 
 
 def test_what_cannot_be_trained_together():
