@@ -23,6 +23,7 @@ def softmax_entropy(values: Tensor) -> Tensor:
 
     The released code takes the mean over attributes instead of the sum, so that its weights depend on their number.
 
+    >>> import torch
     >>> softmax_entropy(torch.tensor([[1.0, 1.0], [50.0, 0.0]])).exp()
     tensor([2.0000, 1.0000])
     """
