@@ -25,7 +25,7 @@ def softmax_entropy(values: Tensor) -> Tensor:
 
     >>> import torch
     >>> softmax_entropy(torch.tensor([[1.0, 1.0], [50.0, 0.0]])).exp()
-    tensor([2.0000, 1.0000])
+    tensor([2., 1.])
     """
     log_p = values.log_softmax(-1)
     return -(log_p.exp() * log_p).sum(-1)
