@@ -14,6 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
+FLINT = ("--interpreter.width", "8", "--interpreter.n_attributes", "6", "--attributes.steps", "2")
 RECIPES = {
     "classifier": ("--epochs", "14"),
     "piq_stems": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.codes", "40"),
@@ -21,10 +22,8 @@ RECIPES = {
     "explainer": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
     "rtis": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
     "vibi": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
-    "flint": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8", "--attributes.steps", "2"),
-    "flint_by_design": (
-        *("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8", "--attributes.steps", "2"),
-    ),
+    "flint": ("--epochs", "12", "--evaluation.mixtures", "2", *FLINT),
+    "flint_by_design": ("--epochs", "12", "--evaluation.mixtures", "2", *FLINT),
 }
 
 
