@@ -29,6 +29,7 @@ from audiointerp.interpreters.controls import (
     Threshold,
 )
 from audiointerp.interpreters.explainer import Explainer
+from audiointerp.interpreters.flint import FLINT, JointFLINT
 from audiointerp.interpreters.l2i import L2I, DictionaryClassifier, DictionaryTraining, RandomComponents
 from audiointerp.interpreters.lmac import LMAC
 from audiointerp.interpreters.most_faithful import MostFaithful
@@ -39,6 +40,7 @@ from audiointerp.interpreters.vibi import VIBI, RandomTiles
 from audiointerp.interpreters.wam import WAM
 
 __all__ = [
+    "FLINT",
     "L2I",
     "LIME",
     "LMAC",
@@ -65,6 +67,7 @@ __all__ = [
     "IdealParts",
     "Inpainter",
     "IntegratedGradients",
+    "JointFLINT",
     "Loudest",
     "MaskInterpreter",
     "MostFaithful",

@@ -13,6 +13,7 @@ import torch
 from audiointerp import interpreters
 from audiointerp.contracts import Classifier, Interpreter, frozen
 from audiointerp.interpreters import (
+    FLINT,
     L2I,
     LIME,
     LMAC,
@@ -28,7 +29,7 @@ from audiointerp.interpreters import (
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 
 DEFAULT = "lime_nmf"  # name of `default_method`; "lime" is LIME with the class's own settings, over tiles
-TRAINED = (PIQ, L2I, LMAC, Concepts, Explainer, RTIS, VIBI)
+TRAINED = (PIQ, L2I, LMAC, Concepts, Explainer, RTIS, VIBI, FLINT)
 CLIP_SECONDS = 5.0
 WORTH_TELLING = 10.0  # estimated seconds of work above which the cost is printed beforehand
 

@@ -237,8 +237,8 @@ _ALL = (
             f"theta_top{k}",
             f"Top-{k} fidelity",
             True,
-            f"L2I only: is the classifier's class among the {k} likeliest classes that L2I predicts from its "
-            "components? 1 yes, 0 no.",
+            f"L2I, VIBI and FLINT only: is the classifier's class among the {k} likeliest classes of the method's own "
+            "prediction (from L2I's components, VIBI's tiles, FLINT's attributes)? 1 yes, 0 no.",
         )
         for k in (1, 3, 5)
     ),

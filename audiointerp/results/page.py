@@ -38,7 +38,16 @@ __all__ = ["write_report"]
 MOST_CLIPS = 5000  # shown on a page, about 25 MB; browsers become slow with more
 AT_ONCE = 20  # clips that are part of the page from the start; the others join it while the first are played
 SOUNDS = ("mixture", "reference", "interpretation", "listening", "residual")
-FILES = ("recipe.yaml", "run.json", "log.csv", "scores.csv", "manifest.csv", LIKELIEST, "components.html")
+FILES = (
+    "recipe.yaml",
+    "run.json",
+    "log.csv",
+    "scores.csv",
+    "manifest.csv",
+    LIKELIEST,
+    "components.html",
+    "attributes.html",
+)
 SHOWN_APART = ("name", "labels", "finished", "kind", "scored", "start", "end", "command", "seed", "device", "failed")
 FEWEST = 5  # clips of which a distribution of scores is shown
 

@@ -1,5 +1,6 @@
 """Kinds of run, listed in the registry; recipes construct the settings that this package exports."""
 
+from audiointerp.runs.attributes.settings import AttributeSettings
 from audiointerp.runs.class_masks.checks import ClassMasks
 from audiointerp.runs.comparison.compare import Comparison
 from audiointerp.runs.concepts.settings import ConceptSettings
@@ -12,6 +13,7 @@ from audiointerp.runs.tcav.testing import TCAV
 
 __all__ = [
     "TCAV",
+    "AttributeSettings",
     "ClassMasks",
     "Comparison",
     "ConceptSettings",

@@ -21,10 +21,11 @@ from audiointerp.evaluation.accuracy import evaluate_classifier
 from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import clip_items, mixture_items
 from audiointerp.evaluation.made_mixtures import made_mixtures
-from audiointerp.interpreters import L2I
+from audiointerp.interpreters import FLINT, L2I
 from audiointerp.recipe.signatures import UNKNOWN
 from audiointerp.results.page import write_report
 from audiointerp.results.tables import forget_damaged
+from audiointerp.runs.attributes.settings import AttributeSettings
 from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.methods import build_controls, build_methods
 from audiointerp.training.progress import tracked
@@ -188,10 +189,12 @@ class InterpreterTraining(Training):
     keys = {
         **Training.keys,
         "interpreter": Callable,
+        "training": Callable,
         "start_from": str | None,
         "dictionary": str | None,
         "controls": Mapping,
         "evaluation": Evaluation,
+        "attributes": AttributeSettings,
     }
     defaults = {
         **Training.defaults,
@@ -199,16 +202,21 @@ class InterpreterTraining(Training):
         "dictionary": None,
         "controls": {},
         "evaluation": Evaluation(),
+        "attributes": AttributeSettings(),
     }
 
     def build(self, context: Context) -> tuple[Trainable, Interpreter]:
-        """The recipe's interpreter of its classifier; with `start_from`, it has the weights of a trained one."""
+        """The recipe's interpreter of its classifier; with `start_from`, it has the weights of a trained one.
+
+        With `training`, the recipe's training object of the interpreter, which may train its classifier too.
+        """
         interpreter = context.values["interpreter"](
             context.classifier, **_dictionary(context), **self._classes(context)
         )
         if context.values["start_from"]:
             _start_from(interpreter, context.values["start_from"])
-        return interpreter, interpreter
+        training = context.values.get("training")
+        return interpreter if training is None else training(interpreter), interpreter
 
     def _classes(self, context: Context) -> dict[str, Any]:
         """The argument `classes`, for an interpreter that has it, if the data lacks classes of the classifier."""
@@ -228,11 +236,21 @@ class InterpreterTraining(Training):
             from audiointerp.runs.dictionary import relevance
 
             relevance.write(best, test, context.folder)
+        results = {}
+        if isinstance(best, FLINT):
+            from audiointerp.runs.attributes import judging
+
+            wanted = context.values["attributes"]
+            results = judging.write(best, test, context.data["train"], context.folder, wanted, context.seed)
         logger.info("%d interpretations made", _explain(best, test, context))
-        return {}
+        return results
 
     def page(self, folder: Path) -> Path:
-        """Writes the standard page; for L2I also a page of the components relevant to each class."""
+        """Writes the standard page; for L2I also one of the components of each class, for FLINT of the attributes."""
+        if (folder / "attributes.csv").is_file():
+            from audiointerp.runs.attributes import page
+
+            page.write(folder)
         if (folder / "relevance.csv").is_file():
             from audiointerp.runs.dictionary import relevance
 

@@ -46,6 +46,7 @@ def test_by_design_needs_no_training():
         (["explainer"], "explainer must be trained"),
         (["rtis"], "rtis must be trained"),
         (["vibi"], "vibi must be trained"),
+        (["flint"], "flint must be trained"),
     ],
 )
 def test_what_cannot_be_chosen(classifier, names, message):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from audiointerp.classifiers import External, InstrumentClassifier, VGGSound
 from audiointerp.contracts import Classifier, Interpreter
 from audiointerp.interpreters import (
+    FLINT,
     L2I,
     LIME,
     LMAC,
@@ -178,6 +179,14 @@ def vibi(classifier: Classifier, **arguments) -> VIBI:
     """VIBI with running statistics as after training, so that another sound has other tiles."""
     torch.manual_seed(1)
     return _lively(VIBI(classifier, **{"width": 4, "rows": 5, "seconds": 0.06} | arguments))
+
+
+def flint(classifier: Classifier, **arguments) -> FLINT:
+    """FLINT with running statistics as after training, and attributes that speak for one class and against another."""
+    torch.manual_seed(1)
+    made = _lively(FLINT(classifier, **{"width": 4, "fine_width": 4, "n_attributes": 6} | arguments))
+    nn.init.normal_(made.h.linear.weight, std=0.1)
+    return made
 
 
 CLASSIFIERS: dict[str, Callable[[], Classifier]] = {
@@ -355,6 +364,8 @@ INTERPRETERS = [
         by_class=True,
     ),
     trained("rtis", rtis, additive=True),
+    trained("flint", flint, additive=True),
+    trained("flint_decoder", lambda it: flint(it, mask_from="decoder", course=False), additive=True),
     # It explains the classifier's answer, whatever the class.
     Case("vibi", vibi, trained=True, additive=True, binary=True),
     Case("random_tiles", lambda it: RandomTiles(it, like=vibi(it)), additive=True, binary=True),

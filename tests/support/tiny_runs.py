@@ -17,7 +17,7 @@ from audiointerp.datasets import ClipDataset, read_esc50
 RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "esc50"
 RATE = 16000
 # A run writes these again each time that it finds everything done; nothing else.
-REWRITTEN = {"run.json", "report.html", "components.html"}
+REWRITTEN = {"run.json", "report.html", "components.html", "attributes.html"}
 EVALUATED = ("--evaluation.clips", 2, "--evaluation.mixtures", 2, "--evaluation.figures", "false")
 L2I_OPTIONS = ("--interpreter.width", 8, "--epochs", 6, "--lr", 0.02, "--batch_size", 10)
 

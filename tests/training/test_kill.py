@@ -14,6 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
+FLINT = ("--interpreter.width", "8", "--interpreter.n_attributes", "6", "--attributes.steps", "2")
 RECIPES = {
     "classifier": ("--epochs", "14"),
     "piq_stems": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.codes", "40"),
@@ -21,6 +22,8 @@ RECIPES = {
     "explainer": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
     "rtis": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
     "vibi": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
+    "flint": ("--epochs", "12", "--evaluation.mixtures", "2", *FLINT),
+    "flint_by_design": ("--epochs", "12", "--evaluation.mixtures", "2", *FLINT),
 }
 
 
@@ -70,8 +73,10 @@ def stop(command: list[str], folder: Path, after: int, delay: float, how: signal
 @pytest.mark.parametrize("name", RECIPES)
 def test_killed_runs_end_alike(tiny, tmp_path, name):
     more = list(RECIPES[name])
+    if name not in ("classifier", "flint_by_design"):
+        more += ["--classifier", str(tiny.classifier)]
     if name != "classifier":
-        more += ["--classifier", str(tiny.classifier), "--evaluation.clips", "2", "--evaluation.figures", "false"]
+        more += ["--evaluation.clips", "2", "--evaluation.figures", "false"]
     commands = {kind: tiny.recipe(name, tmp_path / kind, *more) for kind in ("whole", "killed")}
     for command in commands.values():
         # The recipe's own number of epochs replaces the tiny one.

@@ -25,7 +25,15 @@ from audiointerp.sound.spectrogram import STFT
 COARSEST, FINEST = 32, 2  # strides of the levels at which maps may enter
 START_COARSEST = 8  # largest stride of the level at which the decoder starts, if all maps are finer
 
-__all__ = ["MaskDecoder", "cell_positions", "even_positions", "largest_of_targets"]
+__all__ = [
+    "START_COARSEST",
+    "MapReader",
+    "MaskDecoder",
+    "cell_positions",
+    "even_positions",
+    "largest_of_targets",
+    "level_of",
+]
 
 
 class MaskDecoder(nn.Module):
@@ -55,7 +63,7 @@ class MaskDecoder(nn.Module):
         context: bool = False,
     ):
         super().__init__()
-        levels = [_level(each) for each in layouts]
+        levels = [level_of(each) for each in layouts]
         self.start = max(START_COARSEST, *levels)
         if self.start not in levels:  # the coarsest maps are averaged to the level at which the decoder starts
             coarsest = max(levels)
@@ -65,7 +73,7 @@ class MaskDecoder(nn.Module):
         strides = [self.start >> stage for stage in range(len(self.decoder.widths) + 1)]
         channels = dict(zip(strides, (width, *self.decoder.widths)))
         self.readers = nn.ModuleList(
-            _Reader(layout, channels[level], classes) for layout, level in zip(layouts, levels)
+            MapReader(layout, channels[level], classes) for layout, level in zip(layouts, levels)
         )
         self.bottom = ResidualBlock(width)
         self.context = nn.Linear(width, width) if context else None
@@ -110,8 +118,16 @@ class MaskDecoder(nn.Module):
         return logits.to(log_magnitude.dtype)  # under mixed precision, the sound is masked in full precision
 
 
-class _Reader(nn.Module):
-    """A map -> relu((1 + a_c) norm(W A) + b_c) at a level's cells; a_c and b_c belong to the target class c."""
+class MapReader(nn.Module):
+    """A map -> relu((1 + a_c) norm(W A) + b_c) at a level's cells; a_c and b_c belong to the target class c.
+
+    Args:
+        layout: of the map that is read.
+        width: channels of the result.
+        classes: number of classes; None: no class is given, and a_c and b_c are 0.
+    Shape:
+        map (batch, channel, freq', time') -> (batch, width, *cells).
+    """
 
     def __init__(self, layout: MapLayout, width: int, classes: int | None):
         super().__init__()
@@ -130,6 +146,15 @@ class _Reader(nn.Module):
         positions: tuple[Tensor, Tensor],
         cells: Sequence[int],
     ) -> Tensor:
+        """The map at a level's cells.
+
+        Args:
+            feature_map: (batch, channel, freq', time').
+            target: (batch,), index of the class; None if the reader takes none.
+            level: bins and frames per cell, a power of two, see `level_of`.
+            positions: of the map's rows and columns, see `cell_positions`.
+            cells: rows and columns of the result.
+        """
         x = self.norm(self.mix(feature_map))
         within = _cells_in(self.layout, level, len(positions[0]))
         for axis, (position, count, finer) in enumerate(zip(positions, cells, within), start=2):
@@ -188,7 +213,7 @@ def largest_of_targets(target: Tensor, make: Callable[[Tensor], Tensor]) -> Tens
     return largest
 
 
-def _level(layout: MapLayout) -> int:
+def level_of(layout: MapLayout) -> int:
     """The power of two nearest to a map's stride in frames, as a level of the decoder; 16 for a map without one."""
     stride = 16.0 if layout.stride is None else layout.stride
     return min(COARSEST, max(FINEST, 2 ** round(math.log2(stride))))

@@ -1,0 +1,1 @@
+"""The attributes of FLINT: how well they stand for the classifier, and a page where each can be heard."""
