@@ -264,7 +264,10 @@ def export(options: argparse.Namespace) -> int:
     level = "levels unchanged" if done.target_lufs is None else f"loudness {done.target_lufs:.1f} LUFS"
     if done.lowered_db > 0:
         level += f" (lowered by {done.lowered_db:.1f} dB so that no peak clips)"
-    print(f"{done.test_id}: {done.trials} trials, {done.stimuli} sounds, {level}, {done.sessions} orders")
+    more = {"to check attention": done.checks, "for practice": done.practice}
+    trials = f"{done.trials} trial{'s' * (done.trials != 1)}"
+    trials += "".join(f" and {count} {purpose}" for purpose, count in more.items() if count)
+    print(f"{done.test_id}: {trials}, {done.stimuli} sounds, {level}, {done.sessions} orders")
     print(f"for listeners: {done.files[0]}" + (f" and {len(done.files) - 1} more" if len(done.files) > 1 else ""))
     key = done.private / "key.csv"
     print(f"keep to yourself: {key}")

@@ -216,7 +216,11 @@ def _sounds(run: Run, out: Path, rows: list[dict]) -> list[dict[str, Any]]:
         path, start = inside(run.folder, row["path"]), _number(row.get("start_s"))
         address = link(path, out) if path.is_file() else None
         if row["role"] == "listening" and address and ("interpretation", start) in sounds:
-            sounds["interpretation", start]["play"] = address
+            shown = sounds["interpretation", start]
+            raised = _number(row.get("peak_dbfs"))
+            shown |= {"play": address}
+            if raised is not None and shown["peak"] is not None:
+                shown |= {"raised": raised - shown["peak"]}
         elif row["role"] != "listening":
             peak = _number(row.get("peak_dbfs"))
             sounds[row["role"], start] = {

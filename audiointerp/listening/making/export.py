@@ -120,7 +120,8 @@ class Summary:
     Attributes:
         public, private: folder for listeners; folder for the experimenter.
         files: files that the target wrote; the first is the one to open.
-        stimuli, trials, sessions: numbers of each; practice and catch trials not counted.
+        stimuli, trials, sessions: numbers of each; practice, catch and gold trials not counted.
+        practice, checks: numbers of practice trials, and of catch and gold trials.
         target_lufs: loudness of every sound; None if levels are unchanged.
         lowered_db: amount by which the whole test was lowered because of peaks.
         silent: sounds of the run that are silent.
@@ -139,6 +140,8 @@ class Summary:
     lowered_db: float = 0.0
     silent: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    practice: int = 0
+    checks: int = 0
 
 
 @dataclass
@@ -204,13 +207,16 @@ def export_study(
     plan = prepare(list(named.clips.values()), Settings(wanted.rate, wanted.loudness, wanted.bandwidth, wanted.pad))
     study = _study(wanted, named, design, plan, wording)
     warnings = (*design.warnings, *plan.warnings)
+    if len(design.trials) == 1:
+        warnings += ("the test has one trial, which tells little: export a run of several recordings or methods",)
     given = {**asdict(wanted), "texts": str(wanted.texts) if wanted.texts else None}
     private = packing.Private(named.meant, plan, design, given, material.abouts, warnings)
     files = packing.pack(out, held, study, private)
     silent = tuple(sorted({plan.clips[name].sound.source for name, done in plan.prepared.items() if done.silent}))
     counts = len(study.files), len(design.trials), len(study.sessions)
     folders, level = (out / "public", out / "private"), (plan.target_lufs, plan.lowered_db)
-    return Summary(study.test_id, study.task, *folders, files, *counts, *level, silent, warnings)
+    more = len(design.practice), len(design.catch)
+    return Summary(study.test_id, study.task, *folders, files, *counts, *level, silent, warnings, *more)
 
 
 def _design(options: Options, material: Material, named: _Names, wording: Texts) -> Design:
