@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 BEAT = 5.0  # seconds between two signs of life of a process
 SILENT = 120.0  # seconds without one after which a process counts as lost
 MEETING = timedelta(minutes=5)  # longest time until all processes have started
+SLURM_PORT = 15000  # plus the last four digits of the job: where its processes meet, unless MASTER_PORT is set
 LEAVING = 20.0  # seconds that the process with the store waits for the others at the end
 STORE = "TORCHELASTIC_USE_AGENT_STORE"  # torchrun's: "True" if none of the processes holds the store
 WORKER = "AUDIOINTERP_WORKER"  # set for processes that `launching` starts: it reports how they end
@@ -249,8 +250,11 @@ def _store(world: World) -> Any:
     if "RANK" not in os.environ:
         from lightning_fabric.plugins.environments import SLURMEnvironment
 
-        slurm = SLURMEnvironment()  # says which machine and port the processes of a job meet at
-        os.environ |= {"MASTER_ADDR": slurm.main_address, "MASTER_PORT": str(slurm.main_port)}
+        nodes = os.environ.get("SLURM_STEP_NODELIST") or os.environ.get("SLURM_NODELIST", "127.0.0.1")
+        first = SLURMEnvironment.resolve_root_node_address(nodes)
+        job = os.environ.get("SLURM_JOB_ID", "0")[-4:]
+        given = {"MASTER_ADDR": first, "MASTER_PORT": str(SLURM_PORT + int(job)), **os.environ}
+        os.environ |= {name: given[name] for name in ("MASTER_ADDR", "MASTER_PORT")}
         os.environ |= dict(zip(NUMBERS, map(str, (world.rank, world.size, world.local_rank, world.local_size))))
     for name in ("MASTER_ADDR", "MASTER_PORT"):
         if not os.environ.get(name):

@@ -54,13 +54,20 @@ def pick_device(name: str) -> torch.device:
 def make_fabric(name: str, precision: str = "32-true") -> Fabric:
     """Lightning's Fabric on one device, see `pick_device`, at a precision such as "32-true" or "bf16-mixed"."""
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
 
     device = pick_device(name)
     if device.type == "cpu":
         keep_freed_memory()
     devices: Any = [device.index] if device.type == "cuda" else 1
     kind: Any = device.type
-    fabric = Fabric(accelerator=kind, devices=devices, precision=precision)  # pyright: ignore[reportArgumentType]
+    # One device for each process; `processes.world` knows of the others, whatever started them.
+    fabric = Fabric(
+        accelerator=kind,
+        devices=devices,
+        precision=precision,  # pyright: ignore[reportArgumentType]
+        plugins=LightningEnvironment() if current().others else None,
+    )
     fabric.launch()
     return fabric
 
