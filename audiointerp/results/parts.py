@@ -54,7 +54,7 @@ def merge_parts(folder: Path, order: Mapping[str, int] = {}) -> None:
         if rows:
             rows.sort(key=lambda row: order.get(row["item_id"], -1))
             _open(folder, name, tables[0]).add_whole(rows)
-    if parts:
+    if (folder / PARTS).is_dir():
         shutil.rmtree(folder / PARTS)
 
 
