@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from killed_commands import command_of, end_state, make_root
+from tiny_runs import RECIPES
 
 from audiointerp.__main__ import main
 from audiointerp.results.parts import merge_parts, part_folder
@@ -227,7 +228,7 @@ def test_processes_started_twice(monkeypatch, capsys):
     "command, said",
     [
         (["interpret", "esc10-piq", "nothing.wav", "-o", "OUT"], "nothing.wav: no such file or folder"),
-        (["run", "tcav", "--data_folder", "x"], "a run of kind tcav is made by one process; start only one"),
+        (["run", str(RECIPES / "nmf.yaml"), "--data_folder", "x"], "a run of kind dictionary is made by one process"),
     ],
 )
 def test_errors_are_told_once(command, said, tmp_path):
