@@ -155,16 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     mix.add_argument("--seconds", type=float, default=5.0, help="length of a mixture (default: %(default)s)")
     mix.add_argument("--seed", type=int, default=0, help="the same seed gives the same mixtures")
     _add_scenes(command("scenes", "make scenes of several sounds at known times; also writes the stems and the times"))
-    evaluate = command("evaluate", "score an interpreter (or a classifier) on labelled clips, mixtures or scenes")
-    evaluate.add_argument("model", metavar="BUNDLE|RUN|RECIPE")
-    evaluate.add_argument(
-        "data", metavar="DATA", help="a folder of ESC-50 or NSynth, a clips.csv, mixtures.csv or scenes.csv"
-    )
-    _add_output(evaluate)
-    _add_model_options(evaluate)
-    evaluate.add_argument("--folds", type=int, nargs="+", help="use clips of these folds only")
-    evaluate.add_argument("--seconds", type=float, help="length of clips (default: 5.0)")
-    _add_devices(evaluate)
+    _add_evaluate(command("evaluate", "score an interpreter (or a classifier) on labelled clips, mixtures or scenes"))
     report = command("report", "write the page, tables and figures of a run, or compare several runs (mean and SD)")
     report.add_argument("runs", nargs="+", metavar="RUN", type=Path)
     report.add_argument("-o", "--output", type=Path, help="folder of the comparison (needed for several runs)")
@@ -209,6 +200,18 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folds", type=int, nargs="+", help="draw clips from these folds only")
     parser.add_argument("--seconds", type=float, default=5.0, help="length of a scene (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same scenes")
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="BUNDLE|RUN|RECIPE")
+    parser.add_argument(
+        "data", metavar="DATA", help="a folder of ESC-50 or NSynth, a clips.csv, mixtures.csv or scenes.csv"
+    )
+    _add_output(parser)
+    _add_model_options(parser)
+    parser.add_argument("--folds", type=int, nargs="+", help="use clips of these folds only")
+    parser.add_argument("--seconds", type=float, help="length of clips (default: 5.0)")
+    _add_devices(parser)
 
 
 def _add_interpret(parser: argparse.ArgumentParser) -> None:

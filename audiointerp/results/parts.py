@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from audiointerp.results.reading import LIKELIEST
-from audiointerp.results.tables import Embeddings, Likeliest, Manifest, Scores, Table
+from audiointerp.results.tables import Embeddings, Likeliest, Manifest, RowTable, Scores
 
 PARTS = "parts"
 FILES = ("audio", "figures")
@@ -69,12 +69,12 @@ def _move_files(part: Path, folder: Path) -> None:
             os.replace(path, moved)
 
 
-def _open(folder: Path, name: str, like: Table | None = None) -> Table:
+def _open(folder: Path, name: str, like: RowTable | None = None) -> RowTable:
     """A table of a folder; embeddings have as many columns as those of `like`, or as their file."""
     known = {"manifest.csv": Manifest, LIKELIEST: Likeliest, "scores.csv": Scores}
     if name in known:
         return known[name](folder)
     if like is not None:
-        return Table(folder / name, like.columns, Embeddings.KEY)
+        return RowTable(folder / name, like.columns, Embeddings.KEY)
     with open(folder / name, encoding="utf-8", newline="") as file:
-        return Table(folder / name, next(csv.reader(file), []), Embeddings.KEY)
+        return RowTable(folder / name, next(csv.reader(file), []), Embeddings.KEY)

@@ -30,8 +30,8 @@ __all__ = [
     "Embeddings",
     "Likeliest",
     "Manifest",
+    "RowTable",
     "Scores",
-    "Table",
     "forget_damaged",
     "forget_items",
     "forget_replaced",
@@ -50,7 +50,7 @@ MANIFEST_COLUMNS = (
 )
 
 
-class Table:
+class RowTable:
     """A CSV file to which rows are appended; an incomplete last line of a killed process is dropped on opening.
 
     Args:
@@ -114,7 +114,7 @@ class Table:
         """The cells by which a row is told from others."""
         return tuple(row[name] for name in self.key)
 
-    def count_as_there(self, other: Table) -> None:
+    def count_as_there(self, other: RowTable) -> None:
         """Takes the rows of another table for rows of this one, which need not be made."""
         self.keys |= other.keys
 
@@ -148,7 +148,7 @@ class Table:
             raise
 
 
-class Scores(Table):
+class Scores(RowTable):
     """scores.csv: one row per item, method and window."""
 
     def __init__(self, folder: Path):
@@ -166,14 +166,14 @@ class Embeddings:
 
     def __init__(self, folder: Path):
         self.path = folder / "embeddings.csv"
-        self._table: Table | None = None
+        self._table: RowTable | None = None
 
     def add(self, item_id: str, method: str, condition: str, embedding: Sequence[float]) -> None:
         """Adds an embedding, unless the item and method are there already."""
         row = {"item_id": item_id, "method": method, "condition": condition}
         row |= {f"e{i}": value for i, value in enumerate(embedding)}
         if self._table is None:
-            self._table = Table(self.path, tuple(row), self.KEY)
+            self._table = RowTable(self.path, tuple(row), self.KEY)
         if (item_id, method) not in self._table.keys:
             self._table.add_rows([row])
 
@@ -185,10 +185,10 @@ class Embeddings:
             columns = next(csv.reader(file), [])
         if columns:
             self._table = None
-            Table(self.path, columns, self.KEY).forget(items)
+            RowTable(self.path, columns, self.KEY).forget(items)
 
 
-class Likeliest(Table):
+class Likeliest(RowTable):
     """likeliest.csv: the likeliest labels of each recording, one row per label."""
 
     def __init__(self, folder: Path):
@@ -208,7 +208,7 @@ class Likeliest(Table):
             )
 
 
-class Manifest(Table):
+class Manifest(RowTable):
     """manifest.csv: one row per WAV, with its hash and peak."""
 
     def __init__(self, folder: Path):
