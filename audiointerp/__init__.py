@@ -12,6 +12,7 @@ contracts     data types of the chain; interfaces of classifiers, interpreters a
 sound         files, recordings of any length, spectrograms, log-frequency bands, masks, NMF, audible components
 metrics       scores, one value per clip; their names; intervals and tests
 recipe        YAML -> objects, with every mistake reported first
+processes     several processes that work on one command, and batches divided among them
 results       a run folder: opened, appended to, read, drawn, shown as a page
 datasets      clips, folds, batches, mixtures, scenes, augmentation, the embedded default
 classifiers   the models that are explained: those of this package, and wrappers for any other

@@ -9,13 +9,17 @@ from __future__ import annotations
 import argparse
 import errno
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 
 from audiointerp import __version__
 from audiointerp.listening.commands import add_listen_parser
+from audiointerp.processes.launching import LOST, RESUMES, launch
+from audiointerp.processes.world import WORKER, LostProcess, ToldElsewhere, found, joined
 
 NAMES = (
     "efficientat:NAME-OR-FILE, cnn14:FILE, hf:NAME-OR-FOLDER, hf-clap:NAME-OR-FOLDER (with --labels), "
@@ -39,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("audiointerp").setLevel(logging.INFO)
     try:
-        commands = import_module("audiointerp.commands")
-        return getattr(commands, options.command)(options, rest) or 0
+        return _call(options, rest, arguments)
     except KeyboardInterrupt:
         how = (
             "start it again with --force"
@@ -49,10 +52,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         print(f"audiointerp: stopped; {how}", file=sys.stderr)
         return 130
+    except ToldElsewhere:
+        return 2
+    except LostProcess as error:
+        if debug:
+            raise
+        if WORKER not in os.environ:  # else the process that started this one reports what happened
+            print(f"audiointerp: {_one_line(error)}; {RESUMES}", file=sys.stderr)
+        return LOST
     except (ValueError, OSError) as error:
         if debug:
             raise
         return _fail(_one_line(error))
+
+
+def _call(options: argparse.Namespace, rest: list[str], arguments: Sequence[str]) -> int:
+    """Runs a command in this process, or in several processes that --devices, torchrun or srun starts."""
+    world = found(os.environ)
+    count: int | None = getattr(options, "devices", None)
+    if world is not None and not options.divides:
+        raise ValueError(f"{options.command} runs in one process, and {world.size} were started; start only one")
+    if world is not None and count is not None and WORKER not in os.environ:
+        raise ValueError(f"--devices starts processes, and {world.size} were started already; leave it out")
+    if world is None and count is not None and count > 1:
+        return launch(arguments, count)
+    command = getattr(import_module("audiointerp.commands"), options.command)
+    if world is None:
+        return command(options, rest) or 0
+    with ExitStack() as stack:
+        if not world.first:  # the first one speaks for all; an error is told after this
+            logging.getLogger("audiointerp").setLevel(logging.ERROR)
+            silence = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(redirect_stdout(silence))
+            stack.enter_context(redirect_stderr(silence))
+        stack.enter_context(joined(world))
+        return command(options, rest) or 0
 
 
 def _fail(message: str) -> int:
@@ -90,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, help: str, takes_overrides: bool = False) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=help, description=help)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        sub.set_defaults(takes_overrides=takes_overrides, needs_output=False)
+        sub.set_defaults(takes_overrides=takes_overrides, needs_output=False, divides=False)
         return sub
 
     run = command("run", "train and evaluate as a recipe states; resumes an interrupted run", takes_overrides=True)
@@ -98,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     check = command("check", "list every problem of a recipe without running it", takes_overrides=True)
     for each in (run, check):
         _add_recipe(each)
+    _add_devices(run)
     command("recipes", "list the recipes that come with the package, which run and check find from any folder")
     _add_interpret(command("interpret", "explain recordings: writes WAVs, figures, scores and a page"))
     _add_concept(command("concept", "test whether a concept, given by sounds that have it, speaks for a class (TCAV)"))
@@ -120,15 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     mix.add_argument("--seconds", type=float, default=5.0, help="length of a mixture (default: %(default)s)")
     mix.add_argument("--seed", type=int, default=0, help="the same seed gives the same mixtures")
     _add_scenes(command("scenes", "make scenes of several sounds at known times; also writes the stems and the times"))
-    evaluate = command("evaluate", "score an interpreter (or a classifier) on labelled clips, mixtures or scenes")
-    evaluate.add_argument("model", metavar="BUNDLE|RUN|RECIPE")
-    evaluate.add_argument(
-        "data", metavar="DATA", help="a folder of ESC-50 or NSynth, a clips.csv, mixtures.csv or scenes.csv"
-    )
-    _add_output(evaluate)
-    _add_model_options(evaluate)
-    evaluate.add_argument("--folds", type=int, nargs="+", help="use clips of these folds only")
-    evaluate.add_argument("--seconds", type=float, help="length of clips (default: 5.0)")
+    _add_evaluate(command("evaluate", "score an interpreter (or a classifier) on labelled clips, mixtures or scenes"))
     report = command("report", "write the page, tables and figures of a run, or compare several runs (mean and SD)")
     report.add_argument("runs", nargs="+", metavar="RUN", type=Path)
     report.add_argument("-o", "--output", type=Path, help="folder of the comparison (needed for several runs)")
@@ -175,6 +202,18 @@ def _add_scenes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same scenes")
 
 
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="BUNDLE|RUN|RECIPE")
+    parser.add_argument(
+        "data", metavar="DATA", help="a folder of ESC-50 or NSynth, a clips.csv, mixtures.csv or scenes.csv"
+    )
+    _add_output(parser)
+    _add_model_options(parser)
+    parser.add_argument("--folds", type=int, nargs="+", help="use clips of these folds only")
+    parser.add_argument("--seconds", type=float, help="length of clips (default: 5.0)")
+    _add_devices(parser)
+
+
 def _add_interpret(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
@@ -200,6 +239,7 @@ def _add_interpret(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--channel", type=int, metavar="N", help="channel of the recordings to explain, from 0 (default: their mean)"
     )
+    _add_devices(parser)
 
 
 def _add_concept(parser: argparse.ArgumentParser) -> None:
@@ -243,6 +283,24 @@ def _add_explore(parser: argparse.ArgumentParser) -> None:
         "--no_browser", dest="browser", action="store_false", help="print the address without opening a browser"
     )
     _add_model_options(parser, figures=False)
+
+
+def _add_devices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--devices",
+        type=_count,
+        metavar="N",
+        help="divide the work among N processes on this machine, each with a GPU or a part of the cores of its "
+        "own; also by torchrun and srun, see docs/scale.md (default: one process)",
+    )
+    parser.set_defaults(divides=True)
+
+
+def _count(text: str) -> int:
+    """A number of processes."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes; give 1 or more")
+    return int(text)
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audiointerp.processes.world import current
 from audiointerp.results import folder as run_folder
 
 DEFAULT_MODEL = "esc10-piq"  # of `explore`: ships with the package
@@ -61,9 +62,13 @@ def run(options: argparse.Namespace, rest: list[str]) -> int:
     for experiment in experiments:
         folder = experiment.run()
         print(f"{folder}: {run_folder.describe_results(folder) or 'done'}; see {folder / 'report.html'}")
-    if len(experiments) > 1 and not any(Run.read(each.folder).summary().empty for each in experiments):
-        page = write_report([each.folder for each in experiments], experiments[0].folder.parent / "folds")
-        print(f"all folds: {page}")
+
+    def report_folds() -> None:
+        if len(experiments) > 1 and not any(Run.read(each.folder).summary().empty for each in experiments):
+            page = write_report([each.folder for each in experiments], experiments[0].folder.parent / "folds")
+            print(f"all folds: {page}")
+
+    current().once(report_folds)
     return 0
 
 
@@ -119,10 +124,10 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
     methods = _methods(options) if described is None else _methods(options, described.classifier, described.methods)
     classifier = next(iter(methods.values())).classifier
     targets = _Targets(options.target or [], classifier)
-    folder = run_folder.prepare_output(options.output, options.force)
+    folder, text = options.output, described.text if described else ""
+    inputs = [(path,) for path in files]
     _tell_cost(methods, len(files))
-    info = _start(options, folder, "interpret", classifier, recipe_text=described.text if described else "")
-    _forget_damaged(folder, [(path,) for path in files])
+    info = current().once(lambda: _open(options, "interpret", classifier, inputs, text))
     failed: list[str] = []
 
     def refuse(error: ValueError) -> None:
@@ -140,9 +145,13 @@ def interpret(options: argparse.Namespace, rest: list[str]) -> int:
         evaluate_items(items, methods, folder, wanted, refuse, step)
     if len(failed) == len(files):
         return 2
-    _print_decisions(folder)
     summary = f"{len(files) - len(failed)} of {len(files)} explained" + (f", {len(failed)} failed" if failed else "")
-    return _finish(folder, info, summary, failed)
+
+    def finish() -> int:
+        _print_decisions(folder)
+        return _finish(folder, info, summary, failed)
+
+    return current().once(finish)
 
 
 def _recordings(
@@ -358,7 +367,7 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     options.seconds = 5.0 if options.seconds is None else options.seconds
     model = _load(options.model, options.classifier, options.labels, options.allow)
     if isinstance(model, Classifier) and options.method is None:
-        return _evaluate_classifier(options, model)
+        return current().once(lambda: _evaluate_classifier(options, model))
     methods = _methods(options, model)
     classifier = next(iter(methods.values())).classifier
     mixtures = is_mixtures(options.data)
@@ -371,14 +380,13 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
     else:
         dataset = _dataset(options, classifier)
         items, inputs = clip_items(dataset), [(clip.path,) for clip in dataset.clips]
-    folder = run_folder.prepare_output(options.output, options.force)
+    folder = options.output
     _tell_cost(methods)
-    info = _start(options, folder, "evaluate", classifier)
-    _forget_damaged(folder, inputs)
+    info = current().once(lambda: _open(options, "evaluate", classifier, inputs))
     wanted = Wanted(other_class=tuple(methods) if mixtures else (), figures=not options.no_figures)
     with _progress(len(inputs), "item") as step:
         made = evaluate_items(items, methods, folder, wanted, done=step)
-    return _finish(folder, info, f"{made} interpretations", [])
+    return current().once(lambda: _finish(folder, info, f"{made} interpretations", []))
 
 
 def _evaluate_classifier(options: argparse.Namespace, classifier: Classifier) -> int:
@@ -654,6 +662,20 @@ def _start(
         labels=list(classifier.labels),
         device=options.device,
     )
+
+
+def _open(
+    options: argparse.Namespace,
+    kind: str,
+    classifier: Classifier,
+    inputs: Iterable[tuple[Path, ...]],
+    recipe_text: str = "",
+) -> dict[str, Any]:
+    """Opens the output folder of `interpret` or `evaluate`; returns the contents of its run.json."""
+    folder = run_folder.prepare_output(options.output, options.force)
+    info = _start(options, folder, kind, classifier, recipe_text=recipe_text)
+    _forget_damaged(folder, inputs)
+    return info
 
 
 def _forget_damaged(folder: Path, inputs: Iterable[tuple[Path, ...]]) -> None:

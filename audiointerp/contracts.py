@@ -257,6 +257,15 @@ class Batch:
         """A copy with some fields changed."""
         return replace(self, **changes)
 
+    def rows(self, first: int, last: int) -> Batch:
+        """The clips from `first` to `last` - 1."""
+        some: dict[str, Any] = {
+            name: value[first:last] for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        if self.feature_maps is not None:
+            some["feature_maps"] = tuple(each[first:last] for each in self.feature_maps)
+        return replace(self, **some)
+
     def to(self, device: torch.device | str) -> Batch:
         """A copy on another device."""
         moved: dict[str, Any] = {

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from audiointerp.processes import dividing
+
 __all__ = ["HalvingConv2d", "ImageStage", "Stage", "update_running"]
 
 
@@ -81,11 +83,11 @@ class ImageStage(Stage):
         return output.view(*size, -1).permute(0, 3, 1, 2)
 
     def _is_one_operation(self, input: Tensor) -> bool:
-        """Whether the stage is trained on a CPU, on an image without gradient, and nothing watches its layers."""
+        """Whether a whole batch is trained on, on a CPU, an image without gradient, and nothing watches its layers."""
         trains = cast(nn.BatchNorm2d, self[1]).training and torch.is_grad_enabled() and not input.requires_grad
         several = len(input) * (input.shape[2] // 2) * (input.shape[3] // 2) > 1  # else torch raises an error
         plain = input.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and several
-        return trains and plain and not self._is_watched()
+        return trains and plain and not self._is_watched() and dividing.divided() is None
 
 
 class HalvingConv2d(nn.Conv2d):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audiointerp.contracts import Batch, Classifier, Trainable
+from audiointerp.processes import dividing
 
 __all__ = ["Supervised"]
 
@@ -49,7 +50,7 @@ class Supervised(Trainable):
             return features
         # Seeded from the global generator, which the loop seeds (and restores when it resumes).
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        return self.augment_features(features, generator)
+        return dividing.own(self.augment_features(dividing.gathered(features), generator))
 
     def _classification(self, logits: Tensor, label: Tensor) -> Tensor:
         if self.classifier.multilabel:

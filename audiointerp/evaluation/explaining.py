@@ -34,6 +34,8 @@ from audiointerp.evaluation.together import (
     oracle_stem,
     room_for,
 )
+from audiointerp.processes.world import World, current
+from audiointerp.results.parts import merge_parts, part_folder
 from audiointerp.results.paths import inside
 from audiointerp.results.tables import Embeddings, Likeliest, Manifest, Scores, source_hash
 from audiointerp.results.text import shown_target
@@ -87,7 +89,8 @@ def evaluate(
 ) -> int:
     """Explains every item with every method; rows that are already in the run folder are not made again.
 
-    An oracle control has no row if the stem of the target class is not known.
+    An oracle control has no row if the stem of the target class is not known. Several processes call it with the same
+    items and divide them; the folder is then as that of one process.
 
     Args:
         items: sounds; in place of one that cannot be read, its error.
@@ -101,7 +104,10 @@ def evaluate(
     Returns:
         The number of interpretations made.
     """
-    return _Evaluation(methods, folder, wanted or Wanted(), refuse).run(items, done)
+    wanted, world = wanted or Wanted(), current()
+    if world.others:
+        return _Divided(methods, folder, wanted, world).run(items, refuse, done)
+    return _Evaluation(methods, folder, wanted, refuse).run(items, done)
 
 
 @dataclass
@@ -193,8 +199,21 @@ class _Evaluation:
         targets = self.wanted.targets
         if callable(targets) or (self.likeliest is not None and not self.likeliest.has(item.item_id)):
             return False
-        names = [name + suffix for suffix, _ in targets or [("", None)] for name in self.methods]
-        return all(self.scores.has(item.item_id, name) for name in names)
+        return all(self.scores.has(item.item_id, name) for name in self.names)
+
+    @property
+    def names(self) -> list[str]:
+        """The methods' names with the suffixes of the targets, if these do not depend on the item."""
+        targets = self.wanted.targets
+        assert not callable(targets)
+        return [name + suffix for suffix, _ in targets or [("", None)] for name in self.methods]
+
+    def leave_out(self, folder: Path) -> None:
+        """Leaves out what is made in another run folder."""
+        self.scores.count_as_there(Scores(folder))
+        self.sheets.manifest.count_as_there(Manifest(folder))
+        if self.likeliest is not None:
+            self.likeliest.count_as_there(Likeliest(folder))
 
     # --- several items at once
 
@@ -330,6 +349,92 @@ class _Evaluation:
             rows += self.sheets.stream(other, sound.hashed)
         self.scores.add_rows(rows)
         return len({row["method"] for row in rows})
+
+
+class _Divided:
+    """An evaluation by several processes: each explains its items into its part of the run folder (`results.parts`).
+
+    Every process goes through all items. Of those that are not explained yet, process r of n takes every n-th one, from
+    the r-th.
+    """
+
+    def __init__(self, methods: Mapping[str, Interpreter], folder: Path, wanted: Wanted, world: World):
+        self.folder, self.world = folder, world
+        world.once(partial(_make_tables, folder, wanted))
+        self.evaluation = _Evaluation(methods, part_folder(folder, world.rank), wanted, self._note)
+        self.evaluation.leave_out(folder)
+        self.left = _Left(self.evaluation)
+        self.order: dict[str, int] = {}  # place of each item
+        self.numbers: list[int] = []  # places of this process's items
+        self.finished = 0
+        self.refused: list[tuple[int, str]] = []
+
+    def run(
+        self,
+        items: Iterable[Item | audio.AudioError],
+        refuse: Callable[[ValueError], object] | None,
+        done: Callable[[], object],
+    ) -> int:
+        """Explains this process's items, waits for the others, and has all parts merged; see `evaluate`."""
+        if refuse is None:
+            self.evaluation.refuse = None
+
+        def finish() -> None:
+            self.finished += 1
+            done()
+
+        made = self.evaluation.run(self._own(items, done), finish)
+        every = self.world.gather({"made": made, "refused": self.refused})
+        self.world.once(partial(merge_parts, self.folder, self.order))
+        for _, text in sorted((number, text) for each in every for number, text in each["refused"]):
+            if refuse is not None:
+                refuse(ValueError(text))
+        return sum(each["made"] for each in every)
+
+    def _own(
+        self, items: Iterable[Item | audio.AudioError], done: Callable[[], object]
+    ) -> Iterator[Item | audio.AudioError]:
+        turn = 0
+        for number, item in enumerate(items):
+            if isinstance(item, Item):
+                self.order.setdefault(item.item_id, number)
+            if self.left.has(item):
+                turn += 1
+                if (turn - 1) % self.world.size == self.world.rank:
+                    self.numbers.append(number)
+                    yield item
+                    continue
+            done()
+
+    def _note(self, error: ValueError) -> None:
+        self.refused.append((self.numbers[self.finished], str(error)))
+
+
+class _Left:
+    """Which items are left to explain, as known before the first is: the same in every process."""
+
+    def __init__(self, evaluation: _Evaluation):
+        self.evaluation = evaluation
+        self.scored = frozenset(evaluation.scores.keys)
+        self.ranked = None if evaluation.likeliest is None else frozenset(evaluation.likeliest.keys)
+
+    def has(self, item: Item | audio.AudioError) -> bool:
+        """Whether something of the item is left to make, or it may be."""
+        targets = self.evaluation.wanted.targets
+        if isinstance(item, audio.AudioError) or callable(targets):
+            return True
+        if self.ranked is not None and (item.item_id,) not in self.ranked:
+            return True
+        return not all((item.item_id, name) in self.scored for name in self.evaluation.names)
+
+
+def _make_tables(folder: Path, wanted: Wanted) -> None:
+    """Makes the tables of the run folder, which several processes then read; parts that are left are merged before."""
+    merge_parts(folder)
+    Scores(folder)
+    Manifest(folder)
+    if wanted.likeliest:
+        Likeliest(folder)
 
 
 class _Sheets:

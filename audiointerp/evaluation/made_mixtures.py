@@ -1,15 +1,20 @@
-"""Mixtures and scenes that a run makes for itself: written once, and checked and repaired when the run resumes."""
+"""Mixtures and scenes that a run makes for itself: written once, and checked and repaired when the run resumes.
+
+Of several processes, the first makes them, and the others wait.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from audiointerp import datasets
 from audiointerp.datasets import ClipDataset, SceneSettings
+from audiointerp.processes.world import current
 from audiointerp.results.paths import inside
 from audiointerp.results.shapes import read_json
 from audiointerp.results.tables import forget_items
@@ -30,7 +35,12 @@ def made_mixtures(test: ClipDataset, folder: Path, run: Path, prefix: str = "", 
         settings: of `write_mixtures`: items, seed, and snr_db or gains.
     """
     ids = {f"m_{number:04d}" for number in range(settings["items"])}
-    return _made(lambda: datasets.write_mixtures(test, folder, **settings), "mixtures.csv", ids, folder, run, prefix)
+
+    def make() -> str:
+        write = partial(datasets.write_mixtures, test, folder, **settings)
+        return str(_made(write, "mixtures.csv", ids, folder, run, prefix))
+
+    return Path(current().once(make))
 
 
 def made_scenes(test: ClipDataset, folder: Path, run: Path, prefix: str, settings: SceneSettings) -> Path:
@@ -41,7 +51,12 @@ def made_scenes(test: ClipDataset, folder: Path, run: Path, prefix: str, setting
         settings: how scenes are drawn.
     """
     ids = {f"s_{number:04d}" for number in range(settings.items)}
-    return _made(lambda: datasets.write_scenes(test, folder, settings), "scenes.csv", ids, folder, run, prefix)
+
+    def make() -> str:
+        write = partial(datasets.write_scenes, test, folder, settings)
+        return str(_made(write, "scenes.csv", ids, folder, run, prefix))
+
+    return Path(current().once(make))
 
 
 def _made(write: Callable[[], Path], name: str, items: set[str], folder: Path, run: Path, prefix: str) -> Path:

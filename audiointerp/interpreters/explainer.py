@@ -40,6 +40,7 @@ from audiointerp.interpreters import mask_losses
 from audiointerp.interpreters.attribution.memory import Memory
 from audiointerp.interpreters.base import MapLayout, Scene, TrainedInterpreter, check_layers, map_layouts
 from audiointerp.interpreters.lmac.decoder import MaskDecoder, cell_positions, even_positions, largest_of_targets
+from audiointerp.processes import dividing
 from audiointerp.sound.files import normalize_peak
 from audiointerp.sound.masking import Domain
 from audiointerp.sound.spectrogram import log_magnitude
@@ -242,11 +243,12 @@ class Explainer(TrainedInterpreter):
             others = logits.masked_fill(own[:, :, None, None], -torch.inf).max(1).values.sigmoid()
             smooth = mask_losses.total_variation(others, power=1.0)
             losses = {"area_others": mask_losses.mean_area(others)}
+            own = own[present]
+            drawn = own if self.labels_kept == "all" else _draw_one(own)  # in every process, also of no clip
             if not present.any():
                 nothing = 0.0 * logits.sum()
                 return losses | dict.fromkeys(("classification", "entropy", "area", "bounds"), nothing) | {"tv": smooth}
-            logits, own, share = logits[present], own[present], present.float().mean()
-            drawn = own if self.labels_kept == "all" else _draw_one(own)
+            logits, share = logits[present], present.float().mean()
             whole = _largest(logits, own).sigmoid()
             part = whole if self.labels_kept == "all" else _largest(logits, drawn).sigmoid()
             asked = torch.zeros_like(target[present])
@@ -308,5 +310,5 @@ def _draw_one(chosen: Tensor) -> Tensor:
 
     Random numbers are drawn on the CPU, as many whatever is chosen, so that a resumed run draws the same.
     """
-    lottery = torch.rand(chosen.shape).to(chosen.device).masked_fill(~chosen, -1.0)
+    lottery = dividing.rand(*chosen.shape).to(chosen.device).masked_fill(~chosen, -1.0)
     return functional.one_hot(lottery.argmax(1), chosen.shape[1]).bool()

@@ -32,6 +32,7 @@ from audiointerp.contracts import Batch, Classifier, Prediction, frozen
 from audiointerp.interpreters import mask_losses
 from audiointerp.interpreters.base import Scene, TrainedInterpreter, check_layers, map_layouts
 from audiointerp.interpreters.lmac.decoder import MaskDecoder, cell_positions, largest_of_targets
+from audiointerp.processes import dividing
 from audiointerp.sound.masking import Domain
 from audiointerp.sound.spectrogram import log_magnitude
 
@@ -156,14 +157,15 @@ class RTIS(TrainedInterpreter):
         }
         clips = counted.sum().clamp(min=1)
         losses = {name: each.masked_fill(~counted, 0.0).sum() / clips for name, each in terms.items()}
-        return losses | {"tv": mask_losses.total_variation(mask, counted) * len(labels) / clips}
+        losses |= {"tv": mask_losses.total_variation(mask, counted) * len(labels) / clips}
+        return {name: dividing.fair(each, counted.sum()) for name, each in losses.items()}
 
     def _draw(self, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One label of each clip; the class that is asked for; and whether that is the label, else one it lacks.
 
         Random numbers are drawn on the CPU, as many whatever the labels, so that a resumed run draws the same.
         """
-        lottery, chance = torch.rand(labels.shape).to(labels.device), torch.rand(len(labels)).to(labels.device)
+        lottery, chance = (dividing.rand(*each).to(labels.device) for each in (labels.shape, labels.shape[:1]))
         own = lottery.masked_fill(~labels, -1.0).argmax(1)
         other = lottery.masked_fill(labels, -1.0).argmax(1)
         real = (chance >= self.fakes) | labels.all(1)

@@ -31,6 +31,7 @@ from audiointerp.classifiers.vggsound import Encoder
 from audiointerp.contracts import Batch, Classifier, Interpretation, frozen
 from audiointerp.interpreters.base import MaskInterpreter, Scene, TrainedInterpreter
 from audiointerp.interpreters.controls import Beside
+from audiointerp.processes import dividing
 from audiointerp.sound.spectrogram import STFT, log_magnitude
 
 SAVED = ("rows", "seconds", "share", "width", "fill")
@@ -212,7 +213,7 @@ def relaxed_k_hot(logits: Tensor, count: int, temperature: float) -> Tensor:
         temperature: above 0.
     """
     batch, tiles = logits.shape
-    uniform = torch.rand(batch, count, tiles).clamp(1e-6, 1 - 1e-6).to(logits)
+    uniform = dividing.rand(batch, count, tiles).clamp(1e-6, 1 - 1e-6).to(logits)
     gumbel = -(-uniform.log()).log()
     return ((logits.log_softmax(1)[:, None] + gumbel) / temperature).softmax(2).amax(1)
 

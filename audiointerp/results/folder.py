@@ -15,6 +15,7 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from audiointerp.results.parts import has_scores, merge_parts
 from audiointerp.results.writing import write_json, write_text
 
 LOCK = ".lock"  # locked by the operating system, which unlocks it when a process ends, however it ends
@@ -34,7 +35,7 @@ def start(folder: Path, recipe_text: str, scored: bool = True, **facts: Any) -> 
         facts: further entries of run.json.
 
     Raises:
-        ValueError: if the folder holds results of another recipe or of other data, or another process writes into it.
+        ValueError: if the folder holds results of another recipe or of other data, or another command writes into it.
     """
     import torch
 
@@ -65,6 +66,7 @@ def start(folder: Path, recipe_text: str, scored: bool = True, **facts: Any) -> 
     # run.json first: with it, the folder of a process that was killed here is known to be of an unfinished run.
     write_info(folder, info)
     write_text(path, recipe_text)
+    merge_parts(folder)
     return info
 
 
@@ -151,6 +153,7 @@ def _has_results(folder: Path) -> bool:
     """Whether a run is finished or has scores, a checkpoint or a model, not to be mixed with another recipe's."""
     scores = folder / "scores.csv"
     scored = (scores.is_file() and len(scores.read_bytes().splitlines()) > 1) or (folder / "concept.csv").is_file()
+    scored = scored or has_scores(folder)
     trained = (folder / "checkpoints" / "last.ckpt").is_file() or (folder / "best").is_dir()
     return bool(_read_info(folder).get("finished")) or scored or trained
 
@@ -162,7 +165,7 @@ def _may_go_on(folder: Path) -> bool:
     """
     info = _read_info(folder)
     done = info.get("finished") and ((folder / "report.html").is_file() or not info.get("scored"))
-    return bool(info) and not done and (info.get("command") == _command() or not _has_results(folder))
+    return bool(info) and not done and (_same_command(info.get("command")) or not _has_results(folder))
 
 
 def _read_info(folder: Path) -> dict[str, Any]:
@@ -176,6 +179,20 @@ def _read_info(folder: Path) -> dict[str, Any]:
 
 def _command() -> str:
     return shlex.join([Path(sys.argv[0]).name.replace("__main__.py", "audiointerp"), *sys.argv[1:]])
+
+
+def _same_command(before: Any) -> bool:
+    """Whether a command is this one; the number of processes may differ."""
+    try:
+        words = [shlex.split(each) for each in (str(before), _command())]
+    except ValueError:  # run.json was changed
+        return False
+    first, second = (
+        [word for place, word in enumerate(each) if "--devices" not in each[max(0, place - 1) : place + 1]]
+        for each in words
+    )
+    without = [[word for word in each if not word.startswith("--devices=")] for each in (first, second)]
+    return without[0] == without[1]
 
 
 def _now() -> str:

@@ -30,6 +30,7 @@ __all__ = [
     "Embeddings",
     "Likeliest",
     "Manifest",
+    "RowTable",
     "Scores",
     "forget_damaged",
     "forget_items",
@@ -49,7 +50,7 @@ MANIFEST_COLUMNS = (
 )
 
 
-class _Table:
+class RowTable:
     """A CSV file to which rows are appended; an incomplete last line of a killed process is dropped on opening.
 
     Args:
@@ -102,6 +103,21 @@ class _Table:
         self._append([[_cell(row.get(name, "")) for name in self.columns] for row in rows])
         self.keys |= {tuple(str(row[name]) for name in self.key) for row in rows}
 
+    def add_whole(self, rows: Iterable[dict[str, str]]) -> None:
+        """Adds rows of text whose keys are not there yet; the file is replaced, so that all or none are added."""
+        new = [row for row in rows if self.key_of(row) not in self.keys]
+        if new:
+            self._write(itertools.chain(self.rows(), new))
+            self.keys |= {self.key_of(row) for row in new}
+
+    def key_of(self, row: Mapping[str, str]) -> tuple[str, ...]:
+        """The cells by which a row is told from others."""
+        return tuple(row[name] for name in self.key)
+
+    def count_as_there(self, other: RowTable) -> None:
+        """Takes the rows of another table for rows of this one, which need not be made."""
+        self.keys |= other.keys
+
     def forget(self, items: Collection[str]) -> None:
         """Removes the rows of items, under a temporary name and renamed, so that they are made again."""
         self._write(row for row in self.rows() if row["item_id"] not in items)
@@ -132,7 +148,7 @@ class _Table:
             raise
 
 
-class Scores(_Table):
+class Scores(RowTable):
     """scores.csv: one row per item, method and window."""
 
     def __init__(self, folder: Path):
@@ -146,16 +162,18 @@ class Scores(_Table):
 class Embeddings:
     """embeddings.csv: the classifier's embedding of each interpretation, one column per channel."""
 
+    KEY = ("item_id", "method")
+
     def __init__(self, folder: Path):
         self.path = folder / "embeddings.csv"
-        self._table: _Table | None = None
+        self._table: RowTable | None = None
 
     def add(self, item_id: str, method: str, condition: str, embedding: Sequence[float]) -> None:
         """Adds an embedding, unless the item and method are there already."""
         row = {"item_id": item_id, "method": method, "condition": condition}
         row |= {f"e{i}": value for i, value in enumerate(embedding)}
         if self._table is None:
-            self._table = _Table(self.path, tuple(row), ("item_id", "method"))
+            self._table = RowTable(self.path, tuple(row), self.KEY)
         if (item_id, method) not in self._table.keys:
             self._table.add_rows([row])
 
@@ -167,10 +185,10 @@ class Embeddings:
             columns = next(csv.reader(file), [])
         if columns:
             self._table = None
-            _Table(self.path, columns, ("item_id", "method")).forget(items)
+            RowTable(self.path, columns, self.KEY).forget(items)
 
 
-class Likeliest(_Table):
+class Likeliest(RowTable):
     """likeliest.csv: the likeliest labels of each recording, one row per label."""
 
     def __init__(self, folder: Path):
@@ -190,7 +208,7 @@ class Likeliest(_Table):
             )
 
 
-class Manifest(_Table):
+class Manifest(RowTable):
     """manifest.csv: one row per WAV, with its hash and peak."""
 
     def __init__(self, folder: Path):

@@ -15,6 +15,7 @@ import torch
 from audiointerp import recipe
 from audiointerp.bundles import bundle
 from audiointerp.contracts import Classifier, Interpreter
+from audiointerp.processes.world import current
 from audiointerp.runs.keys import KEYS, with_defaults
 from audiointerp.runs.kind import Context, classifier_of, splits_of
 from audiointerp.runs.methods import build_methods, check_names
@@ -54,7 +55,13 @@ class Experiment:
         self.folder = Path(self.values["output_folder"]) / self.name / str(self.values["seed"]) / subfolder
 
     def run(self) -> Path:
-        """Runs the recipe, or the steps that an interrupted run has left; returns the run folder."""
+        """Runs the recipe, or the steps that an interrupted run has left; returns the run folder.
+
+        Raises:
+            ValueError: in one of several processes, if they cannot make such a run together.
+        """
+        if current().others and not self.kind.divides:
+            raise ValueError(f"{self.path}: a run of kind {self.kind.name} is made by one process; start only one")
         values = self._complete(recipe.load(self.path, self.overrides, self.schema, self.allow))
         splits, device = splits_of(values, self.kind.trains), pick_device(values["device"])
         torch.manual_seed(values["seed"])

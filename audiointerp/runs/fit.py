@@ -8,6 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import clip_items, mixture_items
 from audiointerp.evaluation.made_mixtures import made_mixtures
 from audiointerp.interpreters import FLINT, L2I
+from audiointerp.processes.world import current
 from audiointerp.recipe.signatures import UNKNOWN
 from audiointerp.results.page import write_report
 from audiointerp.results.tables import forget_damaged
@@ -81,6 +83,7 @@ class Training(Kind):
         "model_card": "",
     }
     required = ("classifier", "epochs", "lr")
+    divides = True
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         """The problems of every kind, and a `select` by validation scores without validation folds."""
@@ -114,11 +117,12 @@ class Training(Kind):
         trainable, model = self.build(context)
         context.start()
         kept = self._train(trainable.to(context.device), model, context)
+        current().once(lambda: None)  # process 0, which saves the best weights, is here
         best = bundle.load(context.folder / "best", None if context.classifier.config else context.classifier)
         best = best.to(context.device)
-        _draw_log(context.folder)
+        current().once(lambda: _draw_log(context.folder))
         context.finish(kept=kept, results=self.judge(best, context))
-        self.page(context.folder)
+        current().once(lambda: str(self.page(context.folder)))
 
     def page(self, folder: Path) -> Path:
         """Writes the standard page of a run."""
@@ -178,7 +182,8 @@ class ClassifierTraining(Training):
     def judge(self, best: Classifier, context: Context) -> dict[str, Any]:
         """Accuracy on the test folds."""
         test = context.data.get("test")
-        return {} if test is None else evaluate_classifier(best, test, context.folder, context.values["batch_size"])
+        size = context.values["batch_size"]
+        return {} if test is None else current().once(lambda: evaluate_classifier(best, test, context.folder, size))
 
 
 class InterpreterTraining(Training):
@@ -235,13 +240,13 @@ class InterpreterTraining(Training):
         if isinstance(best, L2I):
             from audiointerp.runs.dictionary import relevance
 
-            relevance.write(best, test, context.folder)
+            current().once(partial(relevance.write, best, test, context.folder))
         results = {}
         if isinstance(best, FLINT):
             from audiointerp.runs.attributes import judging
 
-            wanted = context.values["attributes"]
-            results = judging.write(best, test, context.data["train"], context.folder, wanted, context.seed)
+            wanted, train = context.values["attributes"], context.data["train"]
+            results = current().once(lambda: judging.write(best, test, train, context.folder, wanted, context.seed))
         logger.info("%d interpretations made", _explain(best, test, context))
         return results
 
@@ -293,7 +298,7 @@ def _draw_log(folder: Path) -> None:
 def _explain(interpreter: Interpreter, test: ClipDataset, context: Context) -> int:
     """Explains the clips and mixtures of the recipe's `evaluation`; returns the number of interpretations made."""
     wanted: Evaluation = context.values["evaluation"]
-    for line in forget_damaged(context.folder):
+    for line in current().once(lambda: forget_damaged(context.folder)):
         logger.warning("%s", line)
     own = {context.name: interpreter}
     methods = own | build_controls(context.values["controls"], interpreter.classifier, own)

@@ -15,6 +15,7 @@ from audiointerp import datasets
 from audiointerp.bundles import bundle
 from audiointerp.contracts import BandClassifier, Classifier, Interpreter
 from audiointerp.datasets import Clip, ClipDataset, FeatureDataset, Splits
+from audiointerp.processes.world import current
 from audiointerp.results import folder as run_folder
 
 __all__ = ["Context", "Kind", "classifier_of", "splits_of"]
@@ -91,21 +92,26 @@ class Context:
             labels: class names; None: the classifier's.
             data: the clips whose hash is recorded, so that a run with changed clips is refused; None: all.
         """
-        self.info = run_folder.start(
-            self.folder,
-            self.text,
-            name=self.name,
-            kind=self.kind.name,
-            scored=self.kind.scored,
-            seed=self.seed,
-            labels=list(self.classifier.labels if labels is None else labels),
-            device=str(self.device),
-            data_hash={part: each.content_hash for part, each in (self.data if data is None else data).items()},
+        labels = self.classifier.labels if labels is None else labels
+        data = self.data if data is None else data
+        # Clips are decoded for their hash, by one process for all.
+        self.info = current().once(
+            lambda: run_folder.start(
+                self.folder,
+                self.text,
+                name=self.name,
+                kind=self.kind.name,
+                scored=self.kind.scored,
+                seed=self.seed,
+                labels=list(labels),
+                device=str(self.device),
+                data_hash={part: each.content_hash for part, each in data.items()},
+            )
         )
 
     def finish(self, **results: Any) -> None:
         """Marks the run as finished and keeps its results in run.json."""
-        run_folder.finish(self.folder, self.info, **results)
+        current().once(lambda: run_folder.finish(self.folder, self.info, **results))
 
     def _dataset(self, clips: list[Clip]) -> ClipDataset:
         classifier = self.classifier
@@ -131,6 +137,7 @@ class Kind(ABC):
         needs_test: whether the run needs clips of the test folds.
         trains: whether it needs clips of the training folds; else these may be missing, with their classes.
         scored: whether it explains clips, so that its run folder is incomplete without scores.csv.
+        divides: whether several processes can make such a run together.
     """
 
     name: ClassVar[str]
@@ -141,6 +148,7 @@ class Kind(ABC):
     needs_test: ClassVar[bool] = False
     trains: ClassVar[bool] = True
     scored: ClassVar[bool] = True
+    divides: ClassVar[bool] = False
 
     def problems(self, values: Mapping[str, Any]) -> list[str]:
         """Problems of a recipe's values other than their types, one line each; subclasses add their own."""

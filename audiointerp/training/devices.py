@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from audiointerp.processes.world import current
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
@@ -19,11 +21,13 @@ __all__ = ["keep_freed_memory", "make_fabric", "pick_device"]
 def pick_device(name: str) -> torch.device:
     """The device of a name: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" or "mps".
 
+    Of several processes on a machine with "cuda", each has the GPU of its number.
+
     >>> pick_device("cpu")
     device(type='cpu')
 
     Raises:
-        ValueError: for another name, or a device that torch does not find.
+        ValueError: for another name, a device that torch does not find, or fewer GPUs than processes.
     """
     kind, _, which = name.partition(":")
     if kind not in ("auto", "cpu", "cuda", "mps"):
@@ -32,7 +36,16 @@ def pick_device(name: str) -> torch.device:
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if which and not which.isdecimal():
         raise ValueError(f"device {name!r} is unknown; one device is used, give its number as in cuda:0")
+    world = current()
+    if world.others and (which or kind == "mps"):
+        raise ValueError(
+            f"device {name!r} is one device, and {world.size} processes are started; give auto, cpu or cuda"
+        )
     available = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}.get(kind, 1)
+    if world.others and kind == "cuda":
+        which = str(world.local_rank)
+        if world.local_size > available:
+            raise ValueError(f"{world.local_size} processes need a GPU each: torch finds {available}; start fewer")
     if int(which or 0) >= available:
         raise ValueError(f"device {name} does not exist: torch finds {available} {kind} devices; give --device cpu")
     return torch.device(kind) if kind == "cpu" else torch.device(kind, int(which or 0))
@@ -41,13 +54,20 @@ def pick_device(name: str) -> torch.device:
 def make_fabric(name: str, precision: str = "32-true") -> Fabric:
     """Lightning's Fabric on one device, see `pick_device`, at a precision such as "32-true" or "bf16-mixed"."""
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
 
     device = pick_device(name)
     if device.type == "cpu":
         keep_freed_memory()
     devices: Any = [device.index] if device.type == "cuda" else 1
     kind: Any = device.type
-    fabric = Fabric(accelerator=kind, devices=devices, precision=precision)  # pyright: ignore[reportArgumentType]
+    # One device for each process; `processes.world` knows of the others, whatever started them.
+    fabric = Fabric(
+        accelerator=kind,
+        devices=devices,
+        precision=precision,  # pyright: ignore[reportArgumentType]
+        plugins=LightningEnvironment() if current().others else None,
+    )
     fabric.launch()
     return fabric
 

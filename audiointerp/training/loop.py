@@ -2,6 +2,10 @@
 
 Losses are a dict of named scalars; the recipe gives their weights, and the same dict is logged. A run that is killed at
 any moment resumes from `checkpoints/last.ckpt` and ends with the same weights.
+
+Several processes (`processes.world`) divide each batch. All of them read and augment the whole batch, so that random
+numbers do not depend on their number; each computes the losses of its own rows, and gradients are summed. Weights are
+therefore the same in all of them, and process 0 writes the checkpoint, with which any number of processes can go on.
 """
 
 from __future__ import annotations
@@ -11,7 +15,8 @@ import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from math import isnan
+from itertools import islice, zip_longest
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +26,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from audiointerp.contracts import Batch, Trainable
+from audiointerp.processes import dividing
+from audiointerp.processes.world import current
 from audiointerp.results.writing import write_bytes, write_table
 from audiointerp.training.progress import Progress
 from audiointerp.training.schedules import Schedule, Weight, weight_at
+from audiointerp.training.shared_layers import share_layers
 
 Augment = Callable[[Batch, torch.Generator], Batch]
 
@@ -89,7 +97,7 @@ class Trainer:
         folder: the run folder.
         settings: how it is trained.
         steps_per_epoch: number of batches in an epoch.
-        fabric: device, precision and processes; None: the CPU.
+        fabric: device and precision of this process; None: the CPU.
     Raises:
         ValueError: for a module that is not a `Trainable`.
     """
@@ -107,6 +115,10 @@ class Trainer:
         self.trainable, self.folder, self.settings = trainable, folder, settings
         self.steps_per_epoch, self.saved_at = steps_per_epoch, time.monotonic()
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
+        self.world = current()
+        if self.world.others:
+            share_layers(trainable)
+            dividing.open_group(self.world, self.fabric.device)
         self.groups = {name: list(parameters) for name, parameters in trainable.parameter_groups().items()}
         self.repeats, lr = trainable.repeats, settings.lr
         rates = [lr * trainable.lr_scales.get(name, 1.0) for name in self.groups]
@@ -155,9 +167,10 @@ class Trainer:
         if not self._resume():
             torch.manual_seed(self.settings.seed)
             self.trainable.on_start(each.to(self.fabric.device) for each in batches(0))
+        dividing.same([*self.trainable.parameters(), *self.trainable.buffers()])
         epochs, steps = self.settings.epochs, self.steps_per_epoch
         done = self.epoch * steps + self.step
-        with Progress(epochs * steps, "training", done, self.fabric.is_global_zero) as progress:
+        with Progress(epochs * steps, "training", done) as progress:
             while self.epoch < epochs:
                 if self.step == 0:
                     self._start_epoch()
@@ -166,7 +179,7 @@ class Trainer:
                 row = self._log_row() | self._validate(valid_batches)
                 if self._is_best(row):
                     self.best = row
-                    if on_best is not None and self.fabric.is_global_zero:
+                    if on_best is not None and self.world.first:
                         on_best(row)
                 self._finish_epoch(row)
         assert self.best is not None
@@ -189,25 +202,31 @@ class Trainer:
             self._train_step(augment(batch, self.generator) if augment else batch)
             self.step = number + 1
             progress.step()
-            if time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes:
+            if self.world.first and time.monotonic() - self.saved_at > 60 * self.settings.checkpoint_minutes:
                 self._save()
 
     def _train_step(self, batch: Batch) -> None:
-        batch = batch.to(self.fabric.device)
+        share = dividing.Share.of(len(batch), self.world)
+        batch = (batch if share is None else batch.rows(share.first, share.last)).to(self.fabric.device)
+        # A batch that is not divided is computed by every process, so that each has an equal part in the sum.
+        part = 1 / self.world.size if share is None else share.part
         known: set[str] = set()
         for group, optimizer in self._steps():
-            with self.fabric.autocast():
-                losses = self.module.losses(batch, group)
-            known |= set(losses)
-            total = self._weighted_sum(losses)
-            optimizer.zero_grad(set_to_none=True)
-            self.fabric.backward(total)
+            with dividing.taken(share):
+                with self.fabric.autocast():
+                    losses = self.module.losses(batch, group)
+                known |= set(losses)
+                total = self._weighted_sum(losses)
+                values = self._of_all({**losses, "loss": total}, part)
+                optimizer.zero_grad(set_to_none=True)
+                self.fabric.backward(total * part if self.world.others else total)
+            dividing.add_gradients(self.groups[group])
             nn.utils.clip_grad_norm_(self.groups[group], self.settings.clip_norm)
             optimizer.step()
             self.schedulers[group].step()
-            for name, value in {**losses, "loss": total}.items():
+            for name, value in values.items():
                 key = name if len(self.groups) == 1 else f"{group}_{name}"
-                self.sums[key] = self.sums.get(key, 0.0) + float(value.detach()) / self.repeats.get(group, 1)
+                self.sums[key] = self.sums.get(key, 0.0) + value / self.repeats.get(group, 1)
         if unknown := set(self.settings.loss_weights) - known:
             raise ValueError(f"loss_weights names {sorted(unknown)}; the losses are {sorted(known)}")
 
@@ -218,12 +237,19 @@ class Trainer:
 
     def _weighted_sum(self, losses: Mapping[str, Tensor]) -> Tensor:
         weights = {name: weight_at(self.settings.loss_weights.get(name, 1.0), self.epoch) for name in losses}
-        total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
-        if not torch.isfinite(total.detach()):
+        return torch.stack([weights[name] * value for name, value in losses.items()]).sum()
+
+    def _of_all(self, losses: Mapping[str, Tensor], part: float) -> dict[str, float]:
+        """The losses of the whole batch; raises ValueError, in all processes, if their weighted sum is not finite."""
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        if self.world.others:
+            own = torch.tensor([values[name] for name in sorted(values)], dtype=torch.float64)
+            values = dict(zip(sorted(values), dividing.total(own * part).tolist()))
+        if not isfinite(values["loss"]):
             raise ValueError(
-                f"the loss became {float(total.detach())} in epoch {self.epoch + 1}; lower lr ({self.settings.lr})"
+                f"the loss became {values['loss']} in epoch {self.epoch + 1}; lower lr ({self.settings.lr})"
             )
-        return total
+        return {name: values[name] for name in losses}
 
     def _log_row(self) -> dict[str, float]:
         row = {"epoch": float(self.epoch + 1), "lr": float(next(iter(self.optimizers.values())).param_groups[0]["lr"])}
@@ -234,11 +260,15 @@ class Trainer:
         if valid_batches is None:
             return {}
         self.trainable.eval()
-        values: dict[str, list[Tensor]] = {}
-        for batch in valid_batches():
-            for name, each in self.trainable.scores(batch.to(self.fabric.device)).items():
-                values.setdefault(f"valid_{name}", []).append(each.detach().double().cpu())
-        return {name: float(torch.cat(each).mean()) for name, each in values.items()}
+        own: list[dict[str, list[float]]] = []  # each process scores every so many-th batch
+        for batch in islice(valid_batches(), self.world.rank, None, self.world.size):
+            scores = self.trainable.scores(batch.to(self.fabric.device))
+            own.append({f"valid_{name}": each.detach().double().tolist() for name, each in scores.items()})
+        values: dict[str, list[float]] = {}
+        for scored in (each for turn in zip_longest(*self.world.gather(own)) for each in turn if each is not None):
+            for name, some in scored.items():
+                values.setdefault(name, []).extend(some)
+        return {name: float(torch.tensor(each, dtype=torch.float64).mean()) for name, each in values.items()}
 
     def _is_best(self, row: dict[str, float]) -> bool:
         select = self.settings.select
@@ -252,7 +282,7 @@ class Trainer:
     def _finish_epoch(self, row: dict[str, float]) -> None:
         self.history.append(row)
         self.epoch, self.step = self.epoch + 1, 0
-        if self.fabric.is_global_zero:
+        if self.world.first:
             self._save()
             write_table(self.folder / "log.csv", pandas.DataFrame(self.history))
 
@@ -279,6 +309,13 @@ class Trainer:
         kept = self.trainable.state_dict().keys()
         return {name: each for name, each in self.trainable.named_buffers() if name not in kept}
 
+    def _set_cuda_rng(self, states: list[Tensor]) -> None:
+        """Sets the generators of the GPUs; of several processes, each to that of process 0, which wrote the file."""
+        if self.world.others and self.fabric.device.type == "cuda":
+            torch.cuda.set_rng_state(states[0], self.fabric.device)
+        else:
+            torch.cuda.set_rng_state_all(states)
+
     def _resume(self) -> bool:
         if not self.checkpoint.is_file():
             return False
@@ -299,7 +336,7 @@ class Trainer:
                 self.schedulers[name].load_state_dict(state["schedulers"][name])
             torch.set_rng_state(state["rng"])
             if state["cuda_rng"] and torch.cuda.is_available():
-                torch.cuda.set_rng_state_all(state["cuda_rng"])
+                self._set_cuda_rng(state["cuda_rng"])
             self.generator.set_state(state["generator"])
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
             first = str(error).strip().splitlines()[-1].strip()
@@ -308,6 +345,8 @@ class Trainer:
             ) from None
         for name in ("epoch", "step", "sums", "history", "best"):
             setattr(self, name, state[name])
-        if self.history:  # the process may have ended between the checkpoint and the log of an epoch
+        if (
+            self.history and self.world.first
+        ):  # the process may have ended between the checkpoint and the log of an epoch
             write_table(self.folder / "log.csv", pandas.DataFrame(self.history))
         return True

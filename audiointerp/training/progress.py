@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from audiointerp.processes.world import current
+
 EVERY = 60.0  # seconds between two lines in a file
 T = TypeVar("T")
 
@@ -26,12 +28,12 @@ class Progress:
         total: number of steps.
         what: name of the work, such as "training".
         done: number of steps done before.
-        shown: False shows nothing, for all but one of several processes.
+        shown: False shows nothing, as all but the first of several processes do.
     """
 
     def __init__(self, total: int, what: str, done: int = 0, shown: bool = True):
         self.total, self.what, self.done, self.before = total, what, done, done
-        terminal = sys.stderr.isatty()
+        terminal, shown = sys.stderr.isatty(), shown and current().first
         self.writes_lines = shown and not terminal
         self.bar = tqdm(total=total, initial=done, desc=what, leave=False, disable=not (shown and terminal))
         self.start = self.told = monotonic()

@@ -14,6 +14,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from audiointerp.interpreters.l2i.model import fidelity_loss
+from audiointerp.processes import dividing
 
 __all__ = ["attribute_losses", "softmax_entropy"]
 
@@ -54,6 +55,12 @@ def attribute_losses(
         "output_fidelity": fidelity_loss(logits, probabilities.detach(), multilabel),
         "input_fidelity": (rebuilt - log_magnitude).square().mean(),
         "conciseness": softmax_entropy(strength).mean(),
-        "diversity": -softmax_entropy(strength.mean(0)),
+        "diversity": -softmax_entropy(_mean_of_batch(strength)),
         "sparsity": strength.sum(1).mean(),
     }
+
+
+def _mean_of_batch(strength: Tensor) -> Tensor:
+    """Mean Phi over the batch, (attributes,), also over the rows that other processes compute."""
+    share = dividing.divided()
+    return strength.mean(0) if share is None else dividing.summed(strength.sum(0)) / share.total

@@ -31,6 +31,7 @@ from audiointerp.interpreters import mask_losses
 from audiointerp.interpreters.base import Scene, TrainedInterpreter, check_layers, map_layouts
 from audiointerp.interpreters.lmac.decoder import MaskDecoder, cell_positions, largest_of_targets
 from audiointerp.interpreters.mask_losses import MaskLoss
+from audiointerp.processes import dividing
 from audiointerp.sound.masking import Domain, TargetMask
 from audiointerp.sound.spectrogram import log_magnitude
 
@@ -234,6 +235,6 @@ def _draw_likeliest(probabilities: Tensor, count: int, least: float) -> Tensor:
     """
     values, classes = probabilities.topk(min(count, probabilities.shape[1]), 1)
     possible = (values >= least).sum(1).clamp(min=1)
-    drawn = (torch.rand(len(values)).to(values.device) * possible).long()
+    drawn = (dividing.rand(len(values)).to(values.device) * possible).long()
     chosen = classes.gather(1, drawn[:, None])
     return torch.zeros_like(probabilities, dtype=torch.bool).scatter(1, chosen, True)

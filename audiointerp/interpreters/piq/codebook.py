@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from audiointerp.processes import dividing
+
 __all__ = ["ClassCodebook", "Quantized", "even_offsets"]
 
 
@@ -113,7 +115,7 @@ class ClassCodebook(nn.Module):
         vectors = functional.normalize(vectors, dim=1) if self.normalize else vectors
         flat = vectors.flatten(2).transpose(1, 2)
         if self.training and self.dead.any():
-            self._revive(flat.detach(), allowed)
+            self._revive(dividing.gathered(flat), dividing.gathered(allowed))
         codebook = functional.normalize(self.weight, dim=1) if self.normalize else self.weight
         candidates, usable = self.candidates(allowed)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.temperature is not None):
@@ -123,7 +125,7 @@ class ClassCodebook(nn.Module):
             distance = distance.masked_fill(~usable[:, None], torch.inf)
             codes = candidates.gather(1, distance.argmin(2))
         if self.training:
-            self.usage += codes.flatten().bincount(minlength=len(self.usage))
+            self.usage += dividing.summed(codes.flatten().bincount(minlength=len(self.usage)))
         chosen = functional.embedding(codes, codebook)
         codebook_loss = functional.mse_loss(chosen, flat.detach())
         commitment_loss = functional.mse_loss(flat, chosen.detach())

@@ -27,6 +27,7 @@ from audiointerp.interpreters.base import Scene, TrainedInterpreter, check_layer
 from audiointerp.interpreters.mask_losses import MaskLoss, reconstruction
 from audiointerp.interpreters.piq.codebook import ClassCodebook, Quantized, even_offsets
 from audiointerp.interpreters.piq.decoders import Decoder, LightDecoder
+from audiointerp.processes import dividing
 from audiointerp.sound.masking import Domain, TargetMask, ThresholdMask, apply_mask
 from audiointerp.sound.spectrogram import log_magnitude
 
@@ -219,7 +220,8 @@ class PIQ(TrainedInterpreter):
         logits, _ = self.mask_logits(chosen, alone.bool(), stft[rows])
         kept = apply_mask(stft[rows], logits.sigmoid(), self.domain)
         heard = self.classifier.classify_stft(kept, samples).probabilities
-        return functional.binary_cross_entropy(heard.clamp(1e-6, 1 - 1e-6), alone.to(heard.dtype))
+        loss = functional.binary_cross_entropy(heard.clamp(1e-6, 1 - 1e-6), alone.to(heard.dtype))
+        return dividing.fair(loss, len(alone))
 
     @torch.no_grad()
     def on_start(self, batches: Iterable[Batch]) -> None:

@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from audiointerp.classifiers.encoding import update_running
+from audiointerp.processes import dividing
 
 # Largest number of values in a temporary copy. Smaller copies need less memory but more operations, and the threads
 # synchronise after each operation, which is slow on a busy machine.
@@ -79,9 +80,9 @@ class NormalizedUpsampling(nn.Module):
         """Upsampled maps; in training, normalised by the batch's statistics, which also update the running ones."""
         norm, conv = self.norm, self.conv
         count = input.numel() // conv.in_channels
-        if (
-            not _is_ours(input) or torch.is_autocast_enabled("cpu") or (norm.training and count == 1)
-        ):  # for one value per channel torch's batch normalisation raises an error
+        # For one value per channel torch's batch normalisation raises an error; that of a divided batch is the layer's.
+        by_layer = norm.training and (count == 1 or dividing.divided() is not None)
+        if not _is_ours(input) or torch.is_autocast_enabled("cpu") or by_layer:
             return conv(norm(functional.relu(input)))
         known = () if norm.training else (norm.running_mean, norm.running_var)
         input = input.contiguous(memory_format=torch.channels_last)

@@ -19,6 +19,7 @@ from torch.nn import functional
 from audiointerp.contracts import Batch, Trainable
 from audiointerp.interpreters.rde.fillers import Donors, Filler, GaussianNoise, Zeros, compose, fit_fillers
 from audiointerp.interpreters.rde.inpainter_networks import Discriminator, Generator
+from audiointerp.processes import dividing
 from audiointerp.sound.logfrequency import LogFrequency
 
 KINDS = {"single bands": 0.3, "blocks": 0.4, "whole channels": 0.3}
@@ -162,8 +163,10 @@ class Inpainter(Trainable):
         removes, is for the log only: weighted as a loss, it would train the generator to output the median note.
         """
         features = self.features_of(batch)
-        keep = sample_masks(len(features), self.generator.bands).to(features)
-        noise = self.generator.draw(len(features), donor=self._donor(features))
+        # Drawn for the whole batch, whose notes are each other's donors.
+        whole = dividing.gathered(features)
+        keep = dividing.own(sample_masks(len(whole), self.generator.bands).to(features))
+        noise = dividing.own(self.generator.draw(len(whole), donor=self._donor(whole)))
         if group == "discriminator":
             with torch.no_grad():
                 composite = compose(features, keep, self.generator(features, keep, noise))

@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from audiointerp.evaluation.conditions import Condition
 from audiointerp.evaluation.explaining import Wanted, evaluate
 from audiointerp.evaluation.items import Item
 from audiointerp.interpreters import MaskInterpreter
+from audiointerp.processes.world import current
 from audiointerp.results.tables import Embeddings, forget_damaged, forget_replaced
 from audiointerp.runs.comparison import tables as comparison_tables
 from audiointerp.runs.kind import Context, Kind
@@ -110,20 +112,21 @@ class MethodComparison(Kind):
     required = ("classifier",)
     needs_test = True
     trains = False
+    divides = True
 
     def run(self, context: Context) -> None:
         """Scores the items that have not been scored yet and writes tables, figures and the page."""
         methods, controls = methods_of(context)
         test = context.data["test"]
         context.start(data={"test": test})
-        for line in forget_damaged(context.folder):
+        for line in current().once(lambda: forget_damaged(context.folder)):
             logger.warning("%s", line)
         makers = context.values["methods"]
         left_out = {name for name, make in makers.items() if make is None}
         comparison, several = context.values["comparison"].without(left_out), names_of_runs(makers)
         facts = compare(comparison, methods, controls, test, context.folder, context.seed, several)
         context.finish(results={}, comparison=facts)
-        self.page(context.folder)
+        current().once(lambda: str(self.page(context.folder)))
 
     def page(self, folder: Path) -> Path:
         """Writes tables, figures and a page with a play button for every method."""
@@ -180,7 +183,8 @@ def compare(
         _check_items(name, items, known, folder)
         known |= {item.item_id for item in items}
         if not subsets:  # the first condition is the clean one
-            _embed_inputs(items, next(iter(everything.values())).classifier, folder)
+            classifier = next(iter(everything.values())).classifier
+            current().once(partial(_embed_inputs, items, classifier, folder))
         subsets[name] = _draw_subset(items, comparison.subset.get(name, 0), seed)
         _judge(comparison, name, items, subsets[name], everything, costly, folder)
     return {
@@ -209,7 +213,7 @@ def _check_items(condition: str, items: list[Item], known: set[str], folder: Pat
         raise ValueError(
             f"condition {condition} has items of an earlier condition, such as {min(again)}; use each clip in one only"
         )
-    for line in forget_replaced(folder, {item.item_id: item.made_of for item in items}):
+    for line in current().once(lambda: forget_replaced(folder, {item.item_id: item.made_of for item in items})):
         logger.warning("%s", line)
 
 

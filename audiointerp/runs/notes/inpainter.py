@@ -43,6 +43,7 @@ class InpainterTraining(Training):
 
     name = "inpainter"
     scored = False
+    divides = False  # its fillers are judged by training a classifier
     key = "inpainter"
     keys = {**Training.keys, "inpainter": Callable}
 

@@ -531,13 +531,13 @@ def test_a_method_that_is_silent_everywhere(root, tiny_vggsound, tmp_path, drawn
 def test_a_folder_with_one_table_is_read_once_a_run(root, tiny_vggsound, tmp_path, monkeypatch):
     """Rows are appended; a table that was read again for each item would make long runs slow."""
     opened = []
-    start = tables._Table.__init__
+    start = tables.RowTable.__init__
 
     def count(self, path, *given, **named):
         opened.append(path.name)
         start(self, path, *given, **named)
 
-    monkeypatch.setattr(tables._Table, "__init__", count)
+    monkeypatch.setattr(tables.RowTable, "__init__", count)
     waveforms = torch.randn(6, 1, 4000, generator=torch.Generator().manual_seed(0))
     items = [Item.of_waveform(f"i{i}", "", each, 16000) for i, each in enumerate(waveforms)]
     evaluate(items, {"a": AllPass(tiny_vggsound)}, tmp_path, Wanted(figures=False))
