@@ -30,7 +30,7 @@ PAGES = {
 }
 PARTS = (
     *("contracts", "sound", "metrics", "datasets", "classifiers", "training", "interpreters", "bundles", "evaluation"),
-    *("results", "recipe", "runs", "listening", "explore"),
+    *("results", "recipe", "processes", "runs", "listening", "explore"),
 )
 LINK = re.compile(r"(\]\()([^)\s#]*)((?:#[^)\s]*)?\))")
 SOUNDS = ("Input", "Interpretation", "Rest")

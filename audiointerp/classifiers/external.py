@@ -184,8 +184,9 @@ class External(Classifier):
         said = " ".join(str(error).split())[:200]
         if isinstance(error, torch.OutOfMemoryError) or "memory" in said.lower() or "CUDA" in said:
             return error
+        what = f"{type(self.module).__name__} fails for waveforms of shape {shape}"
         return ValueError(
-            f"{type(self.module).__name__} fails for waveforms of shape {shape}: {said}. If it takes one length only, "
+            f"{what} ({type(error).__name__}: {said}). If it takes one length only, "
             "wrap it with External(samples=LENGTH)"
         )
 

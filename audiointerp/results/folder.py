@@ -15,7 +15,6 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from audiointerp.results.parts import has_scores, merge_parts
 from audiointerp.results.writing import write_json, write_text
 
 LOCK = ".lock"  # locked by the operating system, which unlocks it when a process ends, however it ends
@@ -38,6 +37,8 @@ def start(folder: Path, recipe_text: str, scored: bool = True, **facts: Any) -> 
         ValueError: if the folder holds results of another recipe or of other data, or another command writes into it.
     """
     import torch
+
+    from audiointerp.results.parts import merge_parts  # reads tables with pandas, which a server of tests lacks
 
     path = folder / "recipe.yaml"
     # A run without results may be restarted with a changed recipe.
@@ -153,6 +154,8 @@ def _has_results(folder: Path) -> bool:
     """Whether a run is finished or has scores, a checkpoint or a model, not to be mixed with another recipe's."""
     scores = folder / "scores.csv"
     scored = (scores.is_file() and len(scores.read_bytes().splitlines()) > 1) or (folder / "concept.csv").is_file()
+    from audiointerp.results.parts import has_scores
+
     scored = scored or has_scores(folder)
     trained = (folder / "checkpoints" / "last.ckpt").is_file() or (folder / "best").is_dir()
     return bool(_read_info(folder).get("finished")) or scored or trained

@@ -179,7 +179,7 @@ def test_lengths_that_cannot_be(given):
 def test_a_module_that_fails_is_told_in_one_line():
     classifier = External(OneLength(), ["early", "late"], 16000)
     with pytest.raises(
-        ValueError, match=r"OneLength fails for waveforms of shape \(1, 299\): shape .* is invalid"
+        ValueError, match=r"OneLength fails for waveforms of shape \(1, 299\) \(RuntimeError: shape "
     ) as told:
         classifier(torch.zeros(1, 299))
     assert str(told.value).endswith("wrap it with External(samples=LENGTH)") and "\n" not in str(told.value)

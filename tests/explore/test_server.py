@@ -322,8 +322,8 @@ class Broken(nn.Module):
 @pytest.mark.parametrize(
     ("error", "status", "words"),
     [
-        (RuntimeError("mat1 and mat2\nshapes"), 500, ["RuntimeError: mat1 and mat2", "terminal"]),
-        (IndexError("list index out of range"), 500, ["IndexError"]),
+        (RuntimeError("mat1 and mat2\nshapes"), 400, ["Broken fails for waveforms", "RuntimeError: mat1 and mat2"]),
+        (IndexError("list index out of range"), 400, ["IndexError"]),
         (float("nan"), 400, ["NaN"]),
     ],
 )

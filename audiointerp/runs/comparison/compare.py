@@ -174,6 +174,30 @@ def compare(
     everything |= {f"{name}_magnitude": _in_magnitude(each) for name, each in everything.items() if _is_soft_log(each)}
     reference = comparison.reference or next(iter(methods))
     skipped = {name: condition.missing for name, condition in comparison.used.items() if condition.missing}
+    subsets = _judge_all(comparison, set(skipped), everything, costly, test, folder, seed)
+    return {
+        "verdicts": _verdicts(comparison.verdicts, everything, controls, methods, several),
+        "methods": _roles(everything, methods, controls, costly),
+        "reference": next((name for name, runs in several.items() if reference in runs), reference),
+        "several": {name: list(runs) for name, runs in several.items()},
+        "beyond": {name: everything[name].passes for name in comparison.beyond},
+        "recognised": comparison.recognised,
+        "subset": subsets,
+        "not_run": skipped,
+        "conditions": [name for name in comparison.used if name not in skipped],
+    }
+
+
+def _judge_all(
+    comparison: Comparison,
+    skipped: set[str],
+    everything: Mapping[str, Interpreter],
+    costly: set[str],
+    test: ClipDataset,
+    folder: Path,
+    seed: int,
+) -> dict[str, list[str]]:
+    """Scores all methods under every condition that is not skipped; returns the items of each condition's subset."""
     subsets: dict[str, list[str]] = {}
     known: set[str] = set()
     for name, condition in comparison.used.items():
@@ -187,23 +211,23 @@ def compare(
             current().once(partial(_embed_inputs, items, classifier, folder))
         subsets[name] = _draw_subset(items, comparison.subset.get(name, 0), seed)
         _judge(comparison, name, items, subsets[name], everything, costly, folder)
+    return subsets
+
+
+def _roles(
+    everything: Mapping[str, Interpreter],
+    methods: Mapping[str, Interpreter],
+    controls: Mapping[str, Interpreter],
+    costly: set[str],
+) -> dict[str, dict[str, Any]]:
+    """Of each method, whether it is a control, whether it is costly, and which method it is matched to."""
     return {
-        "verdicts": _verdicts(comparison.verdicts, everything, controls, methods, several),
-        "methods": {
-            name: {
-                "control": (own := name.removesuffix("_magnitude")) in controls,
-                "costly": own in costly,
-                "like": _beside(controls.get(own), methods),
-            }
-            for name in everything
-        },
-        "reference": next((name for name, runs in several.items() if reference in runs), reference),
-        "several": {name: list(runs) for name, runs in several.items()},
-        "beyond": {name: everything[name].passes for name in comparison.beyond},
-        "recognised": comparison.recognised,
-        "subset": subsets,
-        "not_run": skipped,
-        "conditions": [name for name in comparison.used if name not in skipped],
+        name: {
+            "control": (own := name.removesuffix("_magnitude")) in controls,
+            "costly": own in costly,
+            "like": _beside(controls.get(own), methods),
+        }
+        for name in everything
     }
 
 
