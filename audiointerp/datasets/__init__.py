@@ -12,7 +12,9 @@ from audiointerp.datasets.augment.waveforms import (
     one_hot_labels,
 )
 from audiointerp.datasets.batches import ClipDataset
-from audiointerp.datasets.clips import Clip, Splits, class_names, shuffle_labels, split
+from audiointerp.datasets.clip import Clip
+from audiointerp.datasets.clips import Splits, class_names, shuffle_labels, split
+from audiointerp.datasets.columns import ClipColumns
 from audiointerp.datasets.donors import DonorClips
 from audiointerp.datasets.esc50 import read_esc50
 from audiointerp.datasets.events import read_events, write_events
@@ -23,6 +25,7 @@ from audiointerp.datasets.planting import CUES, make_cue, plant
 from audiointerp.datasets.reading import read_clips
 from audiointerp.datasets.relabelling import relabel, split_recordings
 from audiointerp.datasets.scenes import PolyphonicScene, SceneSettings, SceneStem, read_scenes, write_scenes
+from audiointerp.datasets.shards import read_shards
 from audiointerp.datasets.synthetic import CLASSES as SYNTHETIC_CLASSES
 from audiointerp.datasets.synthetic import make_synthetic
 from audiointerp.datasets.table import read_table
@@ -34,6 +37,7 @@ __all__ = [
     "BlankChannel",
     "Chain",
     "Clip",
+    "ClipColumns",
     "ClipDataset",
     "DonorClips",
     "Equalize",
@@ -68,6 +72,7 @@ __all__ = [
     "read_mixtures",
     "read_nsynth",
     "read_scenes",
+    "read_shards",
     "read_table",
     "read_vggsound",
     "relabel",

@@ -1,8 +1,9 @@
-"""Decoded clips on disk: each file is read, mixed to mono and resampled once, then memory-mapped.
+"""Decoded clips on disk: each file is read, mixed to mono and resampled once; then only its samples are read.
 
-Each fold has one flat file, of float32 or of 16-bit integers, and one index, in a folder named by a hash of the sources
+Each fold has an index and flat files of samples, float32 or 16-bit integers, in a folder named by a hash of the sources
 (paths, sizes, modification times), the segments and the rate: changed sources get another folder, and runs with rotated
-folds share folders. Any folder in the cache may be deleted at any time between runs.
+folds share folders. Any folder in the cache may be deleted at any time between runs. Up to `FILES_A_PART` sources give one
+file of samples; more are decoded in parts, which several processes make at once (`building.py`).
 """
 
 from __future__ import annotations
@@ -11,42 +12,41 @@ import hashlib
 import itertools
 import json
 import os
-import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from audiointerp.datasets.archives import copied_out
+from audiointerp.datasets.building import built_aside, built_together, write_whole
+from audiointerp.datasets.clip import Clip
 from audiointerp.sound import files as audio
-
-if TYPE_CHECKING:
-    from audiointerp.datasets.clips import Clip
 
 FORMAT = 1
 MOST = 32767
 BITS = (32, 16)  # of a sample: float32, or an integer of which 32767 is the clip's peak
-ABANDONED_AFTER = 24 * 3600  # seconds, after which a later build deletes the folder of one that was killed
+FILES_A_PART = 2048  # 10 s of 16 bits each: 0.65 GB, and less than a minute to decode on 8 cores
 
-# A segment of a file: path, start and length in seconds (None: to the end).
-Segment = tuple[str, float, float | None]
+# A segment of a file: path, start and length in seconds (None: to the end), and of a file in an archive its `Member`.
+Segment = tuple[Any, ...]
 INDEX = np.dtype([("offset", "<i8"), ("length", "<i8"), ("gain", "<f4"), ("digest", "S32")])
 
 __all__ = [
     "BITS",
     "ClipCache",
     "Segment",
-    "built_aside",
     "decode",
     "default_root",
+    "hash_of",
     "read_segments",
     "segment_of",
     "segments_by_fold",
@@ -62,6 +62,9 @@ def default_root() -> Path:
 class ClipCache:
     """The samples of a list of clips, decoded once; only the requested samples are read into memory.
 
+    A clip takes 6 bytes of memory here; its row of the index, 52 bytes, is mapped from disk. `read` may be called by
+    several threads at once.
+
     Args:
         clips: numbered in this order by `read` and the other methods.
         sample_rate: in Hz; files are resampled to it as by `audio.read`.
@@ -74,160 +77,247 @@ class ClipCache:
 
     def __init__(self, clips: Sequence[Clip], sample_rate: int, root: str | Path | None = None, bits: int = 32):
         folder = (default_root() if root is None else Path(root)) / "clips"
-        self._rows: list[tuple[np.memmap, np.void]] = [None] * len(clips)  # type: ignore[list-item]
-        for segments, rows in segments_by_fold(clips):
-            samples, index = _open(segments, sample_rate, folder, bits)
-            for place, row in rows.items():
-                self._rows[place] = (samples, index[row])
+        self._folds: list[tuple[_Samples, np.ndarray]] = []
+        self._fold, self._row = np.zeros(len(clips), np.int16), np.zeros(len(clips), np.int32)
+        for segments, places, rows in segments_by_fold(clips):
+            self._fold[places], self._row[places] = len(self._folds), rows
+            self._folds.append(_open(segments, sample_rate, folder, bits))
 
     def length(self, place: int) -> int:
         """Number of samples of a clip."""
-        return int(self._rows[place][1]["length"])
+        return int(self._entry(place)["length"])
 
     def gain(self, place: int) -> float:
         """Factor that brings the whole clip to peak 1 (silence: 1)."""
-        return float(self._rows[place][1]["gain"])
+        return float(self._entry(place)["gain"])
 
     def digest(self, place: int) -> str:
         """Hash of a clip's samples, independent of its file's location."""
-        return self._rows[place][1]["digest"].decode()
+        return self._entry(place)["digest"].decode()
 
     def read(self, place: int, start: int = 0, samples: int | None = None) -> Tensor:
         """(samples,) of a clip from sample `start` on, at the file's own level; fewer if the clip ends before."""
-        flat, row = self._rows[place]
+        return torch.from_numpy(self.read_array(place, start, samples))
+
+    def read_array(self, place: int, start: int = 0, samples: int | None = None) -> np.ndarray:
+        """`read` as an array."""
+        row = self._entry(place)
         offset, length = int(row["offset"]), int(row["length"])
         stop = length if samples is None else min(length, start + samples)
-        piece = np.array(flat[offset + start : offset + stop], np.float32)
-        if flat.dtype.kind == "i":
+        stored = self._folds[self._fold[place]][0].read(offset + start, offset + max(start, stop))
+        piece = stored.astype(np.float32, copy=False)
+        if stored.dtype.kind == "i":
             piece /= MOST * float(row["gain"])
-        return torch.from_numpy(piece)
+        return piece
+
+    def _entry(self, place: int) -> np.void:
+        return self._folds[self._fold[place]][1][self._row[place]]
+
+
+class _Samples:
+    """The samples of a cached folder, one after the other over its files, each of which is opened once."""
+
+    def __init__(self, folder: Path, bits: int):
+        self._dtype = np.dtype("<i2" if bits == 16 else "<f4")
+        paths = _sample_files(folder, bits)
+        counts = [path.stat().st_size // self._dtype.itemsize for path in paths]
+        self._starts = np.cumsum([0, *counts])
+        self._paths = paths
+        # Read, not mapped: a process would seem to hold every page that it has read, up to the whole cache.
+        self._maps = None if hasattr(os, "preadv") else [np.memmap(path, self._dtype, "r") for path in paths]
+        self._files = [os.open(path, os.O_RDONLY) for path in paths if self._maps is None]
+        weakref.finalize(self, _close, self._files)
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Samples `first` to `last`, which lie in one file; called by several threads at once."""
+        which = max(0, int(np.searchsorted(self._starts, first, "right")) - 1)
+        which = min(which, len(self._paths) - 1)
+        place = first - int(self._starts[which])
+        if self._maps is not None:
+            return np.array(self._maps[which][place : place + last - first])
+        read = np.empty(last - first, self._dtype)
+        left, position = memoryview(read).cast("B"), place * self._dtype.itemsize
+        while left:
+            count = os.preadv(self._files[which], [left], position)
+            if not count:
+                raise audio.AudioError(f"{self._paths[which]}: was cut off while it was read; run again")
+            left, position = left[count:], position + count
+        return read
+
+
+def _close(files: list[int]) -> None:
+    for file in files:
+        os.close(file)
 
 
 def segment_of(clip: Clip) -> Segment:
     """The stretch of a file that a clip covers; clips with other labels or folds may cover it too."""
-    return os.path.abspath(clip.path), float(clip.start), None if clip.seconds is None else float(clip.seconds)
+    stretch = os.path.abspath(clip.path), float(clip.start), None if clip.seconds is None else float(clip.seconds)
+    return stretch if clip.member is None else (*stretch, clip.member)
 
 
-def segments_by_fold(clips: Sequence[Clip]) -> Iterator[tuple[list[Segment], dict[int, int]]]:
-    """For each fold its segments, each once and in the order of the files, and {place of a clip: row of its segment}.
+def segments_by_fold(clips: Sequence[Clip]) -> Iterator[tuple[list[Segment], np.ndarray, np.ndarray]]:
+    """For each fold its segments, each once and in the order of the files; the places of its clips; a segment for each.
 
     Data stored per fold are computed once, however the folds are rotated among training, validation and test.
     """
-    members: dict[int, dict[int, Segment]] = {}
-    for place, clip in enumerate(clips):
-        members.setdefault(clip.fold, {})[place] = segment_of(clip)
-    for _, of_fold in sorted(members.items()):
-        segments = sorted(set(of_fold.values()), key=_order)
+    fold_of = np.array([clip.fold for clip in clips])
+    for fold in sorted(set(fold_of.tolist())):
+        places = np.flatnonzero(fold_of == fold)
+        of_fold = [segment_of(clips[place]) for place in places]
+        segments = sorted(set(of_fold), key=_order)
         row = {segment: number for number, segment in enumerate(segments)}
-        yield segments, {place: row[segment] for place, segment in of_fold.items()}
+        yield segments, places, np.array([row[segment] for segment in of_fold])
 
 
-def _order(segment: Segment) -> tuple[str, float, float]:
-    path, start, seconds = segment
-    return path, start, float("inf") if seconds is None else seconds
+def _order(segment: Segment) -> tuple[str, int, float, float]:
+    path, start, seconds = segment[:3]
+    offset = segment[3].offset if len(segment) > 3 else 0
+    return path, offset, start, float("inf") if seconds is None else seconds
 
 
-def _open(segments: list[Segment], sample_rate: int, root: Path, bits: int) -> tuple[np.memmap, np.ndarray]:
+def _file_of(segment: Segment) -> tuple:
+    """What is the same for all segments of one file: its path, and its place in the archive."""
+    return segment[0], segment[3:]
+
+
+def _open(segments: list[Segment], sample_rate: int, root: Path, bits: int) -> tuple[_Samples, np.ndarray]:
     folder = root / _key(segments, sample_rate, bits)
     if not _complete(folder):
         _build(folder, segments, sample_rate, bits)
-    index = np.load(folder / "index.npy")
-    return np.memmap(_samples(folder, bits), dtype="<i2" if bits == 16 else "<f4", mode="r"), index
+    return _Samples(folder, bits), np.load(folder / "index.npy", mmap_mode="r")
 
 
-def _samples(folder: Path, bits: int) -> Path:
-    return folder / ("samples.i16" if bits == 16 else "samples.f32")
+def _suffix(bits: int) -> str:
+    return "i16" if bits == 16 else "f32"
+
+
+def _sample_files(folder: Path, bits: int) -> list[Path]:
+    return sorted(folder.glob(f"samples*.{_suffix(bits)}"))
 
 
 def _key(segments: list[Segment], sample_rate: int, bits: int) -> str:
-    facts = [FORMAT, audio.RESAMPLER, sample_rate, *source_facts(segments)]
-    if bits != 32:
-        facts.append(bits)
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    facts = itertools.chain([FORMAT, audio.RESAMPLER, sample_rate], source_facts(segments))
+    return hash_of(itertools.chain(facts, [] if bits == 32 else [bits]))[:32]
 
 
-def source_facts(segments: list[Segment]) -> list:
+def hash_of(facts: Iterable[Any]) -> str:
+    """SHA-256 of the JSON of a list of plain values, which is never in memory as a whole."""
+    digest = hashlib.sha256(b"[")
+    for number, fact in enumerate(facts):
+        digest.update((", " * bool(number) + json.dumps(fact)).encode())
+    digest.update(b"]")
+    return digest.hexdigest()
+
+
+def source_facts(segments: list[Segment]) -> Iterator[list]:
     """Path, size, modification time and segments of each file, whose hash is the name of a cached folder.
 
     Raises:
         AudioError: naming a file that is missing.
     """
-    facts = []
     for path, same in itertools.groupby(segments, key=lambda segment: segment[0]):
         try:
             stat = os.stat(path)
         except OSError as error:
             raise audio.AudioError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
-        facts.append([path, stat.st_size, stat.st_mtime_ns, [segment[1:] for segment in same]])
-    return facts
+        yield [path, stat.st_size, stat.st_mtime_ns, [segment[1:] for segment in same]]
 
 
 def _complete(folder: Path) -> bool:
     """Whether index and samples exist and agree; a crashed machine may leave renamed but empty files."""
     try:
-        count = int(np.load(folder / "index.npy")["length"].sum())
-        bits = 16 if _samples(folder, 16).exists() else 32
-        return _samples(folder, bits).stat().st_size == bits // 8 * count
+        index = np.load(folder / "index.npy", mmap_mode="r")
+        return _agree(index, *[path for bits in BITS for path in _sample_files(folder, bits)])
     except (OSError, ValueError, EOFError, LookupError, TypeError):
         return False
 
 
+def _agree(index: np.ndarray, *samples: Path) -> bool:
+    """Whether there are sample files, and as many samples in them as the index counts."""
+    size = 2 if samples and samples[0].suffix == ".i16" else 4
+    return bool(samples) and sum(path.stat().st_size for path in samples) == size * int(index["length"].sum())
+
+
 def _build(folder: Path, segments: list[Segment], sample_rate: int, bits: int) -> None:
-    with built_aside(folder, _complete) as aside:
-        index, offset = np.zeros(len(segments), INDEX), 0
-        with open(_samples(aside, bits), "wb") as file:
-            for number, samples in enumerate(decode(segments, sample_rate)):
-                gain = float(audio.normalize_peak(samples)[1])
-                raw = samples.numpy().astype("<f4", copy=False).tobytes()
-                index[number] = (offset, len(samples), gain, hashlib.sha256(raw).hexdigest()[:32])
-                offset += len(samples)
-                file.write((MOST * gain * samples).round().numpy().astype("<i2").tobytes() if bits == 16 else raw)
-        np.save(aside / "index.npy", index)
+    parts = _parts(segments)
+    if len(parts) == 1:
+        with built_aside(folder, _complete) as aside:
+            index = _write(aside / f"samples.{_suffix(bits)}", decode(segments, sample_rate), len(segments), bits)
+            np.save(aside / "index.npy", index)
+        return
+    progress = _progress(len(parts), "part")
 
+    def make(aside: Path, part: int) -> None:
+        samples, index = _part_files(aside, part, bits)
+        decoded = decode(parts[part], sample_rate, quiet=True)
+        rows: list[np.ndarray] = []
+        write_whole(samples, lambda path: rows.append(_write(path, decoded, len(parts[part]), bits)))
+        write_whole(index, lambda path: np.save(path, rows[0]))
+        progress.n = sum(made(aside, each) for each in range(len(parts)))
+        progress.refresh()
 
-@contextmanager
-def built_aside(folder: Path, complete: Callable[[Path], bool]) -> Iterator[Path]:
-    """A temporary folder to fill, renamed to `folder` at the end, or deleted after an error.
-
-    Args:
-        folder: the final folder; an existing one is replaced unless it is complete.
-        complete: whether a folder is complete.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(folder.parent)
-    aside = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
-    try:
-        yield aside
-        _publish(aside, folder, complete)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _publish(aside: Path, folder: Path, complete: Callable[[Path], bool]) -> None:
-    try:
-        os.rename(aside, folder)
-    except OSError:
-        if complete(folder):
-            return  # another process was faster and wrote the same files
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(aside, folder)
-
-
-def _sweep(root: Path) -> None:
-    for part in root.glob(".part-*"):
+    def made(aside: Path, part: int) -> bool:
+        samples, index = _part_files(aside, part, bits)
         try:
-            newest = max(entry.stat().st_mtime for entry in [part, *part.iterdir()])
-        except OSError:
-            continue  # being renamed by its builder right now
-        if time.time() - newest > ABANDONED_AFTER:
-            shutil.rmtree(part, ignore_errors=True)
+            return index.is_file() and _agree(np.load(index), samples)
+        except (OSError, ValueError, EOFError, LookupError, TypeError):
+            return False
+
+    with progress:
+        built_together(folder, len(parts), made, make, partial(_join, count=len(parts), bits=bits), _complete)
+    for part in range(len(parts)):  # only now, so that a process that is killed loses none
+        _part_files(folder, part, bits)[1].unlink(missing_ok=True)
 
 
-def decode(segments: list[Segment], sample_rate: int, any_rate: bool = True) -> Iterator[Tensor]:
-    """Samples of each segment in turn; each file is decoded once, a few files at a time."""
-    files = [list(same) for _, same in itertools.groupby(segments, key=lambda segment: segment[0])]
+def _parts(segments: list[Segment]) -> list[list[Segment]]:
+    """The segments in parts of `FILES_A_PART` files."""
+    parts: list[list[Segment]] = []
+    for number, (_, same) in enumerate(itertools.groupby(segments, key=_file_of)):
+        if number % FILES_A_PART == 0:
+            parts.append([])
+        parts[-1] += same
+    return parts
+
+
+def _part_files(folder: Path, part: int, bits: int) -> tuple[Path, Path]:
+    return folder / f"samples-{part:06d}.{_suffix(bits)}", folder / f"index-{part:06d}.npy"
+
+
+def _join(folder: Path, count: int, bits: int) -> None:
+    """One index for all parts; an offset counts from the first sample of the first part."""
+    indices, offset = [], 0
+    for part in range(count):
+        indices.append(np.load(_part_files(folder, part, bits)[1]))
+        indices[-1]["offset"] += offset
+        offset += int(indices[-1]["length"].sum())
+    write_whole(folder / "index.npy", lambda path: np.save(path, np.concatenate(indices)))
+
+
+def _write(path: Path, decoded: Iterator[Tensor], count: int, bits: int) -> np.ndarray:
+    """Writes the samples of `count` segments, one after the other, and returns their index."""
+    index, offset = np.zeros(count, INDEX), 0
+    with open(path, "wb") as file:
+        for number, samples in enumerate(decoded):
+            gain = float(audio.normalize_peak(samples)[1])
+            raw = samples.numpy().astype("<f4", copy=False).tobytes()
+            index[number] = (offset, len(samples), gain, hashlib.sha256(raw).hexdigest()[:32])
+            offset += len(samples)
+            file.write((MOST * gain * samples).round().numpy().astype("<i2").tobytes() if bits == 16 else raw)
+    return index
+
+
+def _progress(total: int, unit: str, quiet: bool = False) -> tqdm:
+    return tqdm(total=total, desc="reading clips", unit=unit, disable=quiet or not sys.stderr.isatty())
+
+
+def decode(
+    segments: list[Segment], sample_rate: int, any_rate: bool = True, quiet: bool = False
+) -> Iterator[Tensor]:
+    """Samples of each segment in turn; each file is decoded once, a few files at a time; `quiet`: without progress."""
+    files = [list(same) for _, same in itertools.groupby(segments, key=_file_of)]
     threads = min(8, os.cpu_count() or 1)
-    progress = tqdm(total=len(files), desc="reading clips", unit="file", disable=not sys.stderr.isatty())
+    progress = _progress(len(files), "file", quiet)
     with progress, ThreadPoolExecutor(threads) as pool:
         # In small groups: a plain `map` over all files would hold every decoded clip that is not yet written to disk.
         for first in range(0, len(files), 4 * threads):
@@ -247,17 +337,21 @@ def read_segments(same: list[Segment], sample_rate: int, any_rate: bool = True) 
     Raises:
         AudioError: the file is missing, broken, at a refused rate, or ends before a segment starts.
     """
-    path = same[0][0]
-    if not any_rate and (rate := audio.probe(path).samplerate) != sample_rate:
-        raise audio.AudioError(f"{path}: has a rate of {rate} Hz where {sample_rate} Hz is expected; convert it first")
-    whole = audio.read(path, sample_rate)[0]
+    path, member = same[0][0], same[0][3] if len(same[0]) > 3 else None
+    name = path if member is None else f"{path}#{member.name}"
+    with nullcontext(path) if member is None else copied_out(path, member) as file:
+        if not any_rate and (rate := audio.probe(file).samplerate) != sample_rate:
+            raise audio.AudioError(
+                f"{name}: has a rate of {rate} Hz where {sample_rate} Hz is expected; convert it first"
+            )
+        whole = audio.read(file, sample_rate)[0]
     parts = []
-    for _, start, seconds in same:
+    for _, start, seconds, *_ in same:
         first = round(start * sample_rate)
         last = len(whole) if seconds is None else first + round(seconds * sample_rate)
         part = whole[first:last]
         if not len(part):
             lasts = len(whole) / sample_rate
-            raise audio.AudioError(f"{path}: a clip starts at {start:g} s but the file lasts {lasts:.2f} s")
+            raise audio.AudioError(f"{name}: a clip starts at {start:g} s but the file lasts {lasts:.2f} s")
         parts.append(part)
     return parts

@@ -1,74 +1,58 @@
 """Labelled clips, their folds and splits.
 
-A reader (esc50.py, vggsound.py, table.py) returns a list of `Clip`; `split` sorts it into training, validation and
-test; `ClipDataset` (batches.py) turns each into batches of waveforms.
+A reader (esc50.py, vggsound.py, shards.py, table.py) returns a list of `Clip`, large ones their columns (columns.py);
+`split` sorts it into training, validation and test; `ClipDataset` (batches.py) turns each into batches of waveforms.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
-from audiointerp.sound.activity import Times
+from audiointerp.datasets.clip import Clip
+from audiointerp.datasets.columns import ClipColumns
 
-__all__ = ["Clip", "Splits", "class_names", "shuffle_labels", "split"]
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A labelled stretch of an audio file.
-
-    Attributes:
-        path: the file.
-        labels: class names, at least one.
-        fold: number of the fold that the clip belongs to.
-        start: in seconds.
-        seconds: length, or None to the end of the file.
-        recording: name of the source recording, which several clips may be cut from; "": the file itself.
-        events: start and end of each sound of the clip's classes, in seconds from the clip's beginning; None: unknown.
-    """
-
-    path: Path
-    labels: tuple[str, ...]
-    fold: int
-    start: float = 0.0
-    seconds: float | None = None
-    recording: str = field(default="", compare=False)
-    events: Times | None = field(default=None, compare=False)
-
-    @property
-    def source(self) -> str:
-        """Name of the source recording, or the file's path if it has no name."""
-        return self.recording or str(self.path)
+__all__ = ["Clip", "Splits", "class_names", "label_numbers", "shuffle_labels", "split"]
 
 
 @dataclass(frozen=True)
 class Splits:
     """Clips for training, validation and test, and the class names of all of them."""
 
-    train: list[Clip]
-    valid: list[Clip]
-    test: list[Clip]
+    train: Sequence[Clip]
+    valid: Sequence[Clip]
+    test: Sequence[Clip]
     labels: tuple[str, ...]
 
 
 def class_names(clips: Iterable[Clip]) -> tuple[str, ...]:
     """Every class name once, sorted; the order is the class index.
 
+    >>> from pathlib import Path
     >>> class_names([Clip(Path("a.wav"), ("rain", "dog"), 1), Clip(Path("b.wav"), ("dog",), 2)])
     ('dog', 'rain')
     """
-    return tuple(sorted({name for clip in clips for name in clip.labels}))
+    numbers, label_sets = label_numbers(clips)
+    return tuple(sorted({name for number in np.unique(numbers) for name in label_sets[number]}))
 
 
-def shuffle_labels(clips: Sequence[Clip], seed: int) -> list[Clip]:
+def label_numbers(clips: Iterable[Clip]) -> tuple[np.ndarray, list[tuple[str, ...]]]:
+    """For each clip the number of its labels in the list beside it, which holds each set of labels once."""
+    if isinstance(clips, ClipColumns):
+        return clips.label_sets
+    known: dict[tuple[str, ...], int] = {}
+    return np.array([known.setdefault(clip.labels, len(known)) for clip in clips], np.int32), list(known)
+
+
+def shuffle_labels(clips: Sequence[Clip], seed: int) -> Sequence[Clip]:
     """The clips with their labels permuted at random, so that they no longer depend on the sounds."""
     order = torch.randperm(len(clips), generator=torch.Generator().manual_seed(seed)).tolist()
-    return [replace(clip, labels=clips[i].labels) for clip, i in zip(clips, order)]
+    shuffled = (replace(clip, labels=clips[i].labels) for clip, i in zip(clips, order))
+    return ClipColumns(shuffled) if isinstance(clips, ClipColumns) else list(shuffled)
 
 
 def split(
@@ -89,18 +73,23 @@ def split(
         ValueError: a fold is named twice or has no clips, training is empty, a class of validation or test is absent
             from training, or a file is in two splits.
     """
-    known = sorted({clip.fold for clip in clips})
+    fold_of = clips.folds if isinstance(clips, ClipColumns) else np.array([clip.fold for clip in clips], object)
+    known = sorted(set(fold_of.tolist()))
     if not trains and not isinstance(train_folds, (int, str)):
         train_folds = [fold for fold in train_folds if fold in known]
     folds = {"train": train_folds, "valid": valid_folds, "test": test_folds}
     _check_folds(folds, known)
     if trains and not train_folds:
         raise ValueError(f"train_folds is empty; name at least one of the data's folds {known}")
-    parts = {name: [clip for clip in clips if clip.fold in wanted] for name, wanted in folds.items()}
+    parts = {name: _part(clips, np.flatnonzero(np.isin(fold_of, list(wanted)))) for name, wanted in folds.items()}
     if trains:
         _check_classes(parts)
     _check_files(parts)
     return Splits(parts["train"], parts["valid"], parts["test"], class_names(clips))
+
+
+def _part(clips: Sequence[Clip], places: np.ndarray) -> Sequence[Clip]:
+    return clips.part(places) if isinstance(clips, ClipColumns) else [clips[i] for i in places]
 
 
 def _check_folds(folds: dict[str, Sequence[int]], known: list[int]) -> None:
@@ -116,21 +105,33 @@ def _check_folds(folds: dict[str, Sequence[int]], known: list[int]) -> None:
             used[fold] = name
 
 
-def _check_classes(parts: dict[str, list[Clip]]) -> None:
+def _check_classes(parts: dict[str, Sequence[Clip]]) -> None:
     trained = set(class_names(parts["train"]))
     for name in ("valid", "test"):
-        for clip in parts[name]:
-            for label in clip.labels:
-                if label not in trained:
-                    raise ValueError(f"class {label!r} ({clip.path}, {name}) has no training clip; change the folds")
+        numbers, label_sets = label_numbers(parts[name])
+        strange = [number for number, names in enumerate(label_sets) if not trained.issuperset(names)]
+        for place in np.flatnonzero(np.isin(numbers, strange))[:1]:
+            clip = parts[name][int(place)]
+            label = next(each for each in clip.labels if each not in trained)
+            raise ValueError(f"class {label!r} ({clip.path}, {name}) has no training clip; change the folds")
 
 
-def _check_files(parts: dict[str, list[Clip]]) -> None:
-    owner: dict[str, str] = {}
+def _check_files(parts: dict[str, Sequence[Clip]]) -> None:
+    """Refuses a file in two splits; compared are hashes, of 8 bytes a clip, since all paths would take 30 times as much."""
+    earlier: dict[str, np.ndarray] = {}
     for name, clips in parts.items():
-        for clip in clips:
-            path = os.path.abspath(clip.path)
-            if owner.setdefault(path, name) != name:
-                raise ValueError(
-                    f"{clip.path} is in both {owner[path]} and {name}; give all clips of a file the same fold"
-                )
+        own = np.array([hash(path) for path in _absolute(clips)], np.int64)
+        for other, theirs in earlier.items():
+            again = set(own[np.isin(own, theirs)].tolist())
+            paths = {path for path in _absolute(parts[other]) if hash(path) in again} if again else set()
+            for clip, path in zip(clips, _absolute(clips)) if paths else ():
+                if path in paths:
+                    raise ValueError(
+                        f"{clip.path} is in both {other} and {name}; give all clips of a file the same fold"
+                    )
+        earlier[name] = own
+
+
+def _absolute(clips: Sequence[Clip]) -> Iterator[str]:
+    paths = clips.paths() if isinstance(clips, ClipColumns) else (str(clip.path) for clip in clips)
+    return map(os.path.abspath, paths)

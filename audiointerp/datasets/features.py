@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from audiointerp.contracts import Batch
 from audiointerp.datasets import cache
 from audiointerp.datasets.batches import ClipDataset
-from audiointerp.datasets.clips import Clip
+from audiointerp.datasets.building import built_aside
+from audiointerp.datasets.clip import Clip
 from audiointerp.sound import files as audio
 
 FORMAT = 1
@@ -78,7 +79,7 @@ class FeatureDataset(ClipDataset):
     def _gather(self, indices: list[int], where: list[float]) -> Batch:
         index = torch.tensor(indices, dtype=torch.long)
         empty = torch.zeros(len(indices), 0)
-        return Batch(empty, self._labels_of[index], index, features=self.features(indices))
+        return Batch(empty, self._encoded(index), index, features=self.features(indices))
 
     def _digest(self, i: int) -> str:
         return self._rows[i][1].decode()
@@ -87,19 +88,19 @@ class FeatureDataset(ClipDataset):
     def _rows(self) -> _Rows:
         root = cache.default_root() if self._cache_folder is None else Path(self._cache_folder)
         rows = _Rows(len(self))
-        for segments, row_of in cache.segments_by_fold(self.clips):
-            rows.add(*self._open(segments, root / "features"), row_of)
+        for segments, places, of_place in cache.segments_by_fold(self.clips):
+            rows.add(*self._open(segments, root / "features"), places, of_place)
         return rows
 
     def _open(self, segments: list[cache.Segment], root: Path) -> tuple[np.ndarray, np.ndarray]:
-        facts = [FORMAT, self.sample_rate, self.samples, self._identity, *cache.source_facts(segments)]
-        folder = root / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+        facts = itertools.chain([FORMAT, self.sample_rate, self.samples, self._identity], cache.source_facts(segments))
+        folder = root / cache.hash_of(facts)[:32]
         if not _complete(folder):
             self._build(folder, segments)
         return _load(folder)
 
     def _build(self, folder: Path, segments: list[cache.Segment]) -> None:
-        with cache.built_aside(folder, _complete) as aside:
+        with built_aside(folder, _complete) as aside:
             digests, shape = [], ()
             # Written front to back, not through a memory map: a full disk is then an error, not a crash.
             with open(aside / "features.npy", "wb") as file:
@@ -145,9 +146,8 @@ class _Rows:
         self._stores: list[tuple[np.ndarray, np.ndarray]] = []
         self._store, self._row = np.zeros(clips, np.int32), np.zeros(clips, np.int64)
 
-    def add(self, features: np.ndarray, digests: np.ndarray, row_of: dict[int, int]) -> None:
-        places = list(row_of)
-        self._store[places], self._row[places] = len(self._stores), list(row_of.values())
+    def add(self, features: np.ndarray, digests: np.ndarray, places: np.ndarray, rows: np.ndarray) -> None:
+        self._store[places], self._row[places] = len(self._stores), rows
         self._stores.append((features, digests))
 
     def __getitem__(self, place: int) -> tuple[np.ndarray, bytes]:

@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from audiointerp.datasets.clips import Clip
+from audiointerp.datasets.clip import Clip
+from audiointerp.datasets.columns import ClipColumns
 from audiointerp.sound import files as audio
 
 FOLDS = {"train": 1, "test": 2}
@@ -23,7 +24,7 @@ __all__ = ["read_vggsound"]
 logger = logging.getLogger(__name__)
 
 
-def read_vggsound(folder: str | Path, csv_path: str | Path | None = None) -> list[Clip]:
+def read_vggsound(folder: str | Path, csv_path: str | Path | None = None) -> ClipColumns:
     """The table's clips whose files are in `folder` or below it; training is fold 1, test is fold 2.
 
     The table has no header: YouTube id, start in seconds, label, `train` or `test`. A clip's file is
@@ -43,39 +44,38 @@ def read_vggsound(folder: str | Path, csv_path: str | Path | None = None) -> lis
     if not csv_path.is_file():
         raise ValueError(f"{csv_path}: no such file; VGGSound's table vggsound.csv comes from its authors' page")
     found, videos = _files(folder)
-    clips, missing = [], []
-    for video, start, label, fold in _rows(csv_path):
-        path = found.get(f"{video}_{start:06d}") or found.get(f"{video}_{start}")
-        if path is None:
-            missing.append(f"{video}_{start:06d}")
-        else:
-            clips.append(Clip(path, (label,), fold))
+    missing: list[str] = []
+
+    def present() -> Iterator[Clip]:
+        for video, start, label, fold in _rows(csv_path):
+            path = found.get(f"{video}_{start:06d}") or found.get(f"{video}_{start}")
+            if path is None:
+                missing.append(f"{video}_{start:06d}")
+            else:
+                yield Clip(Path(path), (label,), fold)
+
+    clips = ClipColumns(present())
     if not clips:
         hint = f"; {videos} video files are there: extract their audio first" if videos else ""
         raise ValueError(f"{folder}: holds none of the {len(missing)} clips of {csv_path} ({missing[0]}){hint}")
     if missing:
-        logger.warning(
-            "%s: %d of the table's %d clips are missing (%s)",
-            folder,
-            len(missing),
-            len(missing) + len(clips),
-            missing[0],
-        )
+        told = "%s: %d of the table's %d clips are missing (%s)"
+        logger.warning(told, folder, len(missing), len(missing) + len(clips), missing[0])
     return clips
 
 
-def _files(folder: Path) -> tuple[dict[str, Path], int]:
+def _files(folder: Path) -> tuple[dict[str, str], int]:
     """Audio files by stem, and how many videos there are."""
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     videos = 0
     for parent, _, names in os.walk(folder):
         for name in names:
             stem, suffix = os.path.splitext(name)
             videos += suffix.lower() in (".mp4", ".mkv", ".webm")
             if suffix.lower() in audio.SUFFIXES:
-                path = Path(parent, name)
+                path = os.path.join(parent, name)
                 # Of two files with one stem, the first by name, whatever the order of the listing.
-                found[stem] = min(path, found.get(stem, path))
+                found[stem] = str(min(Path(path), Path(found[stem]))) if stem in found else path
     return found, videos
 
 
@@ -86,8 +86,8 @@ def _cells(csv_path: Path, file: Iterable[str]) -> Iterator[list[str]]:
         raise ValueError(f"{csv_path}: is not readable as UTF-8 CSV ({error})") from None
 
 
-def _rows(csv_path: Path) -> list[tuple[str, int, str, int]]:
-    rows = []
+def _rows(csv_path: Path) -> Iterator[tuple[str, int, str, int]]:
+    empty = True
     with open(csv_path, newline="", encoding="utf-8-sig") as file:
         for number, cells in enumerate(_cells(csv_path, file), 1):
             if not cells:
@@ -95,7 +95,7 @@ def _rows(csv_path: Path) -> list[tuple[str, int, str, int]]:
             cells = [cell.strip() for cell in cells]
             if len(cells) != 4 or not re.fullmatch("[0-9]{1,9}", cells[1]) or not cells[2] or cells[3] not in FOLDS:
                 raise ValueError(f"{csv_path}, row {number}: {cells} is not id, start in seconds, label, train or test")
-            rows.append((cells[0], int(cells[1]), cells[2], FOLDS[cells[3]]))
-    if not rows:
+            empty = False
+            yield cells[0], int(cells[1]), cells[2], FOLDS[cells[3]]
+    if empty:
         raise ValueError(f"{csv_path}: is empty")
-    return rows
