@@ -379,7 +379,7 @@ def evaluate(options: argparse.Namespace, rest: list[str]) -> int:
         inputs = [(each.scene, *(stem.stem for stem in each.stems)) for each in read_scenes(options.data)]
     else:
         dataset = _dataset(options, classifier)
-        items, inputs = clip_items(dataset), [(clip.path,) for clip in dataset.clips]
+        items, inputs = clip_items(dataset), [(Path(clip.name),) for clip in dataset.clips]
     folder = options.output
     _tell_cost(methods)
     info = current().once(lambda: _open(options, "evaluate", classifier, inputs))

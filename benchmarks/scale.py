@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import inspect
 import io
 import json
 import os
@@ -41,7 +40,6 @@ def main() -> None:
     parser.add_argument("--read", type=int, default=2_000, help="clips of 10 s whose reading is timed; 0: none")
     parser.add_argument("--folder", type=Path, help="keep the made files here, and use them again")
     parser.add_argument("--shards", action="store_true", help="also read tar shards")
-    parser.add_argument("--builders", type=int, default=1, help="processes that make the cache at once")
     parser.add_argument("--step", nargs=2, metavar=("NAME", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
@@ -160,10 +158,11 @@ def first_batch(folder: Path) -> dict:
     """Until the first batch of a run: table, split, labels, cache, the hash of the content, and the batch."""
     from audiointerp.datasets import read_vggsound, split
 
-    numbers, at_start, start = {}, private(), time.perf_counter()
+    numbers, at_start, start, begun = {}, private(), time.perf_counter(), time.process_time()
 
     def lap(name: str) -> None:
         numbers[f"{name} s"] = time.perf_counter() - start
+        numbers[f"{name} CPU s"] = time.process_time() - begun
         numbers[f"{name} MB"] = private() - at_start
 
     splits = split(read_vggsound(folder), [1], [], [2])
@@ -216,10 +215,11 @@ def decode(folder: Path) -> dict:
 
     clips = read_vggsound(folder)
     segments = [cache.segment_of(clip) for clip in clips][:500]
-    start = time.perf_counter()
+    start, begun = time.perf_counter(), time.process_time()
     for _ in cache.decode(segments, 16000):
         pass
-    return {"clips/s": len(segments) / (time.perf_counter() - start), "cores": os.cpu_count()}
+    seconds, busy = time.perf_counter() - start, time.process_time() - begun
+    return {"clips/s": len(segments) / seconds, "clips per CPU s": len(segments) / busy, "cores": os.cpu_count() or 1}
 
 
 def epoch(folder: Path) -> dict:
@@ -233,22 +233,22 @@ def epoch(folder: Path) -> dict:
     train.waveform(0)
     augment, rng = Chain([TimeRoll(), Gain(-9.0, 3.0), Mixup(0.3)]), torch.Generator().manual_seed(0)
     numbers = {"clips": len(train)}
-    several = "readers" in inspect.signature(train.batches).parameters
-    for readers in (0, 1, 2) if several else (0,):
-        given = {"readers": readers} if several else {}
-        for name, change, busy_s in (("read", None, 0), ("augmented", augment, 0), ("beside a device", augment, 0.05)):
-            before, start, waited = private(), time.perf_counter(), 0.0
-            for batch in train.batches(BATCH, shuffle_seed=2, **given):
+    for readers in (0, 1, 2) if hasattr(train, "readers") else (0,):
+        train.readers = readers
+        for name, change, busy_s in (("read", None, 0), ("augmented", augment, 0), ("beside a device", augment, 0.2)):
+            at_start, start, begun, waited = private(), time.perf_counter(), time.process_time(), 0.0
+            for batch in train.batches(BATCH, shuffle_seed=2):
                 if change:
                     change(one_hot_labels(batch, CLASSES), rng)
                 if busy_s:  # as long as a device computes, this thread waits without holding Python's lock
                     time.sleep(busy_s)
                     waited += busy_s
-            seconds = time.perf_counter() - start
+            seconds, busy = time.perf_counter() - start, time.process_time() - begun
             numbers[f"{readers} readers, {name}, clips/s"] = len(train) / seconds
+            numbers[f"{readers} readers, {name}, clips per CPU s"] = len(train) / busy
             if busy_s:
                 numbers[f"{readers} readers, device's share"] = waited / seconds
-        numbers[f"{readers} readers, MB"] = private() - before
+        numbers[f"{readers} readers, MB"] = private() - at_start
     return numbers
 
 

@@ -166,9 +166,9 @@ class ClipDataset:
 
     def _refuse(self, clip: Clip, index: dict[str, int]) -> None:
         if not self.multilabel and len(clip.labels) != 1:
-            raise ValueError(f"{clip.path} has {len(clip.labels)} labels {list(clip.labels)}; set multilabel to True")
+            raise ValueError(f"{clip.name} has {len(clip.labels)} labels {list(clip.labels)}; set multilabel to True")
         strange = next(name for name in clip.labels if name not in index)
-        raise ValueError(f"{clip.path} has label {strange!r}, which is none of the {len(index)} classes")
+        raise ValueError(f"{clip.name} has label {strange!r}, which is none of the {len(index)} classes")
 
 
 def _read_ahead(read: Callable[[int], Batch], starts: range, readers: int) -> Iterator[Batch]:

@@ -113,7 +113,7 @@ def _check_classes(parts: dict[str, Sequence[Clip]]) -> None:
         for place in np.flatnonzero(np.isin(numbers, strange))[:1]:
             clip = parts[name][int(place)]
             label = next(each for each in clip.labels if each not in trained)
-            raise ValueError(f"class {label!r} ({clip.path}, {name}) has no training clip; change the folds")
+            raise ValueError(f"class {label!r} ({clip.name}, {name}) has no training clip; change the folds")
 
 
 def _check_files(parts: dict[str, Sequence[Clip]]) -> None:

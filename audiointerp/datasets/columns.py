@@ -103,10 +103,10 @@ class ClipColumns(Sequence[Clip]):
         """The clips that `save` wrote.
 
         Raises:
-            ValueError, OSError, LookupError: for a file that is damaged.
+            ValueError, OSError, LookupError, BadZipFile: for a file that is damaged.
         """
         made = cls()
-        with np.load(path) as file:
+        with open(path, "rb") as opened, np.load(opened) as file:
             for name in ARRAYS:
                 setattr(made._columns, name, file[name])
             made._columns.text = file["text"].tobytes()

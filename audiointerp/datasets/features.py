@@ -41,7 +41,7 @@ class FeatureDataset(ClipDataset):
     first `seconds`, padded with silence at the end. There are no random crops.
 
     Args:
-        clips, labels, multilabel, cache_folder: as for `ClipDataset`.
+        clips, labels, multilabel, cache_folder, readers: as for `ClipDataset`.
         front_end: (batch, samples) -> (batch, ...); a module on a GPU gets its inputs there.
         sample_rate: in Hz; files of another rate are refused, because resampling would change the features.
         seconds: length of the waveforms that the front end is given.
@@ -62,8 +62,9 @@ class FeatureDataset(ClipDataset):
         multilabel: bool = False,
         cache_folder: str | Path | None = None,
         config: Mapping[str, Any] | None = None,
+        readers: int = 2,
     ):
-        super().__init__(clips, labels, sample_rate, seconds, multilabel, cache_folder)
+        super().__init__(clips, labels, sample_rate, seconds, multilabel, cache_folder, readers=readers)
         self.front_end = front_end
         self._identity = _identify(front_end, config)
 

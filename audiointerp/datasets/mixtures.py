@@ -198,7 +198,7 @@ def _write_item(
     try:
         signals = mix(sounds[0], sounds[1], base_gain=gains[0], other_gain=gains[1])
     except ValueError as error:
-        raise ValueError(f"{base.path} and {other.path}: {error}") from None
+        raise ValueError(f"{base.name} and {other.name}: {error}") from None
     files = {
         "mixture": Path("audio", f"{item_id}_mixture.wav"),
         "base_stem": Path("audio", f"{item_id}_base.wav"),
@@ -208,8 +208,8 @@ def _write_item(
         audio.write(out / path, signal, dataset.sample_rate)
     return Mixture(
         item_id=item_id,
-        base=Path(os.path.relpath(base.path, out)),
-        other=Path(os.path.relpath(other.path, out)),
+        base=Path(os.path.relpath(base.name, out)),
+        other=Path(os.path.relpath(other.name, out)),
         base_gain=gains[0],
         other_gain=gains[1],
         snr_db=round(20 * math.log10(gains[0] / gains[1]), 9),

@@ -283,7 +283,7 @@ def _write_scene(
         stem[place : place + len(sound.samples)] = sound.samples * 10 ** (level / 20)
         label, path = ";".join(clip.labels), Path("audio", f"{item_id}_stem{number}.wav")
         events[label] = tuple((start + place / rate, end + place / rate) for start, end in sound.times)
-        source, facts = os.path.relpath(clip.path, out), (place / rate, level, settings.seed)
+        source, facts = os.path.relpath(clip.name, out), (place / rate, level, settings.seed)
         rows.append(SceneStem(item_id, scene, path, label, Path(source).as_posix(), str(clip.source), *facts))
         stems.append(stem)
     if settings.noise_db is not None:

@@ -14,6 +14,7 @@ import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 from audiointerp.datasets import cache
 from audiointerp.datasets.archives import MOST_SOUND, members, read_bytes
@@ -67,7 +68,7 @@ def read_shards(
     index = root / "shards" / f"{cache.hash_of(facts)[:32]}.npz"
     try:
         return ClipColumns.load(index)
-    except (OSError, ValueError, LookupError, TypeError, EOFError):
+    except (OSError, ValueError, LookupError, TypeError, EOFError, BadZipFile):
         pass  # not made yet, or damaged
     clips = ClipColumns(clip for path, fold in fold_of.items() for clip in _clips(path, fold, labels))
     if not clips:

@@ -87,7 +87,7 @@ class Mixtures(Condition):
         own = inside(folder, "mixtures", name)
         settings = {"items": self.count, "seed": seed, "snr_db": self.snr_db, "gains": self.gains}
         table = made_mixtures(test, own, folder, f"{name}_", **settings)
-        sources = {str(clip.path.resolve()): clip.source for clip in test.clips}
+        sources = {str(Path(clip.name).resolve()): clip.source for clip in test.clips}
         for each in mixture_items(table, test.sample_rate):
             recordings = tuple(sources.get(str(Path(path).resolve()), path) for path in each.recordings)
             yield replace(each, item_id=f"{name}_{each.item_id}", condition=name, recordings=recordings)
@@ -126,7 +126,7 @@ class Scenes(Condition):
         own = inside(folder, "scenes", name)
         if self.seconds is not None:
             facts = (test.sample_rate, self.seconds, test.multilabel)
-            test = ClipDataset(test.clips, test.labels, *facts, cache_bits=test.cache_bits)
+            test = ClipDataset(test.clips, test.labels, *facts, cache_bits=test.cache_bits, readers=test.readers)
         table = made_scenes(test, own, folder, f"{name}_", self._drawn(seed))
         for each in scene_items(table, test.sample_rate):
             yield replace(each, item_id=f"{name}_{each.item_id}", condition=name)

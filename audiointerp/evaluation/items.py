@@ -180,8 +180,8 @@ def chosen_items(dataset: ClipDataset, chosen: Iterable[int]) -> Iterator[Item]:
     for i in chosen:
         clip = dataset.clips[i]
         yield Item(
-            item_id_of(clip.path, clip.start),
-            str(clip.path),
+            item_id_of(clip.name, clip.start),
+            clip.name,
             partial(_clip_windows, dataset, i),
             lambda: dataset.samples,
             dataset.sample_rate,

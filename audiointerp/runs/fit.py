@@ -148,15 +148,16 @@ class Training(Kind):
         fabric = make_fabric(values["device"], values["precision"])
         trainer = Trainer(trainable, context.folder, settings, -(-len(train) // size), fabric)
 
-        def batches(epoch: int) -> Iterator[Batch]:
-            for batch in train.batches(size, shuffle_seed=epoch_seed(context.seed, epoch)):
+        def batches(epoch: int, first: int = 0) -> Iterator[Batch]:
+            for batch in train.batches(size, shuffle_seed=epoch_seed(context.seed, epoch), first=first):
                 batch = self.augmented(context, batch)
                 yield datasets.one_hot_labels(batch, len(train.labels)) if trainable.label_sets else batch
 
         def save(row: dict[str, float]) -> None:
             bundle.save(model, context.folder / "best", metrics=row, card=values["model_card"])
 
-        return trainer.fit(batches, (lambda: valid.batches(size)) if valid else None, values["augment"], save)
+        judged = (lambda: valid.batches(size)) if valid else None
+        return trainer.fit(batches, judged, values["augment"], save, later_batches=batches)
 
 
 class ClassifierTraining(Training):

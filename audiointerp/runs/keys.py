@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from audiointerp.datasets.batches import MOST_READERS
 from audiointerp.datasets.cache import BITS
 from audiointerp.recipe.signatures import UNKNOWN, is_plain
 from audiointerp.runs.kind import Kind
@@ -32,6 +33,7 @@ KEYS: dict[str, Any] = {
     "shuffle_labels": bool,
     "cache_features": bool,
     "cache_bits": int,
+    "readers": int,
 }
 DEFAULTS: dict[str, Any] = {
     "valid_folds": [],
@@ -45,6 +47,7 @@ DEFAULTS: dict[str, Any] = {
     "shuffle_labels": False,
     "cache_features": False,
     "cache_bits": 32,
+    "readers": 2,
 }
 MOST_SEEDS = 2**32  # NumPy's generators take no negative seeds; the seed of an epoch is this one times 100,003 and more
 ALWAYS = ("seed", "clips", "train_folds", "output_folder", "batch_size")
@@ -72,5 +75,7 @@ def with_defaults(kind: Kind, values: Mapping[str, Any]) -> tuple[dict[str, Any]
         problems.append(f"cache_bits is {whole['cache_bits']}; choose 32 (float) or 16 (integers, half the disk)")
     if whole["cache_bits"] != 32 and whole["cache_features"]:
         problems.append("cache_bits is of cached sounds, but cache_features caches features instead; leave one out")
+    if not 0 <= whole["readers"] <= MOST_READERS:
+        problems.append(f"readers is {whole['readers']}; give 0 to {MOST_READERS} threads that read batches ahead")
     problems += [f"{key} is {whole[key]}; it must be above 0" for key in ("lr", "seconds") if not whole.get(key, 1) > 0]
     return whole, problems + kind.problems(whole)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -113,16 +113,17 @@ class Context:
         """Marks the run as finished and keeps its results in run.json."""
         current().once(lambda: run_folder.finish(self.folder, self.info, **results))
 
-    def _dataset(self, clips: list[Clip]) -> ClipDataset:
+    def _dataset(self, clips: Sequence[Clip]) -> ClipDataset:
         classifier = self.classifier
         facts = (classifier.sample_rate, self.values["seconds"], self.values["multilabel"])
         if not self.values["cache_features"]:
-            return ClipDataset(clips, classifier.labels, *facts, cache_bits=self.values["cache_bits"])
+            how = {name: self.values[name] for name in ("cache_bits", "readers")}
+            return ClipDataset(clips, classifier.labels, *facts, **how)
         if not isinstance(classifier, BandClassifier):
             raise ValueError(
                 f"cache_features: {type(classifier).__name__} has no front end that can be cached; set it to false"
             )
-        return FeatureDataset(clips, classifier.labels, classifier.log_frequency, *facts)
+        return FeatureDataset(clips, classifier.labels, classifier.log_frequency, *facts, readers=self.values["readers"])
 
 
 class Kind(ABC):

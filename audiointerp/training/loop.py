@@ -151,6 +151,7 @@ class Trainer:
         valid_batches: Callable[[], Iterable[Batch]] | None = None,
         augment: Augment | None = None,
         on_best: Callable[[dict[str, float]], None] | None = None,
+        later_batches: Callable[[int, int], Iterable[Batch]] | None = None,
     ) -> dict[str, float]:
         """Trains to the last epoch and returns the log row of the weights to keep.
 
@@ -159,6 +160,8 @@ class Trainer:
             valid_batches: the validation clips.
             augment: changes a training batch, drawing random numbers from the given generator.
             on_best: called with the log row of each epoch that is the best so far, while its weights are in place.
+            later_batches: epoch and step -> the epoch's batches from that step on, for a run that resumes within it. None:
+                the batches before it are read again and left out.
 
         Raises:
             ValueError: a damaged or unfit checkpoint, a loss that is not finite, a weight without a loss, or a `select`
@@ -175,7 +178,7 @@ class Trainer:
                 if self.step == 0:
                     self._start_epoch()
                 progress.rename(f"training, epoch {self.epoch + 1} of {epochs}")
-                self._train_epoch(batches, augment, progress)
+                self._train_epoch(self._left(batches, later_batches), augment, progress)
                 row = self._log_row() | self._validate(valid_batches)
                 if self._is_best(row):
                     self.best = row
@@ -192,13 +195,17 @@ class Trainer:
         self.sums = {}
         self.trainable.on_epoch(self.epoch)
 
-    def _train_epoch(
-        self, batches: Callable[[int], Iterable[Batch]], augment: Augment | None, progress: Progress
-    ) -> None:
+    def _left(
+        self, batches: Callable[[int], Iterable[Batch]], later: Callable[[int, int], Iterable[Batch]] | None
+    ) -> Iterable[Batch]:
+        """The batches of this epoch that no step has used yet."""
+        if later is not None:
+            return later(self.epoch, self.step)
+        return islice(batches(self.epoch), self.step, None)
+
+    def _train_epoch(self, batches: Iterable[Batch], augment: Augment | None, progress: Progress) -> None:
         self.trainable.train()
-        for number, batch in enumerate(batches(self.epoch)):
-            if number < self.step:
-                continue
+        for number, batch in enumerate(batches, self.step):
             self._train_step(augment(batch, self.generator) if augment else batch)
             self.step = number + 1
             progress.step()

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 
-from audiointerp.datasets import cache
+from audiointerp.datasets import building, cache
 from audiointerp.datasets.batches import ClipDataset
 from audiointerp.datasets.clips import Clip, class_names, split
 from audiointerp.datasets.esc50 import read_esc50
@@ -286,7 +286,7 @@ def test_a_killed_build_is_never_taken_for_a_cache(ramps, tmp_path):
     assert len(dataset(ramps, cache_folder=tmp_path).waveform(3)) == 5000
     assert left.exists()  # it might be another process at work; swept up once it is a day old
 
-    old = time.time() - 2 * cache.ABANDONED_AFTER
+    old = time.time() - 2 * building.ABANDONED_AFTER
     for path in (*left.iterdir(), left):
         os.utime(path, (old, old))
     dataset(ramps[:1], cache_folder=tmp_path).waveform(0)

@@ -91,7 +91,7 @@ def hear(representation: Representation, data: ClipDataset, numbers: Sequence[in
     classifier, maps, logits = representation.classifier, [], []
     for number in tqdm(numbers, desc="test clips", unit="clip", disable=None):
         waveform = audio.normalize_peak(data.batch([number]).waveform.to(classifier.device))[0]
-        with frozen(classifier), torch.no_grad(), naming(str(data.clips[number].path)):
+        with frozen(classifier), torch.no_grad(), naming(data.clips[number].name):
             heard = classifier(waveform)
         maps.append(heard.feature_maps[representation.layer][0])
         logits.append(heard.logits[0])
@@ -278,8 +278,8 @@ def _clip_row(
         "dictionary": name,
         "concept": k,
         "rank": rank + 1,
-        "item_id": item_id_of(clip.path, clip.start),
-        "source": str(clip.path),
+        "item_id": item_id_of(clip.name, clip.start),
+        "source": clip.name,
         "recording": clip.source,
         "label": ";".join(clip.labels),
         "predicted": model.classifier.labels[int(clips.logits[row].argmax())],

@@ -45,7 +45,7 @@ class DictionaryLearning(Kind):
         several = any(len(clip.labels) > 1 for clip in clips)
         stft = STFT() if values.get("classifier") is None else context.classifier.spectrogram
         train = ClipDataset(clips, context.splits.labels, stft.sample_rate, values["seconds"], several,
-                            cache_bits=values["cache_bits"])  # fmt: skip
+                            cache_bits=values["cache_bits"], readers=values["readers"])  # fmt: skip
         context.start(context.splits.labels, {"train": train})
         bins = {} if values.get("classifier") is None else {"bins": stft.n_fft // 2 + 1}
         model = values["nmf"](seed=context.seed, **bins).to(context.device)

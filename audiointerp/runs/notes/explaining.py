@@ -195,7 +195,7 @@ def _curves(
                 solved = rate_distortion_curve(method.problem(one, target), solver, wanted.curve_weights)
                 for weight, solution in zip(wanted.curve_weights, solved):
                     rows.append(
-                        {"method": name, "source": str(test.clips[note].path), "weight": weight, **_numbers(solution)}
+                        {"method": name, "source": test.clips[note].name, "weight": weight, **_numbers(solution)}
                     )
     return pd.DataFrame(rows)
 
