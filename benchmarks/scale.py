@@ -1,11 +1,11 @@
 """A data set of VGGSound's size: `python benchmarks/scale.py [--clips 200000] [--read 2000] [--folder FOLDER]`.
 
-Simulated are 200,000 rows in VGGSound's layout: its CSV, and hard links to sixteen WAVs of 0.05 s, so that every file is
-opened, decoded and cached as in a real run, while the cache takes 0.3 GB instead of 64. Measured, each in a process of its
-own: the time to the first batch with and without a cache, the resident memory of the process at each step, and the bytes
-of a clip in the index and in the cache. Rates are those of 2,000 clips of 10 s (16 kHz mono WAV; 44.1 kHz stereo FLAC),
-in the order of a shuffled epoch of `pretrain.yaml`, from files, from the cache, and through the recipe's augmentation.
-With --shards the same clips also lie in tar shards (WebDataset's layout).
+Simulated are 200,000 rows in VGGSound's layout: its CSV, and hard links to sixteen WAVs of 0.05 s, so that every file
+is opened, decoded and cached as in a real run, while the cache takes 0.3 GB instead of 64. Measured, each in a process
+of its own: the time to the first batch with and without a cache, the resident memory of the process at each step, and
+the bytes of a clip in the index and in the cache. Rates are those of 2,000 clips of 10 s (16 kHz mono WAV; 44.1 kHz
+stereo FLAC), in the order of a shuffled epoch of `pretrain.yaml`, from files, from the cache, and through the recipe's
+augmentation on the processor. With --shards the same clips also lie in tar shards (WebDataset's layout).
 """
 
 from __future__ import annotations

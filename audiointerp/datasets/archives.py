@@ -1,7 +1,7 @@
 """Sounds in tar archives, read in place: where each file begins, and one file at a time.
 
-Headers are read here and not by Python's `tarfile`, which reads extended headers of any stated size into memory. Nothing
-is unpacked, and a name in an archive is only compared and shown, never a path.
+Headers are read here and not by Python's `tarfile`, which reads extended headers of any stated size into memory.
+Nothing is unpacked, and a name in an archive is only compared and shown, never a path.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def _block(archive: str | Path, file: BinaryIO, position: int) -> bytes:
     if position == 0:
         for magic, name in COMPRESSED.items():
             if header.startswith(magic):
-                raise ValueError(f"{archive}: is compressed ({name}), so that no clip can be read in place; unpack it once")
+                raise ValueError(
+                    f"{archive}: is compressed ({name}), so that no clip can be read in place; unpack it once"
+                )
     if len(header) < BLOCK:
         raise ValueError(f"{archive}: " + ("truncated, its end mark is missing" if position else "is no tar archive"))
     return header

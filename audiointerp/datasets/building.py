@@ -1,14 +1,15 @@
 """Folders of the cache are made aside and renamed; large ones in parts, by as many processes as need them.
 
-A part is what one process decodes at a time. Whoever makes a part holds a lock on a file, which the system gives back when
-the process ends, however it ends: a killed process loses its current part, and the others, or the next command, take it
-over. Where the file system has no locks, processes may make a part twice, with the same result.
+A part is what one process decodes at a time. Whoever makes a part holds a lock on a file, which the system gives back
+when the process ends, however it ends: a killed process loses its current part, and the others, or the next command,
+take it over. Where the file system has no locks, processes may make a part twice, with the same result.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import secrets
 import shutil
 import tempfile
 import time
@@ -53,7 +54,7 @@ def built_together(
     join: Callable[[Path], None],
     complete: Callable[[Path], bool],
 ) -> None:
-    """Makes a folder of `count` parts, together with the other processes that make the same one; returns when it is there.
+    """Makes a folder of `count` parts, together with all processes that make the same one; returns when it is there.
 
     Args:
         folder: the final folder; an existing one is replaced unless it is complete.
@@ -77,7 +78,7 @@ def built_together(
             return
         try:
             left = [part for part in order if not made(aside, part)]
-            if not any([_made_here(aside, part, made, make) for part in left]):
+            if not sum(_made_here(aside, part, made, make) for part in left):
                 if not left and _joined_here(aside, folder, join, complete):
                     return
                 time.sleep(WAIT_S)
@@ -100,8 +101,8 @@ def _joined_here(aside: Path, folder: Path, join: Callable[[Path], None], comple
             return False
         join(aside)
         _publish(aside, folder, complete)
-    for lock in folder.glob("*.lock"):
-        lock.unlink(missing_ok=True)
+    for left in (*folder.glob("*.lock"), *folder.glob(".new-*")):  # locks, and what killed processes were writing
+        left.unlink(missing_ok=True)
     return True
 
 
@@ -124,13 +125,12 @@ def claimed(path: Path) -> Iterator[bool]:
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Lets `write` fill a file under a name that no other process uses, then renames it to `path`."""
-    file, aside = tempfile.mkstemp(prefix=".new-", suffix=path.suffix, dir=path.parent)
-    os.close(file)
+    aside = path.with_name(f".new-{os.getpid()}-{secrets.token_hex(6)}{path.suffix}")
     try:
-        write(Path(aside))
+        write(aside)
         os.replace(aside, path)
     finally:
-        Path(aside).unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
 
 
 def _publish(aside: Path, folder: Path, complete: Callable[[Path], bool]) -> None:

@@ -2,8 +2,8 @@
 
 Each fold has an index and flat files of samples, float32 or 16-bit integers, in a folder named by a hash of the sources
 (paths, sizes, modification times), the segments and the rate: changed sources get another folder, and runs with rotated
-folds share folders. Any folder in the cache may be deleted at any time between runs. Up to `FILES_A_PART` sources give one
-file of samples; more are decoded in parts, which several processes make at once (`building.py`).
+folds share folders. Any folder in the cache may be deleted at any time between runs. Up to `FILES_A_PART` sources
+give one file of samples; more are decoded in parts, which several processes make at once (`building.py`).
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class _Samples:
         if self._maps is not None:
             return np.array(self._maps[which][place : place + last - first])
         read = np.empty(last - first, self._dtype)
-        left, position = memoryview(read).cast("B"), place * self._dtype.itemsize
+        left, position = read.data.cast("B"), place * self._dtype.itemsize
         while left:
             count = os.preadv(self._files[which], [left], position)
             if not count:
@@ -164,7 +164,7 @@ def segments_by_fold(clips: Sequence[Clip]) -> Iterator[tuple[list[Segment], np.
     fold_of = np.array([clip.fold for clip in clips])
     for fold in sorted(set(fold_of.tolist())):
         places = np.flatnonzero(fold_of == fold)
-        of_fold = [segment_of(clips[place]) for place in places]
+        of_fold = [segment_of(clips[place]) for place in places.tolist()]
         segments = sorted(set(of_fold), key=_order)
         row = {segment: number for number, segment in enumerate(segments)}
         yield segments, places, np.array([row[segment] for segment in of_fold])
@@ -311,9 +311,7 @@ def _progress(total: int, unit: str, quiet: bool = False) -> tqdm:
     return tqdm(total=total, desc="reading clips", unit=unit, disable=quiet or not sys.stderr.isatty())
 
 
-def decode(
-    segments: list[Segment], sample_rate: int, any_rate: bool = True, quiet: bool = False
-) -> Iterator[Tensor]:
+def decode(segments: list[Segment], sample_rate: int, any_rate: bool = True, quiet: bool = False) -> Iterator[Tensor]:
     """Samples of each segment in turn; each file is decoded once, a few files at a time; `quiet`: without progress."""
     files = [list(same) for _, same in itertools.groupby(segments, key=_file_of)]
     threads = min(8, os.cpu_count() or 1)

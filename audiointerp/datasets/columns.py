@@ -96,7 +96,8 @@ class ClipColumns(Sequence[Clip]):
             raise ValueError("clips with a start, a length, a recording or times are not saved")
         arrays = {name: getattr(columns, name) for name in ARRAYS}
         text = {"text": columns.text, "names": json.dumps(names).encode()}
-        np.savez(file, **arrays, **{name: np.frombuffer(each, np.uint8) for name, each in text.items()})
+        arrays |= {name: np.frombuffer(each, np.uint8) for name, each in text.items()}
+        np.savez(file, allow_pickle=False, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> ClipColumns:

@@ -42,10 +42,10 @@ def read_shards(
 ) -> ClipColumns:
     """The clips of all `*.tar` in a folder or below it, in WebDataset's layout; nothing is unpacked.
 
-    A clip is a sound (`key.wav`, `.flac`, `.ogg` or another audio suffix) and its label: the text of `key.cls`, the field
-    `label` of `key.json` (a text or a list of texts), or the text of `key.txt`, in which `;` separates several labels. The
-    first of these that is there counts. Other files are left out, and so are sounds of keys without a letter before the
-    first dot. The archives' headers are read once; where each clip begins is kept in the cache until an archive changes.
+    A clip is a sound (`key.wav`, `.flac`, `.ogg` or another audio suffix) and its label: the text of `key.cls`, the
+    field `label` of `key.json` (a text or a list of texts), or the text of `key.txt`, in which `;` separates several
+    labels. The first of these that is there counts; other files are left out. The archives' headers are read once;
+    where each clip begins is kept in the cache until an archive changes.
 
     Args:
         folder: where the shards are.
@@ -99,7 +99,9 @@ def _fold(path: Path, folder: Path, folds: Mapping[str, int]) -> int:
     inner = path.relative_to(folder).parts
     name = inner[0] if len(inner) > 1 else re.sub(r"[-_.]?[0-9]+$", "", path.stem)
     if name not in folds:
-        raise ValueError(f"{path}: is of the split {name!r}; folds has {', '.join(folds)}: give folds, as in {{{name}: 1}}")
+        raise ValueError(
+            f"{path}: is of the split {name!r}; folds has {', '.join(folds)}: give folds, as in {{{name}: 1}}"
+        )
     return folds[name]
 
 
@@ -140,7 +142,9 @@ def _labels(path: Path, key: str, named: Mapping[str, Member], labels: Sequence[
         found = [text] if suffix == "cls" else found
         if names := tuple(dict.fromkeys(each.strip() for each in found if each.strip())):
             return names
-    raise ValueError(f"{path}: {key!r} has no label; put {key}.cls, {key}.json with a field label, or {key}.txt beside it")
+    raise ValueError(
+        f"{path}: {key!r} has no label; put {key}.cls, {key}.json with a field label, or {key}.txt beside it"
+    )
 
 
 def _text(path: Path, member: Member) -> str:
@@ -171,5 +175,7 @@ def _of_json(path: Path, name: str, text: str) -> list[str]:
 
 def _numbered(path: Path, name: str, text: str, labels: Sequence[str]) -> str:
     if not re.fullmatch("[0-9]{1,7}", text) or int(text) >= len(labels):
-        raise ValueError(f"{path}: {name} is {reprlib.repr(text)}; expected the number of a class, from 0 to {len(labels) - 1}")
+        raise ValueError(
+            f"{path}: {name} is {reprlib.repr(text)}; expected the number of a class, from 0 to {len(labels) - 1}"
+        )
     return labels[int(text)]

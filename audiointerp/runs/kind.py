@@ -123,7 +123,9 @@ class Context:
             raise ValueError(
                 f"cache_features: {type(classifier).__name__} has no front end that can be cached; set it to false"
             )
-        return FeatureDataset(clips, classifier.labels, classifier.log_frequency, *facts, readers=self.values["readers"])
+        return FeatureDataset(
+            clips, classifier.labels, classifier.log_frequency, *facts, readers=self.values["readers"]
+        )
 
 
 class Kind(ABC):

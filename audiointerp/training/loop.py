@@ -160,8 +160,8 @@ class Trainer:
             valid_batches: the validation clips.
             augment: changes a training batch, drawing random numbers from the given generator.
             on_best: called with the log row of each epoch that is the best so far, while its weights are in place.
-            later_batches: epoch and step -> the epoch's batches from that step on, for a run that resumes within it. None:
-                the batches before it are read again and left out.
+            later_batches: epoch and step -> the epoch's batches from that step on, for a run that resumes within it.
+                None: the batches before it are read again and left out.
 
         Raises:
             ValueError: a damaged or unfit checkpoint, a loss that is not finite, a weight without a loss, or a `select`
