@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -132,6 +133,56 @@ def test_an_epoch_sees_every_clip_once_and_depends_on_its_seed_only(ramps):
     orders = {tuple(i for b in data.batches(4, shuffle_seed=seed) for i in b.index.tolist()) for seed in range(20)}
     assert len(orders) > 5
     assert [batch.index.tolist() for batch in data.batches(2)] == [[0, 1], [2, 3]]
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_batches_read_ahead_are_those_read_one_by_one(ramps, multilabel):
+    """For any number of threads, also from the middle of an epoch, as when a run resumes."""
+    data = dataset(ramps * 5, multilabel=multilabel, seconds=1.5, readers=0)
+    expected = list(data.batches(3, shuffle_seed=7))
+    for readers in (1, 2, 5):
+        data.readers = readers
+        for first in (0, 2, 6, 7):
+            made = list(data.batches(3, shuffle_seed=7, first=first))
+            assert len(made) == len(expected) - first
+            for one, two in zip(made, expected[first:]):
+                for name in ("waveform", "label", "index"):
+                    assert torch.equal(getattr(one, name), getattr(two, name))
+                    assert getattr(one, name).dtype == getattr(two, name).dtype
+
+
+def test_threads_read_a_few_batches_ahead_and_end_with_the_epoch(ramps, monkeypatch):
+    data, read = dataset(ramps * 10, readers=2), []
+    gather = data._gather
+    monkeypatch.setattr(data, "_gather", lambda indices, where: read.append(indices) or gather(indices, where))
+    before = threading.active_count()
+    batches = data.batches(2)
+    next(batches)
+    deadline = time.monotonic() + 20
+    while len(read) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert len(read) == 4  # the one that is used, and readers + 1 more, however long it is used
+    batches.close()
+    assert threading.active_count() == before and len(read) == 4
+
+
+def test_an_error_while_reading_ahead_comes_in_its_turn(ramps, monkeypatch):
+    data = dataset(ramps * 5, readers=3)
+    gather = data._gather
+
+    def failing(indices, where):
+        if 12 in indices:
+            raise audio.AudioError("12.wav: is broken")
+        return gather(indices, where)
+
+    monkeypatch.setattr(data, "_gather", failing)
+    batches = data.batches(2)
+    assert [next(batches).index.tolist() for _ in range(6)] == [[2 * n, 2 * n + 1] for n in range(6)]
+    with pytest.raises(audio.AudioError, match="12.wav: is broken"):
+        next(batches)
+    with pytest.raises(ValueError, match="readers is 65; give 0 to 64 threads"):
+        dataset(ramps, readers=65)
 
 
 def test_multilabel_labels_are_sets(tmp_path):

@@ -48,6 +48,7 @@ def test_settings_out_of_range(make, settings, message):
         (["--loss_weights.codebook", "nan"], "loss_weights.codebook is 'nan'"),
         (["--loss_weights.codebook", "[[0, 1.0], [5]]"], "loss_weights.codebook is"),
         (["--cache_bits", "8"], "cache_bits is 8; choose 32"),
+        (["--readers", "-1"], "readers is -1; give 0 to 64 threads"),
         (["--seed", "-1"], "seed is -1; give a whole number from 0 to 4294967295"),
         (["--seed", "4294967296"], "seed is 4294967296; give a whole number from 0"),
     ],

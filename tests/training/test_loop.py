@@ -1,6 +1,7 @@
 """The training loop: resuming bit for bit, weights of losses, schedules, groups in turn, errors."""
 
 import csv
+import itertools
 import math
 
 import pytest
@@ -151,6 +152,26 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path, make, minutes, stops)
     assert rows(tmp_path / "parts") == rows(tmp_path / "whole") and len(rows(tmp_path / "whole")) == EPOCHS
     before = make()
     assert not torch.equal(everything(before)[name := next(iter(before.state_dict()))], everything(whole)[name])
+
+
+@pytest.mark.parametrize("stop", [2, 6])
+def test_a_resumed_epoch_does_not_read_the_batches_that_are_done(tmp_path, stop):
+    whole, again, resumed = make_classifier(), make_classifier(), make_classifier()
+    train(whole, tmp_path / "whole", augment=augment, checkpoint_minutes=0)
+    with pytest.raises(Stop):
+        train(again, tmp_path / "parts", interrupted(stop), augment=augment, checkpoint_minutes=0)
+    asked = []
+
+    def later(epoch, step):
+        asked.append((epoch, step))
+        return itertools.islice(clips(epoch), step, None)
+
+    settings = TrainingSettings(epochs=EPOCHS, lr=0.01, seed=7, checkpoint_minutes=0)
+    trainer = Trainer(resumed, tmp_path / "parts", settings, STEPS)
+    trainer.fit(lambda epoch: pytest.fail("reads all"), augment=augment, later_batches=later)
+    assert asked == [(stop // STEPS, stop % STEPS), *((epoch, 0) for epoch in range(stop // STEPS + 1, EPOCHS))]
+    for name, value in everything(whole).items():
+        assert torch.equal(everything(resumed)[name], value), name
 
 
 def test_mid_epoch_checkpoints_repeat_no_step(tmp_path):
