@@ -179,7 +179,7 @@ def test_an_error_while_reading_ahead_comes_in_its_turn(ramps, monkeypatch):
     monkeypatch.setattr(data, "_gather", failing)
     batches = data.batches(2)
     assert [next(batches).index.tolist() for _ in range(6)] == [[2 * n, 2 * n + 1] for n in range(6)]
-    with pytest.raises(audio.AudioError, match="12.wav: is broken"):
+    with pytest.raises(audio.AudioError, match=r"12\.wav: is broken"):
         next(batches)
     with pytest.raises(ValueError, match="readers is 65; give 0 to 64 threads"):
         dataset(ramps, readers=65)
