@@ -194,7 +194,7 @@ def test_pretrained_encoder(tiny, tmp_path, monkeypatch, capsys):
     bundle.save(pretrained, tmp_path / "pretrained")
     seen = {}
 
-    def stop(self, *given):
+    def stop(self, *given, **more):
         seen.update({name: each.clone() for name, each in self.trainable.state_dict().items()})
         raise KeyboardInterrupt
 
