@@ -660,7 +660,7 @@ def _start(
         kind=kind,
         model=str(options.model),
         labels=list(classifier.labels),
-        device=options.device,
+        device=str(classifier.device),
     )
 
 
