@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 
+from audiointerp.__main__ import main
 from audiointerp.datasets import ClipDataset, archives, read_shards, shards, split
 from audiointerp.datasets.clip import Member
 from audiointerp.sound import files as audio
@@ -275,3 +276,36 @@ def test_a_fuzzed_archive_gives_clips_or_one_line(tmp_path):
         else:
             assert all(isinstance(each, Member) and each.offset + each.size <= len(data) for each in found)
     assert 100 < refused < 400
+
+
+def run(tmp_path: Path, *options: str) -> int:
+    recipe = tmp_path / "my.yaml"
+    base = Path(__file__).parents[2] / "recipes" / "esc50" / "classifier.yaml"
+    recipe.write_text(
+        f"<<: !include:{base}\ntrain_folds: [1]\ntest_folds: [2]\nclips: !name:audiointerp.datasets.read_shards\n"
+        "    folder: !ref <data_folder>\n    folds: {train: 1, heldout: 2}\n"
+    )
+    settings = {"data_folder": tmp_path / "data", "output_folder": tmp_path / "out", "channels": 4, "device": "cpu"}
+    settings |= {"epochs": 1, "batch_size": 4, "seconds": 0.5}
+    given = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+    return main(["run", str(recipe), *given, *options])
+
+
+@pytest.mark.slow
+def test_a_recipe_trains_on_shards(tmp_path, capsys):
+    for name in ("train-000000", "train-000001", "heldout-000000"):
+        entries = {}
+        for number in range(4):
+            entries |= {f"k{number}.flac": sound(number, "flac", 4000), f"k{number}.cls": (b"dog", b"rain")[number % 2]}
+        pack(tmp_path / "data" / f"{name}.tar", entries)
+    assert run(tmp_path) == 0
+    results = json.loads((tmp_path / "out" / "my" / "1234" / "run.json").read_text())["results"]
+    assert results["test_clips"] == 4
+    capsys.readouterr()
+    # The run is finished: a shard that is damaged now is named, and nothing of the run is lost.
+    path = tmp_path / "data" / "train-000001.tar"
+    path.write_bytes(path.read_bytes()[:700])
+    assert run(tmp_path) == 2
+    error = capsys.readouterr().err
+    assert "train-000001.tar: truncated" in error and error.count("\n") == 1
+    assert json.loads((tmp_path / "out" / "my" / "1234" / "run.json").read_text())["results"] == results
