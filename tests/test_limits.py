@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from memory import peak_of
 
 from audiointerp import read
 from audiointerp.__main__ import main
@@ -113,17 +111,6 @@ def test_silence_and_almost_opposite_channels_are_sounds(tmp_path):
     assert len(np.concatenate(list(Recording(late, 16000).blocks()))) == 416000
 
 
-def peak_of(*command: object) -> float:
-    """Largest resident set of a command in a process of its own, in MB."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "audiointerp", *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return used.ru_maxrss / 1024
-
-
 @pytest.mark.slow
 def test_memory_of_many_short_files_is_that_of_few(tiny, tmp_path):
     """2,000 files: `python benchmarks/memory.py files 2000`."""
@@ -133,11 +120,8 @@ def test_memory_of_many_short_files_is_that_of_few(tiny, tmp_path):
         folder.mkdir()
         for number in range(count):
             wav(folder / f"{number:04}.wav", noise(8000))
-        peaks.append(
-            peak_of(
-                "interpret", tiny.piq, folder, "-o", tmp_path / f"out_{count}", "--method", "loudest", "--no_figures"
-            )
-        )
+        command = ["interpret", tiny.piq, folder, "-o", tmp_path / f"out_{count}", "--method", "loudest"]
+        peaks.append(peak_of(tmp_path, *command, "--no_figures"))
     assert peaks[1] < peaks[0] + 40, peaks
 
 
@@ -148,7 +132,7 @@ def test_memory_of_a_long_recording_is_that_of_a_short_one(tiny, tmp_path):
     for minutes in (2, 12):
         path = wav(tmp_path / f"{minutes}.wav", np.tile(noise(16000), (60 * minutes, 1)))
         command = ["interpret", tiny.piq, path, "-o", tmp_path / f"out_{minutes}", "--method", "loudest"]
-        peaks.append(peak_of(*command, "--no_figures"))
+        peaks.append(peak_of(tmp_path, *command, "--no_figures"))
     assert peaks[1] < peaks[0] + 40, peaks  # ten minutes of samples alone are 38 MB, and four WAVs are written
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-import resource
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from cases import piq
+from memory import grown
 
 from audiointerp.bundles import bundle
 from audiointerp.bundles.bundle import BundleError
@@ -21,7 +21,7 @@ from audiointerp.sound.nmf import NMF
 
 VALUES = [10**9, 10**400, -1, -(10**9), 2.5, float("nan"), "8", "", True, [], {}, [10**9], ["a"]]
 LIST_VALUES = [[10**9], [-(10**9)], [2.5], ["a"], [True], [0] * 5000, 3, "text", {}]
-MOST = 300 << 10  # kilobytes that refusing may take; a model of the sizes below would take gigabytes
+MOST = 300  # MiB that refusing may take; a model of the sizes below would take gigabytes
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +58,9 @@ def places(config: dict, path: tuple = ()) -> list[tuple]:
 
 def refused(folder: Path, config: dict, words: str = "") -> str:
     (folder / "config.json").write_text(json.dumps(config))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(BundleError) as caught:
+    with grown() as memory, pytest.raises(BundleError) as caught:
         bundle.load(folder)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST
+    assert memory.mebibytes < MOST
     message = str(caught.value)
     assert message.startswith(f"{folder}: ") and "\n" not in message and words in message, message
     return message

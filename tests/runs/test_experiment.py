@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from memory import peak_of
 from safetensors.torch import load_file
 
 import audiointerp
@@ -360,12 +360,8 @@ def test_ten_minutes(tmp_path):
         for first in range(0, frames, 441000):
             file.write(sounds(rng, min(441000, frames - first), 2))
     out = tmp_path / "out"
-    arguments = ["interpret", tmp_path / "bundle", tmp_path / "long.flac", "-o", out, "--no_figures"]
-    command = [sys.executable, "-m", "audiointerp", *map(str, arguments)]
-    child = os.posix_spawn(sys.executable, command, os.environ)
-    _, status, usage = os.wait4(child, 0)
-    assert status == 0
-    assert usage.ru_maxrss < 2 * 2**20, f"{usage.ru_maxrss / 2**20:.2f} GiB"
+    peak = peak_of(tmp_path, "interpret", tmp_path / "bundle", tmp_path / "long.flac", "-o", out, "--no_figures")
+    assert peak < 2048, f"{peak:.0f} MiB"
     (folder,) = (out / "audio").iterdir()
     kept, rest = (soundfile.read(folder / f"{name}.wav", dtype="float32")[0] for name in ("piq", "piq_residual"))
     assert len(kept) == len(rest) == math.ceil(frames * 16000 / 44100)
