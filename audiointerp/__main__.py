@@ -340,7 +340,8 @@ def _add_model_options(parser: argparse.ArgumentParser, figures: bool = True) ->
         "--method",
         action="append",
         metavar="NAMES",
-        help="methods by name, comma-separated; may be given several times (default: the bundle's own)",
+        help="methods by name, comma-separated, such as lime_nmf,gradcam,rise,integratedgradients; an unknown name "
+        "lists them all; may be given several times (default: the bundle's own)",
     )
     parser.add_argument(
         "--classifier",

@@ -33,6 +33,7 @@ FromClip = TypeVar("FromClip")
 Update = Callable[[int], object]
 
 CLIP_SECONDS = 5.0  # length of the clip for which `passes` is given
+FITTING = 4  # versions of 5 s whose feature maps fit the caches of a CPU; 8 at once take a fifth longer each
 LONG = 64  # passes above which a progress bar is shown
 
 __all__ = [
@@ -203,16 +204,25 @@ def hear(classifier: Classifier, scene: Scene) -> Callable[[Tensor], Prediction]
     other.
     """
     samples = scene.waveform.shape[1]
-    if classifier.reads_magnitude:
-        return lambda magnitude: classifier.classify_stft(magnitude, samples)
-    phasor = _phasor(scene.stft)
+    phasor = None if classifier.reads_magnitude else _phasor(scene.stft)
 
-    def heard(magnitude: Tensor) -> Prediction:
-        if not magnitude.is_complex():
-            magnitude = magnitude * phasor.repeat(len(magnitude) // len(phasor), 1, 1)
+    def classify(magnitude: Tensor) -> Prediction:
         return classifier.classify_stft(magnitude, samples)
 
+    def heard(magnitude: Tensor) -> Prediction:
+        if phasor is not None and not magnitude.is_complex():
+            magnitude = magnitude * phasor.repeat(len(magnitude) // len(phasor), 1, 1)
+        return classify(magnitude) if torch.is_grad_enabled() else _in_pieces(classify, magnitude)
+
     return heard
+
+
+def _in_pieces(classify: Callable[[Tensor], Prediction], versions: Tensor) -> Prediction:
+    """The prediction of all versions; on a CPU of a few at a time, without embedding and feature maps."""
+    if versions.device.type != "cpu" or len(versions) <= FITTING:
+        return classify(versions)
+    made = [classify(some) for some in versions.split(FITTING)]
+    return Prediction(torch.cat([each.logits for each in made]), torch.cat([each.probabilities for each in made]))
 
 
 def _phasor(stft: Tensor) -> Tensor:

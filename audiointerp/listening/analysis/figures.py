@@ -29,6 +29,7 @@ HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo")
 GREY = "#9a9a9a"  # references and anchors
 MEAN: dict[str, Any] = {"marker": "o", "mfc": "#ffd23f", "mec": "#222222", "mew": 0.9, "ms": 5.5, "ls": "none"}
 ROW_INCHES, MAX_ROWS = 10.5, 8  # of box plots; more items only make boxes narrower
+LETTER_INCHES = 0.062  # of the names below box plots, with room between two of them
 PLOT_STYLE: dict[Any, Any] = {**STYLE, "hatch.linewidth": 0.5, "svg.hashsalt": "audiointerp", "svg.fonttype": "none"}
 
 __all__ = [
@@ -66,7 +67,7 @@ def plot_items(stem: Path, table: pd.DataFrame, scale: tuple[float, float], labe
             left = 0
             for (group, part), share in zip(row, shares):
                 axis = figure.add_subplot(grid[place, left : left + share])
-                _boxes(axis, part, conditions)
+                _boxes(axis, part, conditions, letters=int(step / LETTER_INCHES))
                 axis.set_title(group)
                 _value_axis(axis, scale)
                 if left:
@@ -102,7 +103,7 @@ def plot_means(stem: Path, table: pd.DataFrame, methods: pd.DataFrame, scale: tu
                 spread = np.random.default_rng(0).permutation(spread)
                 axis.plot(place + spread, own, "o", ms=3.2, mfc=colour, mec="none", alpha=0.35)
                 _interval(axis, place, found, scale)
-            names = [f"{short(name)}\nn = {n}" for name, n in zip(rows["condition"], rows["n_listeners"])]
+            names = [f"{short(name, 13)}\nn = {n}" for name, n in zip(rows["condition"], rows["n_listeners"])]
             axis.set_xticks(range(len(rows)), names)
             axis.set_xlim(*limits(len(rows)))
             axis.set_title(group)
@@ -137,7 +138,8 @@ def _panels(table: pd.DataFrame, conditions: int) -> tuple[list[tuple[str, pd.Da
     return panels, step
 
 
-def _boxes(axis: Axes, part: pd.DataFrame, conditions: dict[str, tuple[str, str]]) -> None:
+def _boxes(axis: Axes, part: pd.DataFrame, conditions: dict[str, tuple[str, str]], letters: int) -> None:
+    """Boxes of a panel; the names below them have at most `letters` letters, so that they do not overlap."""
     items = list(dict.fromkeys(part["item_id"]))
     names = []
     for place, item in enumerate(items):
@@ -165,7 +167,8 @@ def _boxes(axis: Axes, part: pd.DataFrame, conditions: dict[str, tuple[str, str]
         counts = of_item.groupby("condition")["participant"].nunique()
         n = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
         said = str(of_item["pred_class"].iloc[0])
-        names.append("\n".join(filter(None, [class_name(said), short(item), f"n = {n}"])))
+        words = [class_name(said, letters), short(item, letters), f"n = {n}"]
+        names.append("\n".join(filter(None, words)))
     axis.set_xticks(range(len(items)), names, fontsize=7.5)
     axis.set_xlim(*limits(len(items)))
 
@@ -222,9 +225,9 @@ def short(text: object, length: int = 18) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
-def class_name(text: object) -> str:
-    """A class name as words, shortened."""
-    return short(str(text).replace("_", " "))
+def class_name(text: object, length: int = 18) -> str:
+    """A class name as words, truncated to `length` characters."""
+    return short(str(text).replace("_", " "), length)
 
 
 def save(figure: Figure, stem: Path) -> None:

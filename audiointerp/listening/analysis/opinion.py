@@ -37,6 +37,8 @@ PAIR_COLUMNS = (
 FRIEDMAN_COLUMNS = ("group", "k", "n", "statistic", "p", "note")
 AGREEMENT_COLUMNS = ("group", "measure", "value", "listeners", "units", "note")
 
+NO_WIDTH = "all listeners agree exactly: the interval has no width, which says nothing of other listeners"
+
 __all__ = ["IntervalKind", "interval_of", "listener_means", "opinion_tables"]
 
 
@@ -91,6 +93,7 @@ def _method(
     means = rows.groupby("participant")["value"].mean()
     found, n_items = interval_of(means, ci), rows["item_id"].nunique()
     notes = ["n<2: not available"] * (found.n < 2) + [f"on {n_items} of {of_items} items"] * (n_items < of_items)
+    notes += [NO_WIDTH] * _has_no_width(found)
     return {
         "group": group,
         "condition": name,
@@ -103,6 +106,10 @@ def _method(
         "beyond_scale": bool(found.low < scale[0] or found.high > scale[1]),
         "note": "; ".join(notes),
     }
+
+
+def _has_no_width(found: Interval) -> bool:
+    return found.n > 1 and found.low == found.high
 
 
 def _moments(found: Interval, values: pd.Series) -> dict[str, float]:
@@ -143,8 +150,9 @@ def _pairs(group: str, systems: pd.DataFrame, ci: IntervalKind) -> list[dict]:
             note = "no listener scored both methods on the same item"
         elif test.n - test.n_zero < 6:
             note = f"{test.n - test.n_zero} non-zero differences: p cannot be below 0.05"
-        mean, low, high, _ = interval_of(differences, ci)
-        ends = {"mean_difference": mean, "low": low, "high": high}
+        found = interval_of(differences, ci)
+        note = "; ".join(filter(None, [note, NO_WIDTH if _has_no_width(found) else ""]))
+        ends = {"mean_difference": found.estimate, "low": found.low, "high": found.high}
         rows.append({"group": group, "a": a, "b": b, **test._asdict(), **ends, "note": note})
         if test.n < 2:
             rows[-1] |= {"p": np.nan, "note": note if test.n == 0 else "one listener: no test"}

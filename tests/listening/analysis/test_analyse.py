@@ -1,13 +1,17 @@
 """The whole analysis: known effects come back, intervals cover, edge cases have answers, reports say what was done."""
 
+import itertools
 import json
 
 import listening_simulation as simulated
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scipy import stats
 
+from audiointerp.listening.analysis import figures
 from audiointerp.listening.analysis.analyse import analyse
 from audiointerp.listening.analysis.answers import load, with_conditions
 from audiointerp.listening.analysis.opinion import opinion_tables
@@ -176,6 +180,7 @@ def test_small_designs(tmp_path, what):
         assert {row["p"] for row in found["pairs"]} == {1.0} and {row["p"] for row in found["friedman"]} == {1.0}
         assert {row["value"] for row in found["agreement"]} == {None} and "equal" in found["agreement"][0]["note"]
         assert {(row["low"], row["high"]) for row in found["methods"]} == {(3, 3)}
+        assert all("has no width" in row["note"] for row in found["methods"] + found["pairs"])
 
 
 def test_methods_on_no_common_item(tmp_path):
@@ -285,3 +290,19 @@ def test_names_from_files_are_text_in_the_report(tmp_path):
         row["heard_fraction"] = 0
     _, page = analyse_rows(tmp_path, rows)
     assert "<script>x" not in page and "&lt;script&gt;x" in page
+
+
+def test_names_below_box_plots_do_not_overlap():
+    """One method: the places are as close as they get, and the names of files are long."""
+    rows = [
+        {"participant": person, "item_id": f"a_recording_with_a_long_name_{item}", "condition": "piq", "system": True}
+        | {"group": "mixtures", "pred_class": "a_class_of_many_words", "value": 3.0}
+        for person in ("anna", "ben")
+        for item in range(9)
+    ]
+    figure = Figure(figsize=(1.2 + 0.8 * 9, 3.6), layout="constrained")
+    axis = figure.add_subplot()
+    figures._boxes(axis, pd.DataFrame(rows), {"piq": ("#333333", "")}, letters=int(0.8 / figures.LETTER_INCHES))
+    FigureCanvasAgg(figure).draw()
+    boxes = [each.get_window_extent() for each in axis.get_xticklabels()]
+    assert len(boxes) == 9 and all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
