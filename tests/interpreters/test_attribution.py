@@ -27,8 +27,10 @@ from audiointerp.interpreters import (
     Shapley,
     SmoothGrad,
 )
+from audiointerp.interpreters.attribution.base import FITTING, hear
 from audiointerp.interpreters.attribution.lime import Ridge
 from audiointerp.interpreters.attribution.memory import CLIPS, Memory
+from audiointerp.interpreters.base import Scene
 from audiointerp.interpreters.rde.solvers import MatchingPursuit
 from audiointerp.metrics.separation import si_sdr
 from audiointerp.sound.masking import AttributionMask
@@ -678,3 +680,21 @@ def test_the_clip_explained_longest_ago_is_forgotten():
     assert memory.of(clips[0]) is known[0]
     memory.of(clips[CLIPS])
     assert memory.of(clips[0]) is known[0] and memory.of(clips[1]) is not known[1]
+
+
+@pytest.mark.parametrize("make", [vggsound, external])
+def test_versions_are_classified_in_pieces_as_one_by_one(make):
+    """As many as fit the caches of a CPU at a time; with a gradient all at once, whose feature maps are kept."""
+    classifier = make().eval()
+    waveform = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))
+    stft, made = classifier.spectrogram(waveform), classifier(waveform)
+    scene = Scene(waveform, stft, made, torch.eye(len(made.logits[0]), dtype=torch.bool)[:2])
+    several = torch.rand(2 * FITTING + 1, 1, 1, 1) * stft.abs()  # (version, row, freq, time)
+    heard = hear(classifier, scene)
+    with torch.no_grad():
+        found = heard(several.flatten(0, 1))
+        each_alone = [classifier.classify_stft(torch.polar(each, stft.angle()), 8000).logits for each in several]
+        expected = torch.cat(each_alone)
+    assert found.feature_maps == () and found.probabilities.shape == found.logits.shape
+    torch.testing.assert_close(found.logits, expected, atol=1e-5, rtol=1e-4)
+    assert len(heard(several.flatten(0, 1)).feature_maps[0]) == len(expected)

@@ -211,7 +211,7 @@ def hear(classifier: Classifier, scene: Scene) -> Callable[[Tensor], Prediction]
 
     def heard(magnitude: Tensor) -> Prediction:
         if phasor is not None and not magnitude.is_complex():
-            magnitude = magnitude * phasor.repeat(len(magnitude) // len(phasor), 1, 1)
+            magnitude = (magnitude.unflatten(0, (-1, len(phasor))) * phasor).flatten(0, 1)
         return classify(magnitude) if torch.is_grad_enabled() else _in_pieces(classify, magnitude)
 
     return heard
