@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,9 @@ from audiointerp.processes import dividing
 from audiointerp.sound.files import normalize_peak
 from audiointerp.sound.masking import Domain
 from audiointerp.sound.spectrogram import log_magnitude
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 EncoderKind = Literal["own", "classifier"]
 LabelsKept = Literal["all", "one"]
@@ -167,6 +170,12 @@ class Explainer(TrainedInterpreter):
         areas = torch.zeros(scene.target.shape, device=masks.device)
         areas[:, self.index] = masks.mean((2, 3))
         return _largest(masks, target), {"areas": areas}
+
+    def on(self, classifier: Classifier) -> Self:
+        """The same networks beside another classifier, without the masks kept for this one."""
+        twin = super().on(classifier)
+        object.__setattr__(twin, "_memory", None)
+        return twin
 
     @contextmanager
     def several_targets(self) -> Iterator[None]:

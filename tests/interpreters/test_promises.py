@@ -251,6 +251,21 @@ def test_several_targets_of_a_clip_are_explained_as_each_alone(case, classifier)
         assert all(torch.equal(value, other.details[name]) for name, value in one.details.items())
 
 
+def test_another_classifier_is_explained_anew(case, classifier):
+    """Also while several targets are explained: what this classifier said of the clip is not taken for the other's."""
+    waveform, interpreter = sounds(rows=1), case.build(classifier)
+    stem = waveform * torch.linspace(0, 1, waveform.shape[-1]) if case.needs_stem else None
+    torch.manual_seed(1)
+    other = copy.deepcopy(classifier)
+    for weight in other.parameters():
+        nn.init.normal_(weight, std=0.3)
+    alone = interpreter.on(other).interpret(waveform, 1, stem=stem)
+    with interpreter.several_targets():
+        interpreter.interpret(waveform, 1, stem=stem)
+        after = interpreter.on(other).interpret(waveform, 1, stem=stem)
+    assert torch.equal(alone.waveform, after.waveform)
+
+
 BAD_TARGETS = {
     "a class too many": (4, "outside 0..3"),
     "negative": (-1, "outside 0..3"),

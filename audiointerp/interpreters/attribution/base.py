@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from audiointerp.contracts import Classifier, Interpretation, Prediction, check_
 from audiointerp.interpreters.attribution.memory import Memory
 from audiointerp.interpreters.base import MaskInterpreter, Scene
 from audiointerp.sound.masking import AttributionMask, Domain, noise_floor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Score = Callable[[Tensor], Tensor]
 Details = dict[str, Tensor]
@@ -103,6 +106,12 @@ class Attribution(MaskInterpreter):
     def passes_for(self, samples: int) -> int:
         """Passes for a clip of `samples` samples; as many as for 5 s unless they depend on the clip's length."""
         return self.passes
+
+    def on(self, classifier: Classifier) -> Self:
+        """The same method on another classifier, which knows nothing of what this one's classifier has heard."""
+        twin = super().on(classifier)
+        twin._memory = None
+        return twin
 
     @contextmanager
     def several_targets(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -192,13 +193,17 @@ def check_methods(
     for name in tracked(left, len(left), "sanity checks"):
         few = name in costly
         mine = clips[: sanity.costly_clips] if few else clips
-        rows += _randomise_model(name, methods[name], mine, seed)
-        rows += _randomise_labels(name, methods[name], retrained.get(name), mine)
-        rows += _add_noise(name, methods[name], mine, sanity.noise_db, seed)
+        mixed = mixtures[: sanity.costly_mixtures] if few else mixtures
         *_, (_, random) = randomised(methods[name].classifier, seed)
         others = {"model_randomisation": methods[name].on(random), "label_randomisation": retrained.get(name)}
-        rows += _ask_both(name, methods[name], mixtures[: sanity.costly_mixtures] if few else mixtures, others)
-        rows += _ask_all(name, methods[name], [] if few else _a_few_of_each(test, sanity.table_clips, seed))
+        with ExitStack() as stack:  # what does not depend on the target is computed once for a sound
+            for each in filter(None, (methods[name], *others.values())):
+                stack.enter_context(each.several_targets())
+            rows += _randomise_model(name, methods[name], mine, seed)
+            rows += _randomise_labels(name, methods[name], others["label_randomisation"], mine)
+            rows += _add_noise(name, methods[name], mine, sanity.noise_db, seed)
+            rows += _ask_both(name, methods[name], mixed, others)
+            rows += _ask_all(name, methods[name], [] if few else _a_few_of_each(test, sanity.table_clips, seed))
         write_table(done, pd.DataFrame(rows))
     table = verdicts(pd.DataFrame(rows), sanity)
     write_table(folder / "verdicts.csv", table)
