@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -48,28 +49,33 @@ def write(folder: Path) -> Path:
         write_text(inside(folder, "tables", f"{name}.md"), markdown(mine))
         plot_right(inside(folder, "figures", f"{name}.png"), mine)
         truths.append({**each, "verdicts": mine.to_dict("records"), "heard": _sounds(folder, own)})
-    return render("runs/planted/page.html", folder, {"run": run, "truths": truths})
+    return render("runs/planted/page.html", folder, {"run": run, "truths": truths, "shown": _shown})
 
 
 def markdown(verdicts: pd.DataFrame) -> str:
     """One row per method of a truth; the column of the audible energy only where the classifier is partly deaf."""
-    partly = bool(verdicts["audible"].notna().any())
+    partly = bool(verdicts["audible_before"].notna().any())
     head = ["method", "sounds", "right", "SI-SDR improvement towards the used part, dB", "towards the unused part, dB"]
     head += ["energy in the used part (before)"] * partly + ["fidelity", "verdict"]
     rows = [
         [
             row["method"],
             str(row["n"]),
-            f"{row['right']:.2f} [{row['right_low']:.2f}, {row['right_high']:.2f}]",
-            f"{row['to_used_db']:+.1f}",
-            f"{row['to_unused_db']:+.1f}",
-            *[f"{row['audible']:.2f} ({row['audible_before']:.2f})"] * partly,
+            f"{row['right']:.2f} [{_shown(row['right_low'])}, {_shown(row['right_high'])}]",
+            _shown(row["to_used_db"], "+.1f"),
+            _shown(row["to_unused_db"], "+.1f"),
+            *[f"{_shown(row['audible'])} ({_shown(row['audible_before'])})"] * partly,
             f"{row['fidelity']:.2f}",
             row["verdict"],
         ]
         for row in verdicts.to_dict("records")
     ]
     return text.markdown(head, rows)
+
+
+def _shown(value: float, form: str = ".2f") -> str:
+    """A number, or a dash where there is none: of silence, or of an interval over one recording."""
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def plot_right(path: str | Path, verdicts: pd.DataFrame) -> None:

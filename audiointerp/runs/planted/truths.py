@@ -283,7 +283,7 @@ class FirstSecondTruth(_Audible):
 
     The classifier is a copy that is given the beginning, followed by silence (`classifiers.first_seconds`). A sound
     begins with the loudest piece of a clip and goes on with the loudest piece of a clip of another class; the class of
-    the first is explained.
+    the first is explained, unless the classifier finds it in silence, too.
 
     Args:
         seconds: length of the beginning.
@@ -334,6 +334,14 @@ class FirstSecondTruth(_Audible):
             one, two = (test.clips[each] for each in pair)
             names = str(one.path), str(two.path), (one.source, two.source), ";".join(one.labels), one.labels[0]
             yield KnownSound(f"{number:04d}", *names, mixture, *made)
+
+    def recognised(self, classifier: Classifier, sound: KnownSound) -> bool:
+        """Whether the classifier finds the target class in the sound, and not in silence.
+
+        Most of what the classifier is given is silence, so that nothing of a sound speaks for the class of silence.
+        """
+        silence = torch.zeros_like(sound.mixture)
+        return super().recognised(classifier, sound) and not self._names(classifier, silence, sound.target)
 
 
 @dataclass(frozen=True, kw_only=True)
