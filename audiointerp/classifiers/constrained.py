@@ -98,7 +98,8 @@ def deaf(classifier: Classifier, low_hz: float, high_hz: float) -> PartlyDeaf:
         low_hz, high_hz: ends of the band, in Hz, both within it.
 
     Raises:
-        ValueError: unless 0 <= low_hz < high_hz and the band begins below half the sample rate.
+        ValueError: unless 0 <= low_hz < high_hz and the band begins below half the sample rate; for a classifier
+            that is such a copy already.
     """
     if not 0 <= low_hz < high_hz or low_hz >= classifier.sample_rate / 2:
         raise ValueError(
@@ -116,7 +117,7 @@ def first_seconds(classifier: Classifier, seconds: float = 1.0) -> PartlyDeaf:
         seconds: length of the beginning.
 
     Raises:
-        ValueError: if the beginning is shorter than a sample.
+        ValueError: if the beginning is shorter than a sample; for a classifier that is such a copy already.
     """
     if not round(seconds * classifier.sample_rate) >= 1:
         raise ValueError(f"seconds is {seconds:g}; the beginning that the classifier hears must have a sample")
@@ -131,7 +132,8 @@ def swapped(classifier: Classifier, pairs: Sequence[Sequence[str]]) -> Classifie
         pairs: two labels each.
 
     Raises:
-        ValueError: if there is no pair, the classifier has no such label, or a label is named twice.
+        ValueError: if there is no pair, the classifier has no such label, or a label is named twice; for a
+            classifier that is such a copy already.
     """
     names, labels = check_pairs(pairs), list(classifier.labels)
     if unknown := [name for name in names if name not in labels]:
@@ -158,11 +160,13 @@ def check_pairs(pairs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _variant(classifier: Classifier, kind: type, **facts: Any) -> Any:
-    """A copy whose class is derived from `kind` and the classifier's class; bundles do not store it."""
+    """A copy whose class is derived from `kind` and the classifier's class; no bundle with it can be loaded."""
+    if isinstance(classifier, PartlyDeaf if issubclass(kind, PartlyDeaf) else kind):
+        raise ValueError(f"{type(classifier).__name__} is such a copy already; give the classifier that it was made of")
     twin = copy.deepcopy(classifier)
     name = f"{kind.__name__.strip('_')}{type(classifier).__name__}"
     twin.__class__ = type(name, (kind, type(classifier)), {"__module__": __name__})
-    twin.config = twin.source = twin.source_labels = None
+    twin.source = twin.source_labels = None
     for each, value in facts.items():
         object.__setattr__(twin, each, value)
     return twin
