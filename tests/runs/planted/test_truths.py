@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 from magnitude_classifiers import OfMagnitude
+from tiny_runs import RECIPES, linked, results_of, run
 
 from audiointerp.classifiers import first_seconds
 from audiointerp.datasets import Clip, ClipDataset
@@ -219,3 +220,60 @@ def test_an_impossible_truth_ends_the_run_before_it_begins(test_clips, tmp_path)
 def test_settings_that_cannot_work(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+MODULE = """
+import torch
+from audiointerp import External
+
+
+class TwoBands(torch.nn.Module):
+    def forward(self, waveform):
+        hertz = torch.fft.rfftfreq(waveform.shape[1], 1 / 16000)
+        power = torch.fft.rfft(waveform).abs().square() / waveform.shape[1]
+        high, low = (power[:, (hertz > a) & (hertz < b)].sum(1) for a, b in ((3600, 4700), (200, 1000)))
+        return torch.stack([high, low, torch.ones_like(low)], 1)
+
+
+def classifier():
+    return External(TwoBands(), ["high", "low", "nothing"], 16000)
+"""
+
+
+@pytest.mark.slow
+def test_recipe_from_the_command_to_the_page(test_clips, tmp_path, monkeypatch):
+    """planted_untrained.yaml on ESC-50's layout; right rows are counted again from their numbers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "two_bands_of_planted.py").write_text(MODULE)
+    table = [f"{number}.wav,4,0,{clip.labels[0]},True,{number},A" for number, clip in enumerate(test_clips.clips)]
+    (tmp_path / "esc" / "meta").mkdir(parents=True)
+    (tmp_path / "data").rename(tmp_path / "esc" / "audio")
+    (tmp_path / "esc" / "meta" / "esc50.csv").write_text(
+        "\n".join(["filename,fold,target,category,esc10,src_file,take", *table])
+    )
+    left_out = ["piq", "l2i", "lime_nmf", "lime", "most_faithful", "rise", "occlusion", "gradcam", "guided_gradcam"]
+    left_out += ["smoothgrad", "integrated_gradients", "gradient_shap"]
+    command = ["run", RECIPES / "planted_untrained.yaml", "--data_folder", "esc", "--output_folder", "out"]
+    command += ["--seconds", 1.5, "--classifier", "python:two_bands_of_planted:classifier", "--device", "cpu"]
+    command += [each for name in left_out for each in (f"--methods.{name}", "null")]
+    command += ["--planted.deaf.clips", 3, "--planted.first_second.clips", 4, "--planted.first_second.seconds", 0.5]
+    command += ["--planted.swapped.clips", 2, "--planted.swapped.pairs", "[[low, high]]"]
+    run(command)
+    folder = tmp_path / "out" / "planted_untrained" / "1234"
+    rows, verdicts = pd.read_csv(folder / "planted.csv"), pd.read_csv(folder / "verdicts.csv")
+    assert results_of(folder)["recognised"] == {"deaf": 3, "first_second": 4, "swapped": 4}
+    for row in verdicts.to_dict("records"):
+        own = rows[(rows.truth == row["truth"]) & (rows.method == row["method"])]
+        nearer = own.to_used_db.gt(0) & (own.to_used_db - own.to_unused_db >= 3)
+        right = nearer if row["truth"] == "swapped" else own.audible >= 0.9
+        assert (own.right == right).all() and row["right"] == right.mean() and row["n"] == len(own)
+    verdict = verdicts.set_index(["truth", "method"])["verdict"].unstack()
+    assert (verdict[["all_pass", "empty", "random", "loudest", "threshold"]] == "fail").all(axis=None)
+    assert (verdict[["saliency", "ideal_ratio", "ideal_binary"]] == "pass").all(axis=None)
+    files = {f"{where}/{name}" for name in verdict.index for where in ("tables", "figures")}
+    written = {name.rpartition(".")[0] for name in linked(folder / "report.html")}
+    assert files <= written
+    before = (folder / "planted.csv").read_bytes()
+    run(command)
+    assert (folder / "planted.csv").read_bytes() == before
