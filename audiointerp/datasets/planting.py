@@ -25,7 +25,7 @@ from audiointerp.sound.files import SILENCE
 VERSION = 1  # raise whenever a change here alters any sample of a planted clip
 SECONDS = 0.8  # of a cue that does not last throughout the clip
 RAMP = 0.01  # seconds in which it begins and ends
-SPREAD = 150.0  # Hz on each side of a cue's frequencies; its ramps spread less than 1/10,000 of its energy further
+SPREAD = 150.0  # Hz on each side of a cue's frequencies; less than 1/1,000 of its energy is further away
 
 __all__ = ["CUES", "band_of", "make_cue", "plant"]
 
