@@ -96,12 +96,15 @@ def known_sounds(
         ValueError: if the sounds cannot be made, or the classifier recognises none.
     """
     explained = truth.classifier(classifier, test)
-    made = [replace(each, item_id=f"{name}_{each.item_id}") for each in truth.drawn(explained, test, seed)]
+    found, made = [], 0
+    for each in truth.drawn(explained, test, seed):
+        made += 1
+        if truth.recognised(explained, each):
+            found.append(replace(each, item_id=f"{name}_{each.item_id}"))
     if not made:
         raise ValueError(f"{name}: every clip of the test folds that a sound could be made of is silent")
-    found = [each for each in made if truth.recognised(explained, each)]
     if not found:
-        raise ValueError(f"{name}: {truth.unknown(len(made))}")
+        raise ValueError(f"{name}: {truth.unknown(made)}")
     return explained, found
 
 
