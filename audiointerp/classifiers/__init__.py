@@ -3,6 +3,7 @@
 from audiointerp.classifiers.audio_spectrogram_transformer import AST
 from audiointerp.classifiers.clap import CLAP
 from audiointerp.classifiers.cnn14 import CNN14
+from audiointerp.classifiers.constrained import deaf, first_seconds, swapped
 from audiointerp.classifiers.efficientat import EfficientAT
 from audiointerp.classifiers.external import External
 from audiointerp.classifiers.huggingface import HuggingFace
@@ -20,4 +21,7 @@ __all__ = [
     "InstrumentClassifier",
     "Supervised",
     "VGGSound",
+    "deaf",
+    "first_seconds",
+    "swapped",
 ]

@@ -21,7 +21,7 @@ from audiointerp.datasets.events import read_events, write_events
 from audiointerp.datasets.features import FeatureDataset
 from audiointerp.datasets.mixtures import Mixture, draw_pairs, gains_from_snr, mix, read_mixtures, write_mixtures
 from audiointerp.datasets.nsynth import instrument_of, read_nsynth
-from audiointerp.datasets.planting import CUES, make_cue, plant
+from audiointerp.datasets.planting import CUES, band_of, make_cue, plant
 from audiointerp.datasets.reading import read_clips
 from audiointerp.datasets.relabelling import relabel, split_recordings
 from audiointerp.datasets.scenes import PolyphonicScene, SceneSettings, SceneStem, read_scenes, write_scenes
@@ -57,6 +57,7 @@ __all__ = [
     "TimeRoll",
     "Transpose",
     "WeakBinMask",
+    "band_of",
     "class_names",
     "draw_pairs",
     "gains_from_snr",

@@ -25,8 +25,9 @@ from audiointerp.sound.files import SILENCE
 VERSION = 1  # raise whenever a change here alters any sample of a planted clip
 SECONDS = 0.8  # of a cue that does not last throughout the clip
 RAMP = 0.01  # seconds in which it begins and ends
+SPREAD = 150.0  # Hz on each side of a cue's frequencies; less than 1/1,000 of its energy is further away
 
-__all__ = ["CUES", "make_cue", "plant"]
+__all__ = ["CUES", "band_of", "make_cue", "plant"]
 
 
 def make_cue(cue: str, samples: int, sample_rate: int, generator: torch.Generator) -> Tensor:
@@ -61,6 +62,19 @@ def make_cue(cue: str, samples: int, sample_rate: int, generator: torch.Generato
     whole = torch.zeros(samples)
     whole[begin : begin + length] = sound / sound.abs().max()
     return whole
+
+
+def band_of(cue: str) -> tuple[float, float]:
+    """Lowest and highest frequency, in Hz, between which a cue sounds, whatever was drawn for it.
+
+    Args:
+        cue: see `make_cue`.
+
+    >>> band_of("beep"), band_of("hum")
+    ((1850.0, 3150.0), (0.0, 460.0))
+    """
+    low, high = {"beep": (2000.0, 3000.0), "band": (5000.0, 6500.0), "hum": (48.0, 310.0)}[cue]
+    return max(0.0, low - SPREAD), high + SPREAD
 
 
 def plant(

@@ -31,7 +31,19 @@ __all__ = [
 # Columns read as text, so that class names such as "NA" or "007" are not converted.
 TEXT = ("item_id", "method", "source", "target", "predicted", "label", "role", "path", "pred_class", "true_class")
 TEXT += ("distractor_class", "group", "sha256", "silent", "condition", "recordings", "chosen", "check", "stage", "rule")
-TEXT += ("verdict", "dictionary", "classes", "falls", "relevances", "filler", "class", "name")
+TEXT += (
+    "verdict",
+    "dictionary",
+    "classes",
+    "falls",
+    "relevances",
+    "filler",
+    "class",
+    "name",
+    "truth",
+    "added",
+    "about",
+)
 
 LEFT_OUT_WHEN_SILENT = ("si_sdr", "si_sdr_improvement", "other_si_sdr", "other_si_sdr_improvement")
 LIKELIEST = "likeliest.csv"  # item_id, rank, label, probability

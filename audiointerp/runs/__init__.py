@@ -7,7 +7,7 @@ from audiointerp.runs.concepts.settings import ConceptSettings
 from audiointerp.runs.fit import Evaluation
 from audiointerp.runs.notes.explaining import NoteExplanations
 from audiointerp.runs.notes.magnitude_phase import MagnitudePhase
-from audiointerp.runs.planted.checks import PlantedTruth
+from audiointerp.runs.planted.truths import DeafTruth, FirstSecondTruth, PlantedTruth, SwappedTruth
 from audiointerp.runs.sanity.checks import Sanity
 from audiointerp.runs.tcav.testing import TCAV
 
@@ -17,9 +17,12 @@ __all__ = [
     "ClassMasks",
     "Comparison",
     "ConceptSettings",
+    "DeafTruth",
     "Evaluation",
+    "FirstSecondTruth",
     "MagnitudePhase",
     "NoteExplanations",
     "PlantedTruth",
     "Sanity",
+    "SwappedTruth",
 ]

@@ -4,7 +4,7 @@ import pytest
 import soundfile
 import torch
 
-from audiointerp.datasets import CUES, Clip, make_cue, plant
+from audiointerp.datasets import CUES, Clip, band_of, make_cue, plant
 from audiointerp.sound import files as audio
 
 RATE, SAMPLES = 16000, 24000
@@ -33,6 +33,17 @@ def test_a_cue_is_where_its_name_says(cue, low, high):
         heard = (sound.abs() > 0.02).nonzero()[:, 0]
         seconds = float(heard[-1] - heard[0]) / RATE
         assert seconds > 1.4 if cue == "hum" else 0.75 < seconds <= 0.8
+
+
+@pytest.mark.parametrize("cue", CUES)
+def test_all_of_a_cue_is_in_its_band(cue):
+    low, high = band_of(cue)
+    for seed in range(5):
+        power = (
+            torch.fft.rfft(make_cue(cue, SAMPLES, RATE, torch.Generator().manual_seed(seed)).double()).abs().square()
+        )
+        hertz = torch.arange(len(power)) * RATE / SAMPLES
+        assert power[(hertz < low) | (hertz > high)].sum() < 1e-3 * power.sum()
 
 
 def test_beeps_differ_in_pitch_and_place():

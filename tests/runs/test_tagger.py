@@ -103,6 +103,18 @@ def test_compare_on_a_tagger(own_module, data, tmp_path):
     assert (clips.target == clips.label).all()
 
 
+def test_planted_truth_on_a_tagger(own_module, data, tmp_path):
+    few = [each for name in (*METHODS, "lime_nmf") if name != "segments" for each in (f"--methods.{name}", "null")]
+    few += ["--planted.first_second", "null", "--planted.swapped", "null", "--planted.deaf.cue", "hum"]
+    few += ["--planted.deaf.clips", 3, "--planted.deaf.min_probability", 0.0]
+    own = ["--classifier", f"{own_module('planted', 16000)}:tagger", "--device", "cpu"]
+    run(["run", RECIPES / "planted_untrained.yaml", *data, *few, *own])
+    rows = pd.read_csv(tmp_path / "out" / "planted_untrained" / "1234" / "planted.csv")
+    assert (rows.truth == "deaf").all() and (rows.target == rows.label).all() and set(rows.target) <= set(LABELS)
+    assert rows[rows.method == "gradcam"].audible.dropna().between(0, 1).all() and rows.item_id.nunique() == 3
+    assert rows[rows.method == "ideal_ratio"].audible.min() > 0.9 and not rows[rows.method == "all_pass"].right.any()
+
+
 @pytest.mark.slow
 def test_piq_is_trained_for_the_labels_that_occur(own_module, data, tmp_path):
     options = ["--interpreter.layers", "[-1]", "--interpreter.codes", 36, "--channels", 8, "--epochs", 2]

@@ -1,252 +1,229 @@
-"""Planted truth: explanations of a classifier that is known to decide by a planted cue; the right ones show the cue.
+"""Planted truth: explanations of a classifier of which it is known what it decides by; the right ones show it.
 
-The classifier was trained on clips that `datasets.plant` made: in clips of any other class, a cue, such as a beep,
-gives a class away. Clips of the test folds are given the cue at one level; those that the classifier recognises by it
-are explained for that class. The cue and the clip are known stems: the explanation is right if it comes nearer to the
-cue than to the clip by a margin. A method that was taught with stems of natural sounds may show the clip instead.
+See `truths`: the classifier was trained with a cue, such as a beep, that gives a class away, or it is a copy that is
+deaf to a band, hears only the first second, or has exchanged labels. Each sound is the sum of a part that the
+classifier uses and a part that it does not, both known; an explanation is right if it shows the first and not the
+second, by the rule of its truth. A method that was taught with stems of natural sounds may show the wrong part.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from audiointerp.contracts import Classifier, Interpreter, frozen
-from audiointerp.datasets import ClipDataset, gains_from_snr, make_cue, mix
-from audiointerp.datasets.limits import check_counts, check_items, check_level
-from audiointerp.evaluation.items import item_id_of
+from audiointerp.datasets import ClipDataset
 from audiointerp.metrics.separation import si_sdr
 from audiointerp.metrics.statistics import crossed_interval
 from audiointerp.results.paths import inside
 from audiointerp.results.writing import write_table
 from audiointerp.runs.comparison.compare import Comparison
 from audiointerp.runs.kind import Context, Kind
-from audiointerp.runs.methods import methods_of
+from audiointerp.runs.methods import check_names, methods_of
+from audiointerp.runs.planted.truths import KnownSound, Truth, audible_part
 from audiointerp.sound import files as audio
 from audiointerp.training.progress import tracked
 
-__all__ = ["PlantedClip", "PlantedTruth", "PlantedTruthChecks", "check_methods", "planted_clips"]
+ONE_TRUTH = "planted"  # name of a truth that the recipe gives without a name
 
-
-@dataclass(frozen=True)
-class PlantedTruth:
-    """Settings of the planted truth: the cue, the clips that it is planted in, and the rule.
-
-    Args:
-        label: the class that the cue gave away in training.
-        cue: see `datasets.make_cue`.
-        clips: number of clips of other classes that the cue is planted in, drawn by the seed.
-        snr_db: level of the cue above the clip, in dB, both over the whole clip. Below 0 the loudest sound is not the
-            cue, so that a method that keeps the loudest sound is wrong.
-        margin_db: an explanation is right if its SI-SDR to the cue is higher than the mixture's, and improves by this
-            much more than its SI-SDR to the clip does. The second alone would hold for random bins too: they lower the
-            SI-SDR to the louder clip more than that to the cue.
-        min_right: a method fails if its share of right explanations is below this.
-        sounds: number of clips whose sounds are kept.
-    """
-
-    label: str
-    cue: str = "beep"
-    clips: int = 40
-    snr_db: float = -8.0
-    margin_db: float = 3.0
-    min_right: float = 0.95
-    sounds: int = 5
-
-    def __post_init__(self) -> None:
-        check_items(self.clips, "clips", "clips")
-        check_counts(sounds=self.sounds)
-        check_level("snr_db", self.snr_db)
-        check_level("margin_db", self.margin_db)
-
-
-@dataclass(frozen=True)
-class PlantedClip:
-    """A clip with the cue in it; waveforms are (1, samples) and `mixture` is `cue` + `clip`."""
-
-    item_id: str
-    source: str
-    recording: str
-    label: str
-    mixture: Tensor
-    cue: Tensor
-    clip: Tensor
+__all__ = ["PlantedTruthChecks", "check_methods", "known_sounds", "verdicts"]
 
 
 class PlantedTruthChecks(Kind):
-    """Runs a recipe with the key `planted`: whether methods show the cue that the classifier decides by."""
+    """Runs a recipe with the key `planted`, a truth or several by name: whether methods show what decides."""
 
     name = "planted"
     scored = False
     key = "planted"
-    keys = {"planted": PlantedTruth, "methods": Mapping, "controls": Mapping, "comparison": Comparison}
+    keys = {
+        "planted": Truth | Mapping[str, Truth | None],
+        "methods": Mapping,
+        "controls": Mapping,
+        "comparison": Comparison,
+    }
     defaults = {"controls": {}, "comparison": Comparison()}
     required = ("classifier", "methods")
     needs_test = True
     trains = False
 
+    def problems(self, values: Mapping[str, Any]) -> list[str]:
+        """Adds that there is no truth, and names that cannot be those of files."""
+        given, found = values["planted"], super().problems(values)
+        if not isinstance(given, Mapping):
+            return found
+        if not [each for each in given.values() if each is not None]:
+            return [*found, "planted has no truth; name at least one, such as `deaf: !new:audiointerp.runs.DeafTruth`"]
+        try:
+            check_names([str(name) for name in given])
+        except ValueError as error:
+            found.append(f"planted: {str(error).replace('method', 'truth', 1)}")
+        return found
+
     def run(self, context: Context) -> None:
-        """Explains the clips with the methods that have not been checked yet; writes verdicts and the page."""
+        """Explains the sounds with the methods that have not been checked yet; writes verdicts and the page."""
         methods, controls = methods_of(context)
         test = context.data["test"]
+        given = context.values["planted"]
+        truths = given if isinstance(given, Mapping) else {ONE_TRUTH: given}
+        truths = {name: each for name, each in truths.items() if each is not None}
         context.start(data={"test": test})
-        wanted: PlantedTruth = context.values["planted"]
-        table = check_methods(wanted, {**methods, **controls}, test, context.folder, context.seed)
-        context.finish(results={"recognised": int(table["n"].max())})
+        table = check_methods(truths, {**methods, **controls}, test, context.folder, context.seed)
+        recognised = {name: int(table.loc[table["truth"] == name, "n"].max()) for name in truths}
+        context.finish(results={"recognised": recognised})
         self.page(context.folder)
 
     def page(self, folder: Path) -> Path:
-        """Writes the table, the figure and the page."""
+        """Writes the tables, the figures and the page."""
         from audiointerp.runs.planted import page
 
         return page.write(folder)
 
 
-def planted_clips(wanted: PlantedTruth, test: ClipDataset, seed: int) -> list[PlantedClip]:
-    """Clips of other classes with the cue in them.
+def known_sounds(
+    name: str, truth: Truth, classifier: Classifier, test: ClipDataset, seed: int
+) -> tuple[Classifier, list[KnownSound]]:
+    """The classifier to explain, and the sounds of a truth that it recognises; item_ids begin with the truth's name.
 
     Raises:
-        ValueError: if the data have no such label, or only clips of it.
+        ValueError: if the sounds cannot be made, or the classifier recognises none.
     """
-    if wanted.label not in test.labels:
-        raise ValueError(f"planted.label is {wanted.label!r}; the classes are {', '.join(test.labels)}")
-    others = [number for number, clip in enumerate(test.clips) if wanted.label not in clip.labels]
-    if not others:
-        raise ValueError(f"the test folds have clips of {wanted.label!r} only; the cue is planted in other clips")
-    generator = torch.Generator().manual_seed(seed)
-    order = [others[i] for i in torch.randperm(len(others), generator=generator).tolist()]
-    base_gain, other_gain = gains_from_snr(wanted.snr_db)
-    found = []
-    for number in order:
-        host, clip = test.batch([number]).waveform, test.clips[number]
-        cue = make_cue(wanted.cue, test.samples, test.sample_rate, generator)[None]
-        if len(found) == wanted.clips:
-            break
-        if host.abs().max() <= audio.SILENCE:
-            continue
-        made = mix(cue, host, base_gain=base_gain, other_gain=other_gain)
-        where = item_id_of(clip.path, clip.start), str(clip.path), clip.source
-        found.append(PlantedClip(*where, ";".join(clip.labels), *made))
+    explained = truth.classifier(classifier, test)
+    found, made = [], 0
+    for each in truth.drawn(explained, test, seed):
+        made += 1
+        if truth.recognised(explained, each):
+            found.append(replace(each, item_id=f"{name}_{each.item_id}"))
+    if not made:
+        raise ValueError(f"{name}: every clip of the test folds that a sound could be made of is silent")
     if not found:
-        raise ValueError("every clip of the test folds that the cue could be planted in is silent")
-    return found
+        raise ValueError(f"{name}: {truth.unknown(made)}")
+    return explained, found
 
 
 def check_methods(
-    wanted: PlantedTruth, methods: Mapping[str, Interpreter], test: ClipDataset, folder: Path, seed: int
+    truths: Mapping[str, Truth], methods: Mapping[str, Interpreter], test: ClipDataset, folder: Path, seed: int
 ) -> pd.DataFrame:
-    """Explains every clip that is recognised by its cue; writes planted.csv, sounds, and verdicts.csv.
+    """Explains every sound that is recognised; writes planted.csv, truths.csv, sounds, and verdicts.csv.
 
     Args:
-        wanted: cue, clips and rule.
+        truths: name -> sounds and rule.
         methods: name -> interpreter, all of the same classifier.
         test: clips of the test folds.
         folder: the run folder; methods that have their rows there are not run again.
-        seed: of the clips and cues.
+        seed: of the sounds.
 
     Returns:
         The verdicts, see `verdicts`.
 
     Raises:
-        ValueError: if the classifier recognises no clip by the cue.
+        ValueError: if the classifier recognises no sound of a truth.
     """
-    classifier = next(iter(methods.values())).classifier
-    clips = _recognised(planted_clips(wanted, test, seed), classifier, wanted)
-    for clip in clips[: wanted.sounds]:
-        parts = {"mixture": clip.mixture, "cue": clip.cue}
-        for name, waveform in parts.items():
-            audio.write(inside(folder, "audio", clip.item_id, f"{name}.wav"), waveform[0], test.sample_rate)
+    given = next(iter(methods.values())).classifier
+    # All sounds are made first, so that a truth that is impossible ends the run before it has begun.
+    made = {name: known_sounds(name, truth, given, test, seed) for name, truth in truths.items()}
+    about = [{"name": name, "about": truth.about, "rule": truth.rule} for name, truth in truths.items()]
+    write_table(folder / "truths.csv", pd.DataFrame(about))
     done = folder / "planted.csv"
     rows: list[dict[str, Any]] = pd.read_csv(done).to_dict("records") if done.is_file() else []
-    finished = {row["method"] for row in rows}
-    left = [name for name in methods if name not in finished]
-    for name in tracked(left, len(left), "planted truth"):
-        rows += _explain(name, methods[name], clips, wanted, folder)
+    finished = {(row["truth"], row["method"]) for row in rows}
+    left = [(truth, name) for name in methods for truth in truths if (truth, name) not in finished]
+    for truth, name in tracked(left, len(left), "planted truth"):
+        classifier, sounds = made[truth]
+        _write_sounds(sounds[: truths[truth].sounds], folder, test.sample_rate)
+        method = methods[name] if classifier is given else methods[name].on(classifier)
+        rows += [{"truth": truth, **each} for each in _explain(name, method, sounds, truths[truth], folder)]
         write_table(done, pd.DataFrame(rows))
-    table = verdicts(pd.DataFrame(rows), wanted)
+    table = verdicts(pd.DataFrame(rows), truths)
     write_table(folder / "verdicts.csv", table)
     return table
 
 
-def verdicts(rows: pd.DataFrame, wanted: PlantedTruth) -> pd.DataFrame:
-    """One row per method: share of right explanations with its interval over recordings, means, rule and verdict."""
+def verdicts(rows: pd.DataFrame, truths: Mapping[str, Truth]) -> pd.DataFrame:
+    """One row per truth and method: share of right explanations with its interval over recordings, means, verdict.
+
+    `audible` is the mean share of the energy that a partly deaf classifier hears, `audible_before` that of the sounds.
+    """
     out = []
-    for method, group in rows.groupby("method", sort=False):
-        right = group["right"].astype(float).to_numpy()
-        interval = crossed_interval(right, [(each,) for each in group["recording"]])
-        share = float(right.mean())
-        means = group[["to_cue_db", "to_clip_db", "fidelity", "seconds"]].astype(float).mean()
-        out.append(
-            {
-                "method": method,
-                "n": len(group),
-                "right": share,
-                "right_low": interval.low,
-                "right_high": interval.high,
-                **{name: float(value) for name, value in means.items()},
-                "rule": f"share nearer to the cue, by {wanted.margin_db:g} dB more to it >= {wanted.min_right:g}",
-                "verdict": "pass" if share >= wanted.min_right else "fail",
-            }
-        )
+    values = ["to_used_db", "to_unused_db", "audible", "audible_before", "fidelity", "seconds"]
+    for name, truth in truths.items():
+        for method, group in rows[rows["truth"] == name].groupby("method", sort=False):
+            right = np.asarray(group["right"], dtype=float)
+            interval = crossed_interval(right, [str(each).split(";") for each in group["recordings"]])
+            share = float(right.mean())
+            out.append(
+                {
+                    "truth": name,
+                    "method": method,
+                    "n": len(group),
+                    "right": share,
+                    "right_low": interval.low,
+                    "right_high": interval.high,
+                    **{each: float(group[each].astype(float).mean()) for each in values},
+                    "rule": truth.rule,
+                    "verdict": "pass" if share >= truth.min_right else "fail",
+                }
+            )
     return pd.DataFrame(out)
 
 
-def _recognised(clips: Sequence[PlantedClip], classifier: Classifier, wanted: PlantedTruth) -> list[PlantedClip]:
-    """The clips that are classified as the cue's class; several labels: those that have it above probability 1/2."""
-    index = classifier.labels.index(wanted.label)
-    found = []
-    for clip in clips:
-        with frozen(classifier), torch.no_grad():
-            heard = classifier(audio.normalize_peak(clip.mixture.to(classifier.device))[0])
-        by_label = bool(heard.probabilities[0, index] > 0.5)
-        if by_label if classifier.multilabel else int(heard.predicted[0]) == index:
-            found.append(clip)
-    if not found:
-        raise ValueError(
-            f"none of {len(clips)} clips with a {wanted.cue} at {wanted.snr_db:g} dB is classified as "
-            f"{wanted.label!r}; was the classifier trained on clips with this cue (datasets.plant)?"
-        )
-    return found
+def _write_sounds(sounds: Sequence[KnownSound], folder: Path, sample_rate: int) -> None:
+    for sound in sounds:
+        for name, waveform in (("mixture", sound.mixture), ("used", sound.used)):
+            path = inside(folder, "audio", sound.item_id, f"{name}.wav")
+            if not path.is_file():
+                audio.write(path, waveform[0], sample_rate)
 
 
 def _explain(
-    name: str, method: Interpreter, clips: Sequence[PlantedClip], wanted: PlantedTruth, folder: Path
+    name: str, method: Interpreter, sounds: Sequence[KnownSound], truth: Truth, folder: Path
 ) -> list[dict[str, Any]]:
     classifier, rows = method.classifier, []
-    index = classifier.labels.index(wanted.label)
-    for number, clip in enumerate(clips):
-        mixture = clip.mixture.to(classifier.device)
+    for number, sound in enumerate(sounds):
+        mixture, index = sound.mixture.to(classifier.device), classifier.labels.index(sound.target)
         start = time.perf_counter()
-        made = method.interpret(mixture, index, stem=clip.cue.to(mixture) if method.needs_stem else None)
+        made = method.interpret(mixture, index, stem=sound.used.to(mixture) if method.needs_stem else None)
         seconds = time.perf_counter() - start
         with frozen(classifier), torch.no_grad():
             alone = classifier(made.waveform * made.input_gain[:, None])
         heard = made.waveform.cpu()
-        gained = [float(si_sdr(heard, stem) - si_sdr(clip.mixture, stem)) for stem in (clip.cue, clip.clip)]
+        gained = [float(si_sdr(heard, part) - si_sdr(sound.mixture, part)) for part in (sound.used, sound.unused)]
+        audible, before = (_audible_share(classifier, each) for each in (heard, sound.mixture))
         silent = float(heard.abs().max()) <= audio.SILENCE
         rows.append(
             {
-                "item_id": clip.item_id,
+                "item_id": sound.item_id,
                 "method": name,
-                "source": clip.source,
-                "recording": clip.recording,
-                "label": clip.label,
+                "source": sound.source,
+                "added": sound.added,
+                "recordings": ";".join(sound.recordings),
+                "label": sound.label,
+                "target": sound.target,
                 "probability": float(made.prediction.probabilities[0, index]),
-                "to_cue_db": gained[0],
-                "to_clip_db": gained[1],
-                "right": not silent and gained[0] > 0 and gained[0] - gained[1] >= wanted.margin_db,
+                "to_used_db": gained[0],
+                "to_unused_db": gained[1],
+                "audible": audible,
+                "audible_before": before,
+                "right": not silent and truth.is_right(gained[0], gained[1], audible),
                 "fidelity": float(int(alone.predicted[0]) == index),
                 "silent": silent,
                 "seconds": seconds,
             }
         )
-        if number < wanted.sounds:
-            audio.write(inside(folder, "audio", clip.item_id, f"{name}.wav"), heard[0], classifier.sample_rate)
+        if number < truth.sounds:
+            audio.write(inside(folder, "audio", sound.item_id, f"{name}.wav"), heard[0], classifier.sample_rate)
     return rows
+
+
+def _audible_share(classifier: Classifier, waveform: Tensor) -> float:
+    """Share of a sound's energy in the part that the classifier hears; NaN if it hears everything, or for silence."""
+    part = audible_part(classifier, waveform)
+    energy = float(waveform.double().square().sum())
+    return float("nan") if part is None or energy == 0 else float(part.double().square().sum()) / energy

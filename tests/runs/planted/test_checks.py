@@ -12,7 +12,7 @@ from magnitude_classifiers import OfMagnitude
 from audiointerp.datasets import Clip, ClipDataset
 from audiointerp.interpreters import LIME, AllPass, Loudest, MaskInterpreter, RandomMask, TargetMasking
 from audiointerp.runs.planted import checks, page
-from audiointerp.runs.planted.checks import PlantedTruth
+from audiointerp.runs.planted.truths import PlantedTruth
 from audiointerp.sound import StemMask
 from audiointerp.sound import files as audio
 
@@ -70,18 +70,18 @@ def test_who_shows_the_cue_and_who_does_not(test_clips, tmp_path):
         "random": RandomMask(classifier),
         "ideal": TargetMasking(classifier, StemMask(), "magnitude"),
     }
-    table = checks.check_methods(WANTED, methods, test_clips, tmp_path / "run", 1).set_index("method")
+    table = checks.check_methods({"cue": WANTED}, methods, test_clips, tmp_path / "run", 1).set_index("method")
     assert table["right"].to_dict() == {
         "its_bins": 1.0, "other_bins": 0.0, "lime": 1.0, "loudest": 0.0, "all_pass": 0.0, "random": 0.0, "ideal": 1.0,
     }  # fmt: skip
     assert set(table.loc[table["right"] == 1, "verdict"]) == {"pass"}
     assert set(table.loc[table["right"] == 0, "verdict"]) == {"fail"}
-    assert (table["n"] == 6).all() and table.loc["all_pass", "to_cue_db"] == pytest.approx(0, abs=0.01)
+    assert (table["n"] == 6).all() and table.loc["all_pass", "to_used_db"] == pytest.approx(0, abs=0.01)
     rows = pd.read_csv(tmp_path / "run" / "planted.csv")
     assert set(rows["label"]) == {"dog"} and rows["source"].nunique() == 6
     # The mixture of the first clip is its cue and a clip 8 dB louder.
     folder = tmp_path / "run" / "audio" / rows["item_id"].iloc[0]
-    mixture, cue = (audio.read(folder / f"{name}.wav") for name in ("mixture", "cue"))
+    mixture, cue = (audio.read(folder / f"{name}.wav") for name in ("mixture", "used"))
     level = 10 * torch.log10(cue.square().sum() / (mixture - cue).square().sum())
     assert level == pytest.approx(-8, abs=0.01)
     assert len(list((tmp_path / "run" / "audio").iterdir())) == WANTED.sounds
@@ -89,30 +89,30 @@ def test_who_shows_the_cue_and_who_does_not(test_clips, tmp_path):
 
 def test_methods_that_are_done_are_not_run_again(test_clips, tmp_path, monkeypatch):
     method = Bins(hears_beeps())
-    first = checks.check_methods(WANTED, {"its_bins": method}, test_clips, tmp_path, 1)
+    first = checks.check_methods({"cue": WANTED}, {"its_bins": method}, test_clips, tmp_path, 1)
     monkeypatch.setattr(Bins, "make_mask", None)
-    again = checks.check_methods(WANTED, {"its_bins": method}, test_clips, tmp_path, 1)
+    again = checks.check_methods({"cue": WANTED}, {"its_bins": method}, test_clips, tmp_path, 1)
     pd.testing.assert_frame_equal(first, again)
 
 
 def test_a_classifier_that_does_not_know_the_cue_is_refused(test_clips, tmp_path):
     with pytest.raises(ValueError, match="none of 6 clips with a hum at -8 dB is classified as 'rain'"):
         wanted = PlantedTruth(label="rain", cue="hum", clips=6)
-        checks.check_methods(wanted, {"bins": Bins(hears_beeps())}, test_clips, tmp_path, 1)
+        checks.check_methods({"cue": wanted}, {"bins": Bins(hears_beeps())}, test_clips, tmp_path, 1)
 
 
 def test_settings_that_cannot_work(test_clips):
     with pytest.raises(ValueError, match="1 to 100000 clips"):
         PlantedTruth(label="rain", clips=0)
     with pytest.raises(ValueError, match="the classes are dog, rain"):
-        checks.planted_clips(PlantedTruth(label="cow"), test_clips, 1)
+        checks.known_sounds("cue", PlantedTruth(label="cow"), hears_beeps(), test_clips, 1)
 
 
 @pytest.fixture
 def done(test_clips, tmp_path):
     classifier, folder = hears_beeps(), tmp_path / "planted"
     methods = {"its_bins": Bins(classifier), "all_pass": AllPass(classifier)}
-    checks.check_methods(WANTED, methods, test_clips, folder, 1)
+    checks.check_methods({"cue": WANTED}, methods, test_clips, folder, 1)
     about = {"name": "planted", "kind": "planted", "scored": False, "seed": 1, "labels": ["dog", "rain"]}
     (folder / "run.json").write_text(json.dumps(about))
     return folder
@@ -126,8 +126,8 @@ def test_damaged_tables(done, tmp_path):
 def test_page_shows_sounds_and_verdicts(done):
     written = page.write(done).read_text()
     assert written.count("<audio") == WANTED.sounds * 4 and "✗ wrong" in written and "✓ right" in written
-    assert "| its_bins | 6 | 1.00 [1.00, 1.00] |" in (done / "tables" / "verdicts.md").read_text()
-    assert (done / "figures" / "planted.png").is_file()
+    assert "| its_bins | 6 | 1.00 [1.00, 1.00] |" in (done / "tables" / "cue.md").read_text()
+    assert (done / "figures" / "cue.png").is_file()
 
 
 @pytest.mark.slow
