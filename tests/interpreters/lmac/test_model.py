@@ -18,7 +18,7 @@ from audiointerp.interpreters import LMAC
 from audiointerp.interpreters.base import MapLayout, map_layouts
 from audiointerp.interpreters.lmac import Guidance
 from audiointerp.interpreters.lmac.decoder import MaskDecoder, cell_positions
-from audiointerp.interpreters.lmac.model import _draw_likeliest
+from audiointerp.interpreters.lmac.targets import draw_likeliest
 from audiointerp.interpreters.mask_losses import reconstruction
 from audiointerp.sound.masking import StemMask
 from audiointerp.sound.spectrogram import STFT, log_magnitude
@@ -118,7 +118,7 @@ def test_a_stem_counts_only_where_its_class_is_explained():
 def test_classes_are_drawn_from_the_likeliest():
     torch.manual_seed(0)
     probabilities = torch.tensor([[0.5, 0.3, 0.2, 0.0], [0.97, 0.01, 0.01, 0.01], [0.02, 0.01, 0.01, 0.0]])
-    drawn = torch.stack([_draw_likeliest(probabilities, 2, 0.05) for _ in range(400)]).float()
+    drawn = torch.stack([draw_likeliest(probabilities, 2, 0.05) for _ in range(400)]).float()
     assert (drawn.sum(2) == 1).all()
     share = drawn.mean(0)
     assert share[0, :2].tolist() == pytest.approx([0.5, 0.5], abs=0.1) and share[0, 2:].sum() == 0
