@@ -57,9 +57,9 @@ class Basis(nn.Module):
         return (samples - 1 + self.kernel - self.stride) // self.stride + 1
 
     def centres(self, samples: int) -> Tensor:
-        """The middle of each frame in samples from the beginning of the sound, (frames,)."""
+        """Where each frame's window is largest, in samples from the beginning of the sound, (frames,)."""
         number = torch.arange(self.frames(samples), device=self.window.device)
-        return number * self.stride - (self.kernel - self.stride) + (self.kernel - 1) / 2
+        return number * self.stride - (self.kernel - self.stride) + self.kernel / 2
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Coefficients (batch, channels, frames) of (batch, samples); silence surrounds the sound."""
