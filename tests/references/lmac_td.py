@@ -13,7 +13,7 @@ def root_hann(kernel: int) -> list[float]:
 
 
 def encode(waveform: list[float], filters: np.ndarray, stride: int) -> list[list[float]]:
-    """Coefficients of each frame that contains a sample of the sound; the first one ends with `stride` samples of it."""
+    """Coefficients of each frame that contains a sample of the sound; the first frame has `stride` of them."""
     kernel, window = filters.shape[1], root_hann(filters.shape[1])
     made, start = [], stride - kernel
     while start < len(waveform):

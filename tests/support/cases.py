@@ -163,7 +163,7 @@ def lmac(classifier: Classifier, **arguments) -> LMAC:
 
 
 def lmac_td(classifier: Classifier, **arguments) -> LMACTD:
-    """LMAC-TD with running statistics as after training, a basis that is no longer Fourier's, and a separator in use."""
+    """LMAC-TD with running statistics as after training, a basis that is not Fourier's, and a separator in use."""
     torch.manual_seed(1)
     small = {"width": 4, "fine_width": 4, "kernel": 16, "stride": 8, "channels": 18, "separator": 16, "chunk": 20}
     made = _lively(LMACTD(classifier, **small | arguments))

@@ -1,8 +1,9 @@
 """A learned waveform basis: frames of the sound <-> coefficients, with an exact inverse whatever was learned.
 
-TasNet (Luo and Mesgarani, 2018, https://arxiv.org/abs/1809.07454) and SepFormer learn an encoder and a decoder that only
-together, and only after training, give back the sound. Here the filters are the orthonormal columns of a matrix, so that
-the decoder is the encoder's transpose, and all coefficients give back the sound before, during and after training.
+Conv-TasNet (Luo and Mesgarani, 2018, https://arxiv.org/abs/1809.07454) and SepFormer learn an encoder and a decoder
+that give back the sound only after training, and only nearly. Here the filters are a matrix with orthonormal columns,
+so that the decoder is the encoder's transpose, and all coefficients give back the sound before, during and after
+training.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ their level); the classifier's feature maps are decoded to the same shape, d, an
 Departures from the paper and its released code, whose settings name a module that is not in its repository:
 
 - The paper takes encoder and decoder of a SepFormer trained on speech mixtures, and freezes them. Without such weights,
-  ours start as a Fourier basis and are trained with everything else; they are inverses of each other throughout (`Basis`),
-  so that interpretation and residual add up to the input and no term for the sum of the parts is needed.
+  ours start as a Fourier basis and are trained with everything else; they are inverses of each other throughout
+  (`Basis`), so that interpretation and residual add up to the input and no term for the sum of the parts is needed.
 - Coefficients have signs; e = log1p of their magnitude, each clip normalised. The paper's are made positive by a ReLU.
 - Kernel 256, stride 128 instead of 16 and 8: a sixteenth of the frames, so that a CPU can train it. Shorter windows may
   separate better: 2.5 ms were best for sounds of all kinds in Kavalerov et al. (2019), https://arxiv.org/abs/1905.03330.

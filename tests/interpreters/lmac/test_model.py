@@ -396,6 +396,7 @@ def test_one_silent_clip_trains():
 
 # --- known answer
 
+
 def test_the_mask_keeps_the_band_that_speaks_for_the_class():
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
