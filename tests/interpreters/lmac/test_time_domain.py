@@ -89,6 +89,18 @@ def test_the_basis_begins_as_fouriers(size):
     torch.testing.assert_close(Basis(size, 2, 1).filters().detach(), made[:, :2].float(), atol=1e-6, rtol=0)
 
 
+def test_mixed_precision_rounds_the_mask_but_not_the_sound():
+    interpreter, waveform = lmac_td(vggsound()), noise()
+    whole = interpreter.interpret(waveform, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = interpreter.interpret(waveform, 1)
+        back = interpreter.basis.inverse(interpreter.basis(waveform), SAMPLES)
+    assert made.waveform.dtype == made.details["basis_mask"].dtype == torch.float32
+    torch.testing.assert_close(back, waveform, atol=2e-6, rtol=0)
+    torch.testing.assert_close(made.waveform, whole.waveform, atol=0.05, rtol=0)
+    assert not torch.equal(made.waveform, whole.waveform)
+
+
 # --- the network that makes the mask
 
 
