@@ -30,8 +30,8 @@ RATE, SECONDS = 16000, 2.0
 FILES = {"Input": "input", "Interpretation": "kept", "Rest": "rest"}
 # Methods with weights of their own -> the shipped bundle.
 TRAINED = {"piq": "esc10-piq", "l2i": "esc10-l2i"}
-# Methods with weights of their own that are trained here, by the recipe of their name.
-TO_TRAIN = ("explainer", "flint", "lmac", "rtis", "vibi")
+# Methods with weights of their own that are trained here -> their recipes.
+TO_TRAIN = {name: name for name in ("explainer", "flint", "lmac", "rtis", "vibi")} | {"lmactd": "lmac_td"}
 EPOCHS = 3
 # The terms of FLINT's loss begin one after the other; its page of attributes is not needed here.
 MORE = {"flint": {"epochs": 6, "attributes.steps": 0, "attributes.strongest": 1}}
@@ -61,7 +61,7 @@ def synthetic_mixture() -> tuple[Tensor, Tensor]:
 
 
 def train(name: str, folder: Path) -> Interpreter:
-    """A method trained by its recipe for a few epochs on synthetic clips; made once, in the folder."""
+    """A method trained by a recipe of this name for a few epochs on synthetic clips; made once, in the folder."""
     clips, labels, recipe = folder / "clips", folder / "labels.csv", folder / f"little_{name}.yaml"
     if not (clips / "meta").is_dir():
         make_synthetic(clips)
@@ -84,7 +84,7 @@ def made_by(name: str, models: dict[str, Any], folder: Path) -> Interpreter | No
     if name in TRAINED:
         return models[TRAINED[name]]
     if name in TO_TRAIN:
-        return train(name, folder)
+        return train(TO_TRAIN[name], folder)
     piq: PIQ = models["esc10-piq"]
     kind = catalogue.kinds()[name]
     if name in BESIDE:

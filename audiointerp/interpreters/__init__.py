@@ -31,7 +31,7 @@ from audiointerp.interpreters.controls import (
 from audiointerp.interpreters.explainer import Explainer
 from audiointerp.interpreters.flint import FLINT, JointFLINT
 from audiointerp.interpreters.l2i import L2I, DictionaryClassifier, DictionaryTraining, RandomComponents
-from audiointerp.interpreters.lmac import LMAC
+from audiointerp.interpreters.lmac import LMAC, LMACTD
 from audiointerp.interpreters.most_faithful import MostFaithful
 from audiointerp.interpreters.piq import PIQ
 from audiointerp.interpreters.rde import RDE, BandRDE, CartoonX, Inpainter
@@ -44,6 +44,7 @@ __all__ = [
     "L2I",
     "LIME",
     "LMAC",
+    "LMACTD",
     "PIQ",
     "RDE",
     "RISE",

@@ -1,4 +1,6 @@
-"""The base classes of interpreters with a mask on the STFT grid: level, prediction, target, mask -> waveform."""
+"""The base classes of interpreters with a mask on the STFT grid (level, prediction, target, mask -> waveform), and of
+those with weights of their own.
+"""
 
 from __future__ import annotations
 
@@ -32,10 +34,13 @@ __all__ = [
     "MapLayout",
     "MaskInterpreter",
     "ModuleInterpreter",
+    "NetworkInterpreter",
     "Scene",
     "TrainedInterpreter",
+    "TrainedNetwork",
     "check_layers",
     "map_layouts",
+    "part_scores",
 ]
 
 
@@ -132,8 +137,8 @@ class MaskInterpreter(Interpreter):
         return self.domain == "magnitude"
 
 
-class ModuleInterpreter(MaskInterpreter, nn.Module, ABC):
-    """An interpreter with weights of its own.
+class NetworkInterpreter(Interpreter, nn.Module, ABC):
+    """An interpreter with weights of its own, with or without a mask on the STFT grid.
 
     The classifier is not a submodule, so that training the interpreter never trains the classifier, saves its weights
     with each step, or switches it to training mode. `to` moves the classifier together with the interpreter.
@@ -146,13 +151,17 @@ class ModuleInterpreter(MaskInterpreter, nn.Module, ABC):
         else:
             super().__setattr__(name, value)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ModuleInterpreter:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> NetworkInterpreter:
         self.classifier._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
 
-class TrainedInterpreter(ModuleInterpreter, Trainable):
-    """An interpreter with weights of its own, trained by gradients on a frozen classifier's feature maps."""
+class ModuleInterpreter(MaskInterpreter, NetworkInterpreter, ABC):
+    """An interpreter with weights of its own that makes a mask on the STFT grid."""
+
+
+class TrainedNetwork(NetworkInterpreter, Trainable):
+    """An interpreter with weights of its own, trained by gradients on a frozen classifier's predictions."""
 
     @torch.no_grad()
     def look(self, batch: Batch) -> tuple[Tensor, Prediction]:
@@ -170,23 +179,41 @@ class TrainedInterpreter(ModuleInterpreter, Trainable):
         """Validation scores per clip, see `scores_of`."""
         return self.scores_of(self.interpret(self.heard(batch)), batch.waveform)
 
-    @torch.no_grad()
+    @abstractmethod
     def scores_of(self, made: Interpretation, waveform: Tensor) -> dict[str, Tensor]:
         """The scores that a trained method logs on a validation batch, each (batch,).
 
         "fidelity": whether the kept part is classified as a target class; "faithfulness": the fall of the target's
         probability on the residual; "mean_mask": the mean of the mask.
         """
+
+
+class TrainedInterpreter(ModuleInterpreter, TrainedNetwork):
+    """A trained interpreter that makes a mask on the STFT grid."""
+
+    @torch.no_grad()
+    def scores_of(self, made: Interpretation, waveform: Tensor) -> dict[str, Tensor]:
+        """Fidelity, faithfulness and mean of the mask, by the classifier on the masked STFT."""
         assert made.mask is not None
-        mask, target, samples = made.mask, made.target, waveform.shape[-1]
+        mask, samples = made.mask, waveform.shape[-1]
         with frozen(self.classifier) as classifier:
             stft = classifier.spectrogram(waveform * made.input_gain[:, None])
             kept, left = (
                 classifier.classify_stft(apply_mask(stft, each, self.domain), samples) for each in (mask, 1 - mask)
             )
-        fall = ((made.prediction.probabilities - left.probabilities) * target).sum(1) / target.sum(1)
-        fidelity = target.gather(1, kept.predicted[:, None])[:, 0].float()
-        return {"fidelity": fidelity, "faithfulness": fall, "mean_mask": mask.mean((1, 2))}
+        return part_scores(made, kept, left) | {"mean_mask": mask.mean((1, 2))}
+
+
+def part_scores(made: Interpretation, kept: Prediction, left: Prediction) -> dict[str, Tensor]:
+    """The scores "fidelity" and "faithfulness", each (batch,), see `TrainedNetwork.scores_of`.
+
+    Args:
+        made: the explanation.
+        kept, left: the classifier's predictions for the part that it keeps and for the rest.
+    """
+    target = made.target
+    fall = ((made.prediction.probabilities - left.probabilities) * target).sum(1) / target.sum(1)
+    return {"fidelity": target.gather(1, kept.predicted[:, None])[:, 0].float(), "faithfulness": fall}
 
 
 class MapLayout(NamedTuple):

@@ -17,6 +17,7 @@ from audiointerp.interpreters import (
     L2I,
     LIME,
     LMAC,
+    LMACTD,
     PIQ,
     RTIS,
     VIBI,
@@ -29,7 +30,7 @@ from audiointerp.interpreters import (
 from audiointerp.interpreters.l2i.by_design import DictionaryClassifier
 
 DEFAULT = "lime_nmf"  # name of `default_method`; "lime" is LIME with the class's own settings, over tiles
-TRAINED = (PIQ, L2I, LMAC, Concepts, Explainer, RTIS, VIBI, FLINT)
+TRAINED = (PIQ, L2I, LMAC, LMACTD, Concepts, Explainer, RTIS, VIBI, FLINT)
 CLIP_SECONDS = 5.0
 WORTH_TELLING = 10.0  # estimated seconds of work above which the cost is printed beforehand
 

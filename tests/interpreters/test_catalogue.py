@@ -43,6 +43,7 @@ def test_by_design_needs_no_training():
         (["nothing"], "'nothing' is unknown; choose from"),
         (["l2i"], "l2i must be trained"),
         (["lmac"], "lmac must be trained"),
+        (["lmactd"], "lmactd must be trained"),
         (["explainer"], "explainer must be trained"),
         (["rtis"], "rtis must be trained"),
         (["vibi"], "vibi must be trained"),

@@ -18,7 +18,7 @@ import audiointerp
 from audiointerp.classifiers import Supervised, VGGSound
 from audiointerp.contracts import Classifier
 from audiointerp.datasets import WeakBinMask
-from audiointerp.interpreters import L2I, LMAC, PIQ, DictionaryClassifier
+from audiointerp.interpreters import L2I, LMAC, LMACTD, PIQ, DictionaryClassifier
 from audiointerp.runs import fit
 from audiointerp.training.loop import Trainer
 
@@ -174,6 +174,45 @@ def test_lmac_and_its_fine_tuning(tiny, tmp_path):
         with pytest.raises(ValueError, match=message) as caught:
             fit._start_from(fresh, str(source))
         assert str(source) in str(caught.value) and "\n" not in str(caught.value)
+
+
+# --- LMAC-TD
+
+
+@pytest.mark.parametrize(
+    ("name", "weights"),
+    [
+        ("lmac_td", {"masked_in": 4.0, "masked_out": 0.2, "level": 0.4}),
+        ("lmac_td_stems", {"masked_in": 0.1, "masked_out": 0.1, "level": 0.0, "stems": 0.1}),
+    ],
+)
+def test_lmac_td(tiny, tmp_path, name, weights):
+    small = ("--interpreter.width", 8, "--interpreter.separator", 16, "--interpreter.chunk", 10)
+    small += ("--classifier", tiny.classifier, "--batch_size", 10, "--epochs", 2, "--lr", 0.01, *EVALUATED)
+    run(with_options(tiny.recipe(name, tmp_path), *small, "--valid_folds", "[5]", "--select", "valid_fidelity"))
+    folder = tmp_path / name / "1234"
+    check_loss(log_of(folder, 2), weights, "valid_fidelity", "valid_faithfulness", "valid_mean_mask")
+    interpreter = audiointerp.load(folder)
+    assert isinstance(interpreter, LMACTD) and interpreter.basis.kernel == 256
+    scores = pd.read_csv(folder / "scores.csv")
+    own = scores[scores.method == name].set_index("item_id")
+    assert set(own.condition) == {"clean", "mixture"} and len(own) == 4 and own.mean_mask.isna().all()
+    assert own[["fidelity", "faithfulness", "kept_energy", "wav_fidelity"]].notna().all().all()
+    for item in own.index:  # what it keeps and what it leaves are the sound; both are what was scored
+        kept, rest, whole = (
+            torch.from_numpy(soundfile.read(folder / "audio" / item / f"{file}.wav", dtype="float32")[0])[None]
+            for file in (name, f"{name}_residual", "mixture")
+        )
+        assert (kept + rest - whole).abs().max() < 1e-5
+        label = interpreter.classifier.labels.index(own.target[item])
+        made = interpreter.interpret(whole, label)
+        torch.testing.assert_close(made.waveform, kept, atol=1e-5, rtol=0)
+        gain = made.input_gain[:, None]
+        with torch.no_grad():
+            heard, left = (interpreter.classifier(each * gain).probabilities[0, label] for each in (kept, rest))
+        before = float(made.prediction.probabilities[0, label])
+        assert before - float(left) == pytest.approx(own.faithfulness[item], abs=1e-4)
+        assert 100 * max(0.0, before - float(heard)) / before == pytest.approx(own.ad[item], abs=0.01)
 
 
 # --- RTIS and VIBI

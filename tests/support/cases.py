@@ -18,6 +18,7 @@ from audiointerp.interpreters import (
     L2I,
     LIME,
     LMAC,
+    LMACTD,
     PIQ,
     RDE,
     RISE,
@@ -159,6 +160,17 @@ def lmac(classifier: Classifier, **arguments) -> LMAC:
             nn.init.uniform_(module.running_mean, -0.1, 0.1)
             nn.init.uniform_(module.running_var, 0.01, 0.1)
     return made.eval()
+
+
+def lmac_td(classifier: Classifier, **arguments) -> LMACTD:
+    """LMAC-TD with running statistics as after training, a basis that is not Fourier's, and a separator in use."""
+    torch.manual_seed(1)
+    small = {"width": 4, "fine_width": 4, "kernel": 16, "stride": 8, "channels": 18, "separator": 16, "chunk": 20}
+    made = _lively(LMACTD(classifier, **small | arguments))
+    with torch.no_grad():
+        made.basis.directions.add_(0.1 * torch.randn(made.basis.directions.shape))
+    nn.init.normal_(made.widen.weight, std=0.3)
+    return made
 
 
 def explainer(classifier: Classifier, **arguments) -> Explainer:
@@ -351,6 +363,7 @@ INTERPRETERS = [
     trained("lmac_binary", lambda it: lmac(it, binary=True, layers=(-1,)), binary=True),
     # The paper's own: the mask is the same for every class.
     Case("lmac_paper", lambda it: lmac(it, conditional=False), trained=True, suits=has_feature_maps),
+    trained("lmac_td", lmac_td, mask=False, additive=True),
     trained("concepts", concepts, additive=True),
     trained("concepts_pca", lambda it: concepts(it, dictionary="pca", layer=0, top=2), additive=True),
     trained("explainer", lambda it: explainer(it, encoder="classifier"), additive=True),

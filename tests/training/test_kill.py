@@ -15,10 +15,12 @@ import pytest
 pytestmark = pytest.mark.slow
 
 FLINT = ("--interpreter.width", "8", "--interpreter.n_attributes", "6", "--attributes.steps", "2")
+SMALL_SEPARATOR = ("--interpreter.separator", "16", "--interpreter.chunk", "10")
 RECIPES = {
     "classifier": ("--epochs", "14"),
     "piq_stems": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.codes", "40"),
     "lmac": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
+    "lmac_td": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8", *SMALL_SEPARATOR),
     "explainer": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
     "rtis": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),
     "vibi": ("--epochs", "12", "--evaluation.mixtures", "2", "--interpreter.width", "8"),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import LABELS, explainer, flint, l2i, lmac, piq, rtis, vggsound, vibi
+from cases import LABELS, explainer, flint, l2i, lmac, lmac_td, piq, rtis, vggsound, vibi
 from lightning_fabric import Fabric
 from worlds import in_world, started
 
@@ -171,6 +171,7 @@ STEPS = {
     "piq_weighted": lambda: piq(vggsound(), mask_loss="weighted_bce", normalize=True, temperature=0.1),
     "l2i": lambda: l2i(vggsound()),
     "lmac": lambda: lmac(vggsound(), condition="likeliest", least=0.0),
+    "lmac_td": lambda: lmac_td(vggsound(), condition="likeliest", least=0.0),
     "explainer": lambda: explainer(vggsound(multilabel=True), labels_kept="one"),
     "rtis": lambda: rtis(vggsound(multilabel=True)),
     "vibi": lambda: vibi(vggsound()),

@@ -20,22 +20,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from audiointerp.contracts import Batch, Classifier, Prediction, frozen, resolve_target
+from audiointerp.contracts import Batch, Classifier, Prediction, frozen
 from audiointerp.interpreters import mask_losses
 from audiointerp.interpreters.base import Scene, TrainedInterpreter, check_layers, map_layouts
+from audiointerp.interpreters.lmac import targets
 from audiointerp.interpreters.lmac.decoder import MaskDecoder, cell_positions, largest_of_targets
+from audiointerp.interpreters.lmac.targets import TrainedOn
 from audiointerp.interpreters.mask_losses import MaskLoss
-from audiointerp.processes import dividing
 from audiointerp.sound.masking import Domain, TargetMask
 from audiointerp.sound.spectrogram import log_magnitude
 
-TrainedOn = Literal["likeliest", "predicted", "label"]
 # Settings that the mask depends on, saved in bundles; the others only matter in training.
 SAVED = ("layers", "width", "fine_width", "detail", "conditional", "domain", "binary", "fill")
 
@@ -190,7 +189,7 @@ class LMAC(TrainedInterpreter):
         }
         # The stem is the sound of the label, and a whole clip that of the predicted class; about the sound of another
         # class they say nothing.
-        own = target.gather(1, prediction.predicted[:, None])[:, 0] if stem is None else self._is_label(batch, target)
+        own = target.gather(1, prediction.predicted[:, None])[:, 0] if stem is None else targets.is_label(batch, target)
         small = None
         if self.guidance is not None:
             clean = stft if stem is None else stem
@@ -204,17 +203,10 @@ class LMAC(TrainedInterpreter):
 
     def training_target(self, batch: Batch, prediction: Prediction) -> Tensor:
         """The classes that are explained in training, (batch, classes) bool; see `condition`."""
-        multilabel = self.classifier.multilabel
-        if self.condition == "predicted" or not self.conditional:
-            return resolve_target(None, prediction, multilabel)
-        if self.condition == "label":
-            return resolve_target(batch.label.bool() if batch.label.ndim == 2 else batch.label, prediction, multilabel)
-        return _draw_likeliest(prediction.probabilities, self.likeliest, self.least)
-
-    def _is_label(self, batch: Batch, target: Tensor) -> Tensor:
-        """(batch,) bool: whether all classes explained are labels of the clip."""
-        label = batch.label if batch.label.ndim == 2 else functional.one_hot(batch.label, target.shape[1])
-        return ~(target & (label <= 0)).any(1)
+        condition = self.condition if self.conditional else "predicted"
+        return targets.training_target(
+            batch, prediction, self.classifier.multilabel, condition, self.likeliest, self.least
+        )
 
     def _stems(self, logits: Tensor, stft: Tensor, stem: Tensor | None, own: Tensor) -> Tensor:
         """Mean over clips of the loss between the mask and its goal; clips explained for another class count 0."""
@@ -225,16 +217,3 @@ class LMAC(TrainedInterpreter):
             return 0.0 * logits.sum()
         loss = mask_losses.reconstruction(logits[own], goal[own], stft[own], self.mask_loss)
         return loss * own.float().mean()
-
-
-def _draw_likeliest(probabilities: Tensor, count: int, least: float) -> Tensor:
-    """One class for each row, at equal chance among its `count` most probable ones of at least `least`.
-
-    The most probable class is always among them. Random numbers are drawn on the CPU, one for each row, so that a
-    resumed run draws the same on any device.
-    """
-    values, classes = probabilities.topk(min(count, probabilities.shape[1]), 1)
-    possible = (values >= least).sum(1).clamp(min=1)
-    drawn = (dividing.rand(len(values)).to(values.device) * possible).long()
-    chosen = classes.gather(1, drawn[:, None])
-    return torch.zeros_like(probabilities, dtype=torch.bool).scatter(1, chosen, True)

@@ -7,21 +7,21 @@ import pytest
 import torch
 from cases import LABELS, WITH_FEATURE_MAPS, external, lmac, vggsound
 from references import mask_losses as formulas
+from tone_levels import HIGH, LOW, TwoTones, two_tones
 from torch import nn
 from torch.nn import functional
 from training_batches import SAMPLES, batch_of, noise
 
 from audiointerp.bundles import bundle
 from audiointerp.classifiers import CNN14, EfficientAT, External, VGGSound
-from audiointerp.contracts import Classifier, Prediction, frozen
+from audiointerp.contracts import frozen
 from audiointerp.interpreters import LMAC
 from audiointerp.interpreters.base import MapLayout, map_layouts
 from audiointerp.interpreters.lmac import Guidance
 from audiointerp.interpreters.lmac.decoder import MaskDecoder, cell_positions
-from audiointerp.interpreters.lmac.model import _draw_likeliest
+from audiointerp.interpreters.lmac.targets import draw_likeliest
 from audiointerp.interpreters.mask_losses import reconstruction
 from audiointerp.sound.masking import StemMask
-from audiointerp.sound.spectrogram import STFT, log_magnitude
 from audiointerp.training.loop import Trainer, TrainingSettings
 
 TERMS = {"masked_in", "masked_out", "area", "tv"}
@@ -118,7 +118,7 @@ def test_a_stem_counts_only_where_its_class_is_explained():
 def test_classes_are_drawn_from_the_likeliest():
     torch.manual_seed(0)
     probabilities = torch.tensor([[0.5, 0.3, 0.2, 0.0], [0.97, 0.01, 0.01, 0.01], [0.02, 0.01, 0.01, 0.0]])
-    drawn = torch.stack([_draw_likeliest(probabilities, 2, 0.05) for _ in range(400)]).float()
+    drawn = torch.stack([draw_likeliest(probabilities, 2, 0.05) for _ in range(400)]).float()
     assert (drawn.sum(2) == 1).all()
     share = drawn.mean(0)
     assert share[0, :2].tolist() == pytest.approx([0.5, 0.5], abs=0.1) and share[0, 2:].sum() == 0
@@ -395,43 +395,6 @@ def test_one_silent_clip_trains():
 
 
 # --- known answer
-
-LOW, HIGH = 40, 168  # bins of the two tones: 625 Hz and 2,625 Hz
-
-
-class TwoTones(Classifier):
-    """Says "low" by the level around 625 Hz and "high" by the level around 2,625 Hz, whatever else sounds."""
-
-    labels, sample_rate, multilabel = ("low", "high"), 16000, False
-    reads_magnitude = True
-
-    def __init__(self):
-        super().__init__()
-        self.spectrogram = STFT()
-
-    def features(self, waveform):
-        return log_magnitude(self.spectrogram(waveform))
-
-    def classify_stft(self, stft, samples):
-        return self.classify(log_magnitude(stft))
-
-    def classify(self, features):
-        pooled = functional.avg_pool2d(features.unsqueeze(1), 4, ceil_mode=True)[:, :, :128]
-        # As in a trained network, a channel answers to what speaks for a class.
-        below = (torch.arange(128) < 26).float()[:, None]
-        maps = torch.cat([pooled * below, pooled * (1 - below)], 1)
-        level = torch.stack([features[:, each - 4 : each + 5].mean((1, 2)) for each in (LOW, HIGH)], 1)
-        return Prediction.from_logits(3 * level, False, embedding=maps.mean((2, 3)), feature_maps=(maps,))
-
-
-def two_tones(rows, generator):
-    """Both tones at levels of their own, and a bed of noise over all bins."""
-    time = torch.arange(3720) / 16000
-    waveform = 0.05 * torch.randn(rows, 3720, generator=generator)
-    for bin_ in (LOW, HIGH):
-        phase, level = torch.rand(rows, 1, generator=generator), 0.5 + torch.rand(rows, 1, generator=generator)
-        waveform = waveform + level * torch.sin(2 * torch.pi * (bin_ * 15.625 * time + phase))
-    return batch_of(waveform / waveform.abs().amax(1, keepdim=True))
 
 
 def test_the_mask_keeps_the_band_that_speaks_for_the_class():
