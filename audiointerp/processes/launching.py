@@ -16,6 +16,7 @@ from audiointerp.processes.world import NUMBERS, STORE, WORKER
 
 GRACE = 3.0  # seconds in which the other processes may end by themselves once one has failed
 STOPPING = 15.0  # seconds until a process that is told to end is killed
+MOST_PER_CORE = 4
 LOST = 3  # exit status of a process that ends because another one is gone
 RESUMES = "the same command resumes from here"
 
@@ -49,7 +50,12 @@ def launch(arguments: Sequence[str], count: int) -> int:
     Args:
         arguments: of the command line.
         count: number of processes.
+    Raises:
+        ValueError: for more than four processes a core: each takes hundreds of megabytes before it works.
     """
+    most = MOST_PER_CORE * _cores()
+    if count > most:
+        raise ValueError(f"--devices {count} starts {count} processes on {_cores()} cores; give at most {most}")
     from torch.distributed import TCPStore
 
     # This process holds the store, so that the others can end in any order.

@@ -15,6 +15,7 @@ from killed_commands import command_of, end_state, make_root
 from tiny_runs import RECIPES
 
 from audiointerp.__main__ import main
+from audiointerp.processes import launching
 from audiointerp.results.parts import merge_parts, part_folder
 from audiointerp.results.tables import Manifest, Scores
 
@@ -213,6 +214,14 @@ def test_numbers_of_processes_that_cannot_be(value, capsys):
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"--devices: {value!r} is no number of processes; give 1 or more" in line
+
+
+def test_more_processes_than_a_machine_bears(monkeypatch, capsys):
+    """They are refused before one of them is started."""
+    monkeypatch.setattr(launching, "_cores", lambda: 2)
+    monkeypatch.setattr(launching.subprocess, "Popen", None)
+    assert main(["interpret", "esc10-piq", "x.wav", "-o", "out", "--devices", "1000"]) == 2
+    assert capsys.readouterr().err == ("audiointerp: --devices 1000 starts 1000 processes on 2 cores; give at most 8\n")
 
 
 def test_processes_started_twice(monkeypatch, capsys):
