@@ -152,13 +152,20 @@ def _alike(first: str, second: str) -> bool:
 
 def _has_results(folder: Path) -> bool:
     """Whether a run is finished or has scores, a checkpoint or a model, not to be mixed with another recipe's."""
-    scores = folder / "scores.csv"
-    scored = (scores.is_file() and len(scores.read_bytes().splitlines()) > 1) or (folder / "concept.csv").is_file()
     from audiointerp.results.parts import has_scores
 
-    scored = scored or has_scores(folder)
+    scored = has_scores(folder) or (folder / "concept.csv").is_file() or any(map(_judges, folder.glob("*.csv")))
     trained = (folder / "checkpoints" / "last.ckpt").is_file() or (folder / "best").is_dir()
     return bool(_read_info(folder).get("finished")) or scored or trained
+
+
+def _judges(path: Path) -> bool:
+    """Whether a table has rows about methods or dictionaries, unlike those of the sounds to explain."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        columns, row = file.readline(1 << 16).strip().split(b","), file.readline(1 << 16)
+    return bool({b"method", b"dictionary"} & set(columns)) and bool(row.strip())
 
 
 def _may_go_on(folder: Path) -> bool:

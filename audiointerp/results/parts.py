@@ -41,8 +41,13 @@ def merge_parts(folder: Path, order: Mapping[str, int] = {}) -> None:
     Args:
         folder: the run folder.
         order: item_id -> place of its rows among those of the parts.
+    Raises:
+        ValueError: if the folder of the parts is a link.
     """
-    parts = sorted((each for each in (folder / PARTS).glob("*") if each.is_dir()), key=lambda each: each.name)
+    if (folder / PARTS).is_symlink():
+        raise ValueError(f"{folder / PARTS}: is a link, and files would be moved from where it leads; remove it")
+    whole = (each for each in (folder / PARTS).glob("*") if each.is_dir() and not each.is_symlink())
+    parts = sorted(whole, key=lambda each: each.name)
     for part in parts:
         _move_files(part, folder)
     for name in ("embeddings.csv", "manifest.csv", LIKELIEST, "scores.csv"):
@@ -61,8 +66,9 @@ def merge_parts(folder: Path, order: Mapping[str, int] = {}) -> None:
 def _move_files(part: Path, folder: Path) -> None:
     """Moves WAVs and figures; a file that is in the run folder already is replaced by the same one."""
     for kind in FILES:
-        for path in sorted((part / kind).rglob("*")):
-            if path.is_dir() or path.name.startswith("."):  # what a killed process had not finished
+        # No process makes links; files would be moved from where one leads.
+        for path in [] if (part / kind).is_symlink() else sorted((part / kind).rglob("*")):
+            if path.is_dir() or path.is_symlink() or path.name.startswith("."):  # or what a killed one had not finished
                 continue
             moved = folder / path.relative_to(part)
             moved.parent.mkdir(parents=True, exist_ok=True)

@@ -62,14 +62,15 @@ def check_names(names: Sequence[str]) -> None:
     """Checks names of methods, which are used in columns and file names.
 
     Raises:
-        ValueError: for a reserved name or other characters.
+        ValueError: for a reserved name, other characters, or too many.
     """
+    reserved = (*ROLES, "nan", "NaN")  # an empty cell of a table is read from the last two
     if wrong := [
-        name for name in names if name in ROLES or name.endswith(RESERVED) or not re.fullmatch(r"[\w-]+", name)
+        name for name in names if name in reserved or name.endswith(RESERVED) or not re.fullmatch(r"[\w-]{1,64}", name)
     ]:
         raise ValueError(
-            f"method {wrong[0]!r}: use letters, digits, _ and -; {', '.join(ROLES)} and names ending in "
-            f"{', '.join(RESERVED)} are reserved"
+            f"method {wrong[0][:80]!r}: use up to 64 letters, digits, _ and -; {', '.join(reserved)} and names ending "
+            f"in {', '.join(RESERVED)} are reserved"
         )
 
 

@@ -303,3 +303,22 @@ def test_merging_that_is_killed_at_any_change_goes_on(tmp_path):
         assert cells(folder) == [(each, "piq", "=x") for each in "zab"]
         assert len(list(folder.rglob("*.wav"))) == 3 and not (folder / "parts").exists()
     raise AssertionError("merging makes more changes than are tried")
+
+
+@pytest.mark.parametrize("where", ["a part", "its sounds", "all parts"])
+def test_parts_that_are_links_move_nothing_from_elsewhere(where, tmp_path):
+    """No process makes links; a folder from somebody else may hold them."""
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "run"
+    kept = elsewhere / {"all parts": "0/audio", "a part": "audio", "its sounds": "."}[where] / "x" / "piq.wav"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"mine")
+    link = folder / {"all parts": "parts", "a part": "parts/0", "its sounds": "parts/0/audio"}[where]
+    link.parent.mkdir(parents=True)
+    link.symlink_to(elsewhere, target_is_directory=True)
+    if where == "all parts":
+        with pytest.raises(ValueError, match="parts: is a link"):
+            merge_parts(folder)
+    else:
+        merge_parts(folder)
+        assert not (folder / "parts").exists()
+    assert kept.read_bytes() == b"mine"

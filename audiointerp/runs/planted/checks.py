@@ -24,6 +24,7 @@ from audiointerp.datasets import ClipDataset
 from audiointerp.metrics.separation import si_sdr
 from audiointerp.metrics.statistics import crossed_interval
 from audiointerp.results.paths import inside
+from audiointerp.results.reading import is_true, read_table
 from audiointerp.results.writing import write_table
 from audiointerp.runs.comparison.compare import Comparison
 from audiointerp.runs.kind import Context, Kind
@@ -32,6 +33,8 @@ from audiointerp.runs.planted.truths import KnownSound, Truth, audible_part
 from audiointerp.sound import files as audio
 from audiointerp.training.progress import tracked
 
+NUMBERS = ("probability", "to_used_db", "to_unused_db", "audible", "audible_before", "right", "fidelity", "seconds")
+ROWS = ("truth", "item_id", "method", "source", "added", "recordings", "label", "target", "silent", *NUMBERS)
 ONE_TRUTH = "planted"  # name of a truth that the recipe gives without a name
 
 __all__ = ["PlantedTruthChecks", "check_methods", "known_sounds", "verdicts"]
@@ -100,7 +103,7 @@ def known_sounds(
     for each in truth.drawn(explained, test, seed):
         made += 1
         if truth.recognised(explained, each):
-            found.append(replace(each, item_id=f"{name}_{each.item_id}"))
+            found.append(replace(each, item_id=f"{name}.{each.item_id}"))  # no name has a "."
     if not made:
         raise ValueError(f"{name}: every clip of the test folds that a sound could be made of is silent")
     if not found:
@@ -132,8 +135,7 @@ def check_methods(
     about = [{"name": name, "about": truth.about, "rule": truth.rule} for name, truth in truths.items()]
     write_table(folder / "truths.csv", pd.DataFrame(about))
     done = folder / "planted.csv"
-    rows: list[dict[str, Any]] = pd.read_csv(done).to_dict("records") if done.is_file() else []
-    finished = {(row["truth"], row["method"]) for row in rows}
+    rows, finished = _finished(done, made)
     left = [(truth, name) for name in methods for truth in truths if (truth, name) not in finished]
     for truth, name in tracked(left, len(left), "planted truth"):
         classifier, sounds = made[truth]
@@ -144,6 +146,24 @@ def check_methods(
     table = verdicts(pd.DataFrame(rows), truths)
     write_table(folder / "verdicts.csv", table)
     return table
+
+
+def _finished(
+    path: Path, made: Mapping[str, tuple[Classifier, list[KnownSound]]]
+) -> tuple[list[dict[str, Any]], set[tuple[str, str]]]:
+    """The rows of an earlier command that are of all sounds of a truth by a method, and these truths and methods.
+
+    Raises:
+        ValueError: if the table cannot be read.
+    """
+    rows: list[dict[str, Any]] = read_table(path, ROWS).to_dict("records")
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        found.setdefault((row["truth"], row["method"]), []).append(row["item_id"])
+    wanted = {name: [sound.item_id for sound in sounds] for name, (_, sounds) in made.items()}
+    finished = {each for each, items in found.items() if items == wanted.get(each[0])}
+    kept = [row | {"right": is_true(row["right"])} for row in rows if (row["truth"], row["method"]) in finished]
+    return kept, finished
 
 
 def verdicts(rows: pd.DataFrame, truths: Mapping[str, Truth]) -> pd.DataFrame:

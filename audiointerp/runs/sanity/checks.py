@@ -29,12 +29,15 @@ from audiointerp.evaluation.conditions import Mixtures
 from audiointerp.evaluation.items import Item, clip_items
 from audiointerp.metrics import separation
 from audiointerp.metrics.faithfulness import target_probability
+from audiointerp.results.reading import read_table
 from audiointerp.results.writing import write_table
 from audiointerp.runs.comparison.compare import Comparison
 from audiointerp.runs.kind import Context, Kind
 from audiointerp.runs.methods import methods_of
 from audiointerp.sound.masking import apply_mask
 from audiointerp.training.progress import tracked
+
+ROWS = ("method", "check", "item_id", "stage", "value")
 
 __all__ = ["Sanity", "SanityChecks", "check_methods", "mask_correlation", "randomised"]
 
@@ -187,7 +190,7 @@ def check_methods(
     clips = list(clip_items(test, sanity.clips, seed))
     mixtures = list(Mixtures(sanity.mixtures, sanity.snr_db).items("mixture", test, folder, seed))
     done = folder / "sanity.csv"
-    rows: list[dict[str, Any]] = pd.read_csv(done).to_dict("records") if done.is_file() else []
+    rows: list[dict[str, Any]] = read_table(done, ROWS).to_dict("records")
     finished = {row["method"] for row in rows}
     left = [name for name, method in methods.items() if not method.needs_stem and name not in finished]
     for name in tracked(left, len(left), "sanity checks"):

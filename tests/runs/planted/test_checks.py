@@ -87,12 +87,27 @@ def test_who_shows_the_cue_and_who_does_not(test_clips, tmp_path):
     assert len(list((tmp_path / "run" / "audio").iterdir())) == WANTED.sounds
 
 
-def test_methods_that_are_done_are_not_run_again(test_clips, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["cue", "001", "True", "1e5", "NA", "-x"])
+def test_methods_that_are_done_are_not_run_again(name, test_clips, tmp_path, monkeypatch):
+    """Whatever their names and those of truths look like in a table."""
     method = Bins(hears_beeps())
-    first = checks.check_methods({"cue": WANTED}, {"its_bins": method}, test_clips, tmp_path, 1)
+    first = checks.check_methods({name: WANTED}, {name: method}, test_clips, tmp_path, 1)
+    written = (tmp_path / "planted.csv").read_bytes()
     monkeypatch.setattr(Bins, "make_mask", None)
-    again = checks.check_methods({"cue": WANTED}, {"its_bins": method}, test_clips, tmp_path, 1)
+    again = checks.check_methods({name: WANTED}, {name: method}, test_clips, tmp_path, 1)
     pd.testing.assert_frame_equal(first, again)
+    assert (tmp_path / "planted.csv").read_bytes() == written
+
+
+def test_a_table_that_lost_rows_is_completed(test_clips, tmp_path):
+    method, path = Bins(hears_beeps()), tmp_path / "planted.csv"
+    first = checks.check_methods({"cue": WANTED}, {"its_bins": method}, test_clips, tmp_path, 1)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    again = checks.check_methods({"cue": WANTED}, {"its_bins": method}, test_clips, tmp_path, 1)
+    assert again["n"].tolist() == first["n"].tolist() == [6] and len(pd.read_csv(path)) == 6
+    path.write_text(path.read_text().replace("truth", "other", 1))
+    with pytest.raises(ValueError, match=r"planted\.csv: no column truth; it has other,"):
+        checks.check_methods({"cue": WANTED}, {"its_bins": method}, test_clips, tmp_path, 1)
 
 
 def test_a_classifier_that_does_not_know_the_cue_is_refused(test_clips, tmp_path):
