@@ -71,7 +71,8 @@ class Attribution(MaskInterpreter):
         classifier: the classifier to explain, never changed.
         to_mask: attribution -> mask.
         domain: the quantity that the mask multiplies.
-        max_batch: versions of the clip that the classifier processes at once; limits memory.
+        max_batch: versions of the clip that the classifier processes at once at most; limits memory. On a CPU and
+            without gradients it is given four at a time in any case, which is faster.
     Attributes:
         needs_gradient: whether the method uses gradients of the logits.
         same_versions: whether it classifies the same versions of a clip for every target, so that within
