@@ -167,7 +167,7 @@ def _boxes(axis: Axes, part: pd.DataFrame, conditions: dict[str, tuple[str, str]
         counts = of_item.groupby("condition")["participant"].nunique()
         n = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()}–{counts.max()}"
         said = str(of_item["pred_class"].iloc[0])
-        words = [class_name(said, letters), short(item, letters), f"n = {n}"]
+        words = [class_name(said, letters), shortened(item, letters), f"n = {n}"]
         names.append("\n".join(filter(None, words)))
     axis.set_xticks(range(len(items)), names, fontsize=7.5)
     axis.set_xlim(*limits(len(items)))
@@ -223,6 +223,12 @@ def short(text: object, length: int = 18) -> str:
     """A text on one line, truncated to `length` characters."""
     line = " ".join(str(text).split())
     return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def shortened(name: object, length: int) -> str:
+    """A name of a file of at most `length` characters: its beginning and its end, which tell files apart."""
+    line = " ".join(str(name).split())
+    return line if len(line) <= length else f"{line[: length - 1 - length // 2]}…{line[-(length // 2) :]}"
 
 
 def class_name(text: object, length: int = 18) -> str:
