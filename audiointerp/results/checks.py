@@ -1,8 +1,8 @@
 """What checks of a method, made once on ESC-10, say beside each of its explanations.
 
 measured_checks.csv holds the verdicts that recipes/esc50/README.md reports: fold 4 of ESC-10, the shipped classifier
-(planted cue: a classifier of its own, taught to decide by a beep), one seed. They are of a method and not of an
-explanation; a trained method's are of one shipped bundle.
+(planted cue: a classifier of its own, taught to decide by a beep; the last three of `MEANING`: copies of the shipped
+one), one seed. They are of a method and not of an explanation; a trained method's are of one shipped bundle.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ MEANING = {
     "random weights, audible bins": "its mask has a rank correlation of {:.2f} with the one for random weights",
     "inaudible noise": "its mask has a rank correlation of {:.2f} with the one when inaudible noise is added",
     "planted cue": "of a classifier that decides by a beep it showed the beep in {:.0%} of the clips",
+    "deaf to a band": "of a classifier that is deaf to a band it left that band out of {:.0%} of the sounds",
+    "first second only": "of one that hears the first second only it showed that second in {:.0%} of the sounds",
+    "exchanged labels": "of a classifier with exchanged labels it showed the sound that decides in {:.0%} of the cases",
 }
 KINDS = ("interpret", "evaluate")  # of runs whose methods have the names of the catalogue and its settings
 CHANGED = (" --binary", " --fill", " --domain ")  # options with which a method is another one
