@@ -135,12 +135,19 @@ def _from_python(text: str) -> Classifier:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        make = getattr(importlib.import_module(module), function)
+        found = importlib.import_module(module)
+        if not hasattr(found, function):
+            raise ValueError(f"python:{text}: module {module} has no {function!r}")
+        made = getattr(found, function)()
     except ModuleNotFoundError as error:
         raise ValueError(f"python:{text}: there is no module {error.name!r} here or among those installed") from None
-    except AttributeError:
-        raise ValueError(f"python:{text}: module {module} has no {function!r}") from None
-    made = make()
+    except (ValueError, OSError):  # these say what is wrong
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"python:{text}: your code fails ({type(error).__name__}: {said}); --debug shows where"
+        ) from error
     return made if not isinstance(made, External) else check_external(made)
 
 

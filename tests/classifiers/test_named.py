@@ -91,6 +91,19 @@ def test_what_no_name_stands_for_is_one_line(mine, name, says):
     assert "\n" not in str(caught.value)
 
 
+def test_code_that_fails_is_told_in_one_line(mine, tmp_path, capsys):
+    """Its own error, also of a module that cannot be imported; --debug shows the traceback."""
+    mine("failing", made="[][0]")
+    (tmp_path / "broken.py").write_text("def make(:\n")
+    for name, says in (
+        ("failing", "your code fails (IndexError: list index out of range)"),
+        ("broken", "your code fails (SyntaxError: "),
+    ):
+        assert main(["layers", f"python:{name}:make"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"audiointerp: python:{name}:make: {says}") and line.endswith("; --debug shows where")
+
+
 def test_methods_that_need_no_gradients_explain_it(mine):
     maps = "self.maps(spectrum[:, None]).mean((2, 3))[:, :2]"
     own = audiointerp.load(mine("numpied", f"torch.from_numpy({maps}.detach().numpy().copy())"))
