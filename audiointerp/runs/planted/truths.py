@@ -7,6 +7,7 @@ The others take any classifier and change a copy of it, so that the truth holds 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -304,8 +305,8 @@ class FirstSecondTruth(_Audible):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_level("snr_db", self.snr_db)
-        if not self.seconds > 2 * RAMP:
-            raise ValueError(f"seconds is {self.seconds:g}; the beginning must be longer than {2 * RAMP:g} s")
+        if not 2 * RAMP < self.seconds < math.inf:
+            raise ValueError(f"seconds is {self.seconds:g}; give a number of seconds above {2 * RAMP:g}")
 
     def classifier(self, given: Classifier, test: ClipDataset) -> Classifier:
         """A copy of the classifier that hears the beginning.
